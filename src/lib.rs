@@ -1,1 +1,11 @@
-//! placeholder
+//! `recents`: "recently used" lists that stay instant and exact, however long the history behind
+//! them grows.
+//!
+//! The layout shows the flow: [`record`] is the one way in, [`read`] the one way out, [`store`]
+//! holds the table between them; [`history`] is where runs come from, [`jobs`] seeds the table from
+//! it and [`check`] proves that both agree.
+
+pub mod model;
+pub mod record;
+pub mod store;
+pub mod telemetry;

@@ -1,0 +1,133 @@
+//! One flush: the queued requests' uses, folded, in one statement.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Pending, RecordError, Recorded};
+use crate::model::{Key, Newest};
+use crate::store::recent::{self, MAX_KEYS};
+use crate::store::{Store, StoreError, with_retries};
+use crate::telemetry::{Metrics, metrics::Source};
+
+/// Requests that are written together.
+pub(super) struct Batch {
+    requests: Vec<Pending>,
+    /// An upper bound of the keys that they touch.
+    keys: usize,
+}
+
+impl Batch {
+    pub(super) fn new(first: Pending) -> Self {
+        let keys = keys_of(&first).count();
+        Self {
+            requests: vec![first],
+            keys,
+        }
+    }
+
+    /// Adds a request, or hands it back where the statement might get too large.
+    pub(super) fn add(&mut self, pending: Pending) -> Result<(), Pending> {
+        let more = keys_of(&pending).count();
+        if self.keys + more > MAX_KEYS {
+            // Uses of hot keys fold to fewer rows than they are: count those before giving up.
+            self.keys = fold(&self.requests).len();
+            if self.keys + more > MAX_KEYS {
+                return Err(pending);
+            }
+        }
+        self.keys += more;
+        self.requests.push(pending);
+        Ok(())
+    }
+
+    /// Writes the batch and answers every request.
+    pub(super) async fn write(self, store: &Store, metrics: &Metrics) {
+        let started = Instant::now();
+        write(self.requests, store, metrics).await;
+        metrics
+            .record_flush_seconds
+            .observe(started.elapsed().as_secs_f64());
+    }
+}
+
+fn keys_of(pending: &Pending) -> impl Iterator<Item = (&Key, &Newest)> {
+    pending.entries.iter().flat_map(|entry| {
+        let keys = [Some(&entry.workspace_list), entry.user_list.as_ref()];
+        keys.into_iter().flatten().map(|key| (key, &entry.newest))
+    })
+}
+
+/// The greatest use of each key, sorted by key.
+fn fold(requests: &[Pending]) -> BTreeMap<&Key, &Newest> {
+    let mut newest = BTreeMap::new();
+    for (key, theirs) in requests.iter().flat_map(keys_of) {
+        let greatest = newest.entry(key).or_insert(theirs);
+        *greatest = (*greatest).max(theirs);
+    }
+    newest
+}
+
+/// Writes requests together; where the database refuses a value of one of them, the halves apart,
+/// until it stands alone.
+async fn write(mut requests: Vec<Pending>, store: &Store, metrics: &Metrics) {
+    let uses: Vec<_> = fold(&requests)
+        .into_iter()
+        .map(|(key, newest)| (key.clone(), newest.clone()))
+        .collect();
+    metrics.record_batch_rows.observe(uses.len() as f64);
+    match with_retries(|| raise(store, &uses)).await {
+        Ok(raised) => answer(requests, &uses, &raised, metrics),
+        Err(StoreError::Refused(_)) if requests.len() > 1 => {
+            let rest = requests.split_off(requests.len() / 2);
+            Box::pin(write(requests, store, metrics)).await;
+            Box::pin(write(rest, store, metrics)).await;
+        }
+        Err(error) => {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                requests = requests.len(),
+                rows = uses.len(),
+                "uses were not recorded"
+            );
+            let error = Arc::new(error);
+            for request in requests {
+                metrics.count_runs(Source::Hook, "rejected", request.entries.len() as u64);
+                // A client that went away hears nothing.
+                let _ = request
+                    .done
+                    .send(Err(RecordError::Store(Arc::clone(&error))));
+            }
+        }
+    }
+}
+
+async fn raise(store: &Store, uses: &[(Key, Newest)]) -> Result<Vec<Key>, StoreError> {
+    recent::raise(store.acquire().await?.conn(), uses).await
+}
+
+/// Tells each request which of its uses changed the workspace's list.
+fn answer(requests: Vec<Pending>, uses: &[(Key, Newest)], raised: &[Key], metrics: &Metrics) {
+    let written: HashMap<&Key, &Newest> = uses.iter().map(|(key, newest)| (key, newest)).collect();
+    // What changed a row and is not yet counted for a use: of equal uses, the first applied.
+    let mut unclaimed: HashMap<&Key, &Newest> = raised
+        .iter()
+        .filter(|key| key.is_workspace_list())
+        .filter_map(|key| written.get_key_value(key))
+        .map(|(key, newest)| (*key, *newest))
+        .collect();
+    for request in requests {
+        let mut recorded = Recorded::default();
+        for entry in &request.entries {
+            if unclaimed.get(&entry.workspace_list) == Some(&&entry.newest) {
+                unclaimed.remove(&entry.workspace_list);
+                recorded.applied += 1;
+            } else {
+                recorded.superseded += 1;
+            }
+        }
+        metrics.count_runs(Source::Hook, "applied", recorded.applied);
+        metrics.count_runs(Source::Hook, "superseded", recorded.superseded);
+        let _ = request.done.send(Ok(recorded));
+    }
+}

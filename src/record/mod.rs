@@ -1,0 +1,158 @@
+//! The one way in: a bounded queue, folded and written by one task, acknowledged after the commit.
+
+mod flush;
+pub mod fold;
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::model::{Key, Newest, Usage};
+use crate::store::recent::MAX_KEYS;
+use crate::store::{Store, StoreError};
+use crate::telemetry::Metrics;
+
+pub use fold::Fold;
+
+/// Uses that wait for the database at the most. At the slowest measured rate (1,000/s, one hot key
+/// and a slow disk) that is ten seconds of waiting; more would only be told later.
+pub const MAX_QUEUED_USES: usize = 10_000;
+
+/// What became of the uses of one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recorded {
+    /// Uses that changed the workspace's list.
+    pub applied: u64,
+    /// Uses that an equal or a newer use outdid.
+    pub superseded: u64,
+}
+
+/// Why uses were not recorded. Nothing of the request is in the table then, unless the database
+/// went away before it could confirm.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RecordError {
+    /// [`MAX_QUEUED_USES`] are waiting already.
+    #[error("{MAX_QUEUED_USES} uses are waiting for the database; send these again later")]
+    QueueFull,
+    /// The service is shutting down.
+    #[error("the service is shutting down; send these again to another one")]
+    Closed,
+    /// The database did not take them.
+    #[error(transparent)]
+    Store(#[from] Arc<StoreError>),
+}
+
+/// A use on its way: what it says about the workspace's list and, with a user, about theirs.
+#[derive(Debug)]
+struct Entry {
+    workspace_list: Key,
+    user_list: Option<Key>,
+    newest: Newest,
+}
+
+/// One request's uses, in the queue.
+#[derive(Debug)]
+struct Pending {
+    entries: Vec<Entry>,
+    done: oneshot::Sender<Result<Recorded, RecordError>>,
+    /// The request's place in the queue, given back when it is done.
+    _place: OwnedSemaphorePermit,
+}
+
+/// Records uses. Clones share one queue and one writer.
+#[derive(Debug, Clone)]
+pub struct Recorder {
+    queue: mpsc::UnboundedSender<Pending>,
+    places: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
+}
+
+impl Recorder {
+    /// Starts the writer. It ends, after writing what is queued, when every clone of the recorder
+    /// is gone.
+    pub fn start(store: Store, metrics: Arc<Metrics>) -> (Self, JoinHandle<()>) {
+        // Bounded by the places, which count uses; the channel counts requests.
+        let (queue, pending) = mpsc::unbounded_channel();
+        let writer = tokio::spawn(write_all(store, Arc::clone(&metrics), pending));
+        (
+            Self {
+                queue,
+                places: Arc::new(Semaphore::new(MAX_QUEUED_USES)),
+                metrics,
+            },
+            writer,
+        )
+    }
+
+    /// Records `uses` and waits until they are durable. They are written even if the caller stops
+    /// waiting. All or nothing, for up to [`MAX_KEYS`] rows.
+    ///
+    /// # Errors
+    /// [`RecordError`]; the same uses may be sent again, doing so changes nothing twice.
+    pub async fn record(&self, uses: &[Usage<'_>]) -> Result<Recorded, RecordError> {
+        if uses.is_empty() {
+            return Ok(Recorded::default());
+        }
+        let places = u32::try_from(uses.len()).map_err(|_| RecordError::QueueFull)?;
+        let place = Arc::clone(&self.places)
+            .try_acquire_many_owned(places)
+            .map_err(|_| RecordError::QueueFull)?;
+        let (done, answer) = oneshot::channel();
+        let entries = uses.iter().map(Entry::from).collect();
+        self.queue
+            .send(Pending {
+                entries,
+                done,
+                _place: place,
+            })
+            .map_err(|_| RecordError::Closed)?;
+        self.metrics.record_queue_depth.set(self.queued());
+        answer.await.unwrap_or(Err(RecordError::Closed))
+    }
+
+    fn queued(&self) -> i64 {
+        i64::try_from(MAX_QUEUED_USES - self.places.available_permits()).unwrap_or(i64::MAX)
+    }
+}
+
+impl From<&Usage<'_>> for Entry {
+    fn from(usage: &Usage<'_>) -> Self {
+        let list = |uid| Key::new(usage.workspace, uid, usage.published_run);
+        Self {
+            workspace_list: list(""),
+            user_list: usage.uid.map(list),
+            newest: Newest {
+                last_used_at: usage.last_used_at,
+                run: usage.run.map(Into::into),
+            },
+        }
+    }
+}
+
+/// Writes flush after flush: the next begins when the last one ends, with all that came meanwhile.
+async fn write_all(
+    store: Store,
+    metrics: Arc<Metrics>,
+    mut queue: mpsc::UnboundedReceiver<Pending>,
+) {
+    let mut next = queue.recv().await;
+    while let Some(first) = next.take() {
+        let mut batch = flush::Batch::new(first);
+        while let Ok(pending) = queue.try_recv() {
+            if let Err(pending) = batch.add(pending) {
+                next = Some(pending);
+                break;
+            }
+        }
+        batch.write(&store, &metrics).await;
+        if next.is_none() {
+            next = queue.recv().await;
+        }
+    }
+}
+
+const _: () = assert!(
+    MAX_KEYS >= 2_000,
+    "a request of 1,000 uses with users must fit in a flush"
+);

@@ -1,0 +1,85 @@
+//! What can go wrong with the store, by what can be done about it.
+
+use std::borrow::Cow;
+
+use super::migrate::MigrateError;
+
+/// A failure of the store. The database's own words are in the source, for the log; they are never
+/// shown to a client.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database does not answer, or not in time. Try again later.
+    #[error("the database is out of reach")]
+    Unavailable(#[source] sqlx::Error),
+    /// There is no room left to write.
+    #[error("the database has no room left on its disk; free some")]
+    Full(#[source] sqlx::Error),
+    /// The database refuses the value (classes 22, 23 and 54): it would refuse it again.
+    #[error("the database refuses a value")]
+    Refused(#[source] sqlx::Error),
+    /// A deadlock, a serialization failure or a busy database: the same again may succeed.
+    #[error("the database was busy with conflicting work")]
+    Conflict(#[source] sqlx::Error),
+    /// The tables are missing or of another version.
+    #[error(transparent)]
+    Schema(#[from] Box<MigrateError>),
+    /// A row that the model forbids, written by someone else.
+    #[error("a row of the table is corrupt")]
+    Corrupt(#[source] sqlx::Error),
+    /// Anything else.
+    #[error("the database failed")]
+    Other(#[source] sqlx::Error),
+}
+
+impl StoreError {
+    /// Whether trying the same again at once may succeed.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Conflict(_))
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(database) => {
+                let code = database.code().unwrap_or(Cow::Borrowed(""));
+                match database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
+                    Some(_) => by_sqlstate(&code)(error),
+                    None => by_sqlite_code(&code)(error),
+                }
+            }
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed
+            | sqlx::Error::Protocol(_) => Self::Unavailable(error),
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Self::Corrupt(error),
+            _ => Self::Other(error),
+        }
+    }
+}
+
+fn by_sqlstate(code: &str) -> fn(sqlx::Error) -> StoreError {
+    match (code.get(..2).unwrap_or(""), code) {
+        (_, "53100") => StoreError::Full,
+        // deadlock, serialization failure, lock timeout
+        (_, "40P01" | "40001" | "55P03") => StoreError::Conflict,
+        // connection, resources, operator intervention (57014: statement timeout), still starting
+        ("08" | "53" | "57", _) => StoreError::Unavailable,
+        ("22" | "23" | "54", _) => StoreError::Refused,
+        _ => StoreError::Other,
+    }
+}
+
+fn by_sqlite_code(code: &str) -> fn(sqlx::Error) -> StoreError {
+    // Extended result codes keep the primary one in their low byte.
+    match code.parse::<i32>().unwrap_or(0) & 0xff {
+        5 | 6 => StoreError::Conflict,
+        13 => StoreError::Full,
+        18..=20 => StoreError::Refused,
+        // cannot open, I/O, no such database file, read-only
+        8 | 10 | 14 => StoreError::Unavailable,
+        _ => StoreError::Other,
+    }
+}

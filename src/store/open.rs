@@ -1,0 +1,99 @@
+//! Opening the store: URL to pool.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection, PgPool, SqlitePool};
+
+use super::Store;
+
+/// How long a request waits for a free connection before it is told that the database is out of
+/// reach; a client's own patience is some seconds.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a writer waits for SQLite's one write lock.
+const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection that rested longer is asked whether it still lives before it is used. Asking each
+/// time would double the statements of a busy server.
+const ASK_AFTER_IDLE: Duration = Duration::from_secs(1);
+/// A transaction of ours that rests longer than this is a fault; it would hold locks and vacuum.
+const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How to connect.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolSettings {
+    /// Connections at the most.
+    pub size: u32,
+    /// The longest that one statement may take.
+    pub statement_timeout: Duration,
+}
+
+/// PostgreSQL's connection options of every pool here: named, with our time-outs.
+///
+/// # Errors
+/// Where `url` is not a PostgreSQL URL.
+pub fn pg_options(url: &str, statement_timeout: Duration) -> Result<PgConnectOptions, sqlx::Error> {
+    let millis = |timeout: Duration| timeout.as_millis().to_string();
+    Ok(PgConnectOptions::from_str(url)?
+        .application_name("recents")
+        .options([
+            ("statement_timeout", millis(statement_timeout)),
+            (
+                "idle_in_transaction_session_timeout",
+                millis(IDLE_IN_TRANSACTION_TIMEOUT),
+            ),
+        ]))
+}
+
+impl Store {
+    /// Opens `postgres://…` or `sqlite://…` (created if missing). Connects at the first use.
+    ///
+    /// # Errors
+    /// Where `url` is malformed or of another kind.
+    pub fn open(url: &str, settings: PoolSettings) -> Result<Self, sqlx::Error> {
+        if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+            return Ok(Self::Postgres(postgres_pool(url, settings)?));
+        }
+        if url.starts_with("sqlite:") {
+            return Ok(Self::Sqlite(sqlite_pool(url, settings)?));
+        }
+        Err(sqlx::Error::Configuration(
+            "it starts with neither `postgres://` nor `sqlite://`".into(),
+        ))
+    }
+}
+
+fn postgres_pool(url: &str, settings: PoolSettings) -> Result<PgPool, sqlx::Error> {
+    let options = pg_options(url, settings.statement_timeout)?;
+    Ok(PgPoolOptions::new()
+        .max_connections(settings.size)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false)
+        .before_acquire(|conn, meta| {
+            Box::pin(async move { Ok(meta.idle_for < ASK_AFTER_IDLE || conn.ping().await.is_ok()) })
+        })
+        .connect_lazy_with(options))
+}
+
+fn sqlite_pool(url: &str, settings: PoolSettings) -> Result<SqlitePool, sqlx::Error> {
+    let options = SqliteConnectOptions::from_str(url)?
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // An acknowledged use survives a power cut.
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(SQLITE_BUSY_TIMEOUT);
+    let pool = SqlitePoolOptions::new()
+        .max_connections(settings.size)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false);
+    // A database in memory lives and dies with its one connection.
+    let pool = if url.contains(":memory:") || url.contains("mode=memory") {
+        pool.max_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+    } else {
+        pool
+    };
+    Ok(pool.connect_lazy_with(options))
+}

@@ -1,0 +1,308 @@
+//! The table: the newest use per scope and published run.
+
+use sqlx::Row;
+
+use super::rows::{BindRows, Rows};
+use super::statement::Statement;
+use super::{Conn, Store, StoreError, on_both};
+use crate::model::{Id, Key, Newest, Scope, Time};
+
+/// Keys of one statement at the most: a whole request of 1,000 uses with a user each, so that a
+/// request is one transaction. Statements of about this size write the most rows per second.
+pub const MAX_KEYS: usize = 2_000;
+/// Scopes of one read at the most.
+pub const MAX_SCOPES: usize = 100;
+/// A read of several scopes is one of these statements, filled up with empty scopes: few prepared
+/// statements, and few wasted branches.
+const READ_SIZES: [usize; 3] = [1, 10, MAX_SCOPES];
+
+pub(super) const STATEMENTS: [&Statement; 10] = [
+    &RAISE,
+    &READS[0],
+    &READS[1],
+    &READS[2],
+    &ROWS_OF_KEYS,
+    &ROWS_AFTER,
+    &ROWS_OF_WORKSPACE_AFTER,
+    &LOWER,
+    &REMOVE,
+    &COUNT,
+];
+
+// The row is looked at before it is locked: a conflicting insert whose `where` is false still locks
+// the row and burns a transaction id. A scalar subquery, because a join could be planned as a scan
+// of the whole table. Sorted, so that two flushes never lock the same rows in opposite orders.
+static RAISE: Statement = Statement::new("raise", || {
+    "insert into {recents}recent_workflow as t (workspace, uid, published_run, last_used_at, run)
+     select u.workspace, u.uid, u.published_run, u.last_used_at, u.run from {uses} as u
+     where not coalesce((
+         select (r.last_used_at, coalesce(r.run, '')) >= (u.last_used_at, coalesce(u.run, ''))
+         from {recents}recent_workflow as r
+         where r.workspace = u.workspace and r.uid = u.uid and r.published_run = u.published_run
+     ), false)
+     order by 1, 2, 3
+     on conflict (workspace, uid, published_run) do update
+     set last_used_at = excluded.last_used_at, run = excluded.run
+     where (excluded.last_used_at, coalesce(excluded.run, '')) > (t.last_used_at, coalesce(t.run, ''))
+     returning t.workspace, t.uid, t.published_run"
+        .into()
+});
+
+static READS: [Statement; 3] = [
+    Statement::new("read_1", || read(READ_SIZES[0])),
+    Statement::new("read_10", || read(READ_SIZES[1])),
+    Statement::new("read_100", || read(READ_SIZES[2])),
+];
+
+// One range of the index per scope. UNION ALL instead of LATERAL, which SQLite and Citus lack.
+fn read(scopes: usize) -> String {
+    let scope = |at: usize| {
+        let [workspace, uid, time, published_run] = [2, 3, 4, 5].map(|n| at * 4 + n);
+        format!(
+            "select * from (
+                 select {at} as list, published_run, last_used_at, run from {{recents}}recent_workflow
+                 where workspace = ${workspace} and uid = ${uid}
+                   and (last_used_at, published_run) < (${time}, ${published_run})
+                 order by last_used_at desc, published_run desc limit $1
+             ) as list_{at}"
+        )
+    };
+    (0..scopes)
+        .map(scope)
+        .collect::<Vec<_>>()
+        .join(" union all ")
+}
+
+static ROWS_OF_KEYS: Statement = Statement::new("rows_of_keys", || {
+    "select t.workspace, t.uid, t.published_run, t.last_used_at, t.run from {keys} as k
+     join {recents}recent_workflow as t
+       on t.workspace = k.workspace and t.uid = k.uid and t.published_run = k.published_run"
+        .into()
+});
+
+static ROWS_AFTER: Statement = Statement::new("rows_after", || {
+    "select workspace, uid, published_run, last_used_at, run from {recents}recent_workflow
+     where (workspace, uid, published_run) > ($1, $2, $3)
+     order by workspace, uid, published_run limit $4"
+        .into()
+});
+
+static ROWS_OF_WORKSPACE_AFTER: Statement = Statement::new("rows_of_workspace_after", || {
+    "select workspace, uid, published_run, last_used_at, run from {recents}recent_workflow
+     where workspace = $1 and (uid, published_run) > ($2, $3)
+     order by workspace, uid, published_run limit $4"
+        .into()
+});
+
+static LOWER: Statement = Statement::new("lower", || {
+    "update {recents}recent_workflow as t set last_used_at = s.last_used_at, run = s.run
+     from {swaps} as s
+     where t.workspace = s.workspace and t.uid = s.uid and t.published_run = s.published_run
+       and t.last_used_at = s.seen_last_used_at and coalesce(t.run, '') = coalesce(s.seen_run, '')"
+        .into()
+});
+
+static REMOVE: Statement = Statement::new("remove", || {
+    "delete from {recents}recent_workflow
+     where (workspace, uid, published_run, last_used_at, coalesce(run, '')) in (
+         select u.workspace, u.uid, u.published_run, u.last_used_at, coalesce(u.run, '')
+         from {uses} as u)"
+        .into()
+});
+
+static COUNT: Statement = Statement::new("count", || {
+    "select count(*) from {recents}recent_workflow".into()
+});
+
+/// A row of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// The workflow.
+    pub published_run: Box<str>,
+    /// Its newest use, and the run of it.
+    pub newest: Newest,
+}
+
+/// A list from its start, or from behind the last item of a page.
+#[derive(Debug, Clone)]
+pub struct ListStart {
+    /// Whose list.
+    pub scope: Scope,
+    /// Only items after this one, in the order of lists.
+    pub after: Option<(Time, Id)>,
+}
+
+/// The key of a row that begins with `workspace, uid, published_run`, of either database.
+macro_rules! key_of {
+    ($row:expr) => {
+        Ok(Key::new(
+            $row.try_get(0)?,
+            $row.try_get(1)?,
+            $row.try_get(2)?,
+        ))
+    };
+}
+
+/// A row `workspace, uid, published_run, last_used_at, run` of either database.
+macro_rules! row_of {
+    ($row:expr) => {{
+        let run = $row.try_get::<Option<&str>, _>(4)?.map(Box::from);
+        let key: Result<Key, sqlx::Error> = key_of!($row);
+        Ok((
+            key?,
+            Newest {
+                last_used_at: $row.try_get(3)?,
+                run,
+            },
+        ))
+    }};
+}
+
+/// Reads the first `limit` items of each list, newest first, in one statement.
+///
+/// At most [`MAX_SCOPES`] lists; more are not read.
+pub(crate) async fn lists(
+    store: &Store,
+    lists: &[ListStart],
+    limit: u32,
+) -> Result<Vec<Vec<Item>>, StoreError> {
+    let size = READ_SIZES
+        .iter()
+        .position(|&size| lists.len() <= size)
+        .unwrap_or(2);
+    let mut items = vec![Vec::new(); lists.len()];
+    on_both!(Store, store, |pool, dialect| {
+        let mut query = sqlx::query(READS[size].run(dialect)).bind(i64::from(limit));
+        for at in 0..READ_SIZES[size] {
+            let list = lists.get(at);
+            let after = list.and_then(|list| list.after.as_ref());
+            query = query
+                .bind(list.map(|list| list.scope.workspace.as_str()))
+                .bind(list.map(|list| list.scope.uid_column()))
+                .bind(after.map_or(Time::AFTER_ALL, |(time, _)| *time))
+                .bind(after.map_or("", |(_, published_run)| published_run.as_str()));
+        }
+        for row in query.fetch_all(pool).await? {
+            let list = usize::try_from(row.try_get::<i32, _>(0)?).unwrap_or(usize::MAX);
+            if let Some(items) = items.get_mut(list) {
+                let newest = Newest {
+                    last_used_at: row.try_get(2)?,
+                    run: row.try_get::<Option<&str>, _>(3)?.map(Box::from),
+                };
+                items.push(Item {
+                    published_run: row.try_get::<&str, _>(1)?.into(),
+                    newest,
+                });
+            }
+        }
+    });
+    // UNION ALL promises no order, though both databases keep it.
+    for items in &mut items {
+        items.sort_by(|a, b| {
+            (b.newest.last_used_at, &b.published_run)
+                .cmp(&(a.newest.last_used_at, &a.published_run))
+        });
+    }
+    Ok(items)
+}
+
+/// Raises rows to these uses, in one statement: inserts what is missing, replaces what is older.
+/// Returns the keys whose rows changed.
+///
+/// `uses` are sorted by key, no key twice, at most [`MAX_KEYS`].
+pub(crate) async fn raise(conn: Conn<'_>, uses: &[(Key, Newest)]) -> Result<Vec<Key>, StoreError> {
+    let rows = Rows::keys(uses.iter().map(|(key, _)| key)).newest(uses.iter().map(|(_, n)| n));
+    on_both!(Conn, conn, |conn, dialect| {
+        let rows = sqlx::query(RAISE.run(dialect))
+            .bind_rows(rows)
+            .fetch_all(conn)
+            .await?;
+        rows.iter().map(|row| key_of!(row)).collect()
+    })
+}
+
+/// A row of the table.
+pub(crate) type RecentRow = (Key, Newest);
+
+/// The rows of these keys, in no order; keys without a row have none.
+pub(crate) async fn rows_of_keys<'a>(
+    store: &Store,
+    keys: impl Iterator<Item = &'a Key> + Clone,
+) -> Result<Vec<RecentRow>, StoreError> {
+    let rows = Rows::keys(keys);
+    on_both!(Store, store, |pool, dialect| {
+        let rows = sqlx::query(ROWS_OF_KEYS.run(dialect))
+            .bind_rows(rows)
+            .fetch_all(pool)
+            .await?;
+        rows.iter().map(|row| row_of!(row)).collect()
+    })
+}
+
+/// The next `limit` rows behind `after` in the order of keys, of all workspaces or of one.
+pub(crate) async fn rows_after(
+    store: &Store,
+    workspace: Option<&Id>,
+    after: Option<&Key>,
+    limit: u32,
+) -> Result<Vec<RecentRow>, StoreError> {
+    let (after_workspace, uid, published_run) = after.map_or(("", "", ""), Key::parts);
+    on_both!(Store, store, |pool, dialect| {
+        let query = match workspace {
+            None => sqlx::query(ROWS_AFTER.run(dialect)).bind(after_workspace),
+            Some(workspace) => {
+                sqlx::query(ROWS_OF_WORKSPACE_AFTER.run(dialect)).bind(workspace.as_str())
+            }
+        };
+        let query = query.bind(uid).bind(published_run).bind(i64::from(limit));
+        let rows = query.fetch_all(pool).await?;
+        rows.iter().map(|row| row_of!(row)).collect()
+    })
+}
+
+/// A row as it was seen, and what it should be instead.
+pub(crate) struct Swap {
+    /// The row's key.
+    pub(crate) key: Key,
+    /// What it said when it was looked at.
+    pub(crate) seen: Newest,
+    /// What it should say.
+    pub(crate) becomes: Newest,
+}
+
+/// Replaces rows that still are as they were seen; others are left alone.
+pub(crate) async fn lower(store: &Store, swaps: &[Swap]) -> Result<(), StoreError> {
+    let rows = Rows::keys(swaps.iter().map(|s| &s.key))
+        .newest(swaps.iter().map(|s| &s.becomes))
+        .newest(swaps.iter().map(|s| &s.seen));
+    on_both!(Store, store, |pool, dialect| {
+        sqlx::query(LOWER.run(dialect))
+            .bind_rows(rows)
+            .execute(pool)
+            .await?;
+    });
+    Ok(())
+}
+
+/// Removes rows that still are as they were seen; others are left alone.
+pub(crate) async fn remove(store: &Store, seen: &[RecentRow]) -> Result<(), StoreError> {
+    let rows = Rows::keys(seen.iter().map(|(key, _)| key)).newest(seen.iter().map(|(_, n)| n));
+    on_both!(Store, store, |pool, dialect| {
+        sqlx::query(REMOVE.run(dialect))
+            .bind_rows(rows)
+            .execute(pool)
+            .await?;
+    });
+    Ok(())
+}
+
+/// How many rows the table has.
+pub(crate) async fn count(store: &Store) -> Result<u64, StoreError> {
+    let count: i64 = on_both!(Store, store, |pool, dialect| {
+        sqlx::query(COUNT.run(dialect))
+            .fetch_one(pool)
+            .await?
+            .try_get(0)?
+    });
+    Ok(count.unsigned_abs())
+}

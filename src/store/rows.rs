@@ -1,0 +1,71 @@
+//! Rows passed into a statement as parameters: one shape, whatever their number.
+
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Postgres, Sqlite};
+
+use crate::model::{Key, Newest, Time};
+
+/// A column of the rows, in the order of the relation in `statement`.
+enum Column<'a> {
+    Text(Vec<Option<&'a str>>),
+    Time(Vec<Time>),
+}
+
+/// Rows to bind to `{keys}`, `{uses}` or `{swaps}`.
+pub(super) struct Rows<'a>(Vec<Column<'a>>);
+
+impl<'a> Rows<'a> {
+    pub(super) fn keys(keys: impl Iterator<Item = &'a Key> + Clone) -> Self {
+        let part = |of: fn((&'a str, &'a str, &'a str)) -> &'a str| {
+            Column::Text(keys.clone().map(|key| Some(of(key.parts()))).collect())
+        };
+        Self(vec![part(|p| p.0), part(|p| p.1), part(|p| p.2)])
+    }
+
+    pub(super) fn newest(mut self, newest: impl Iterator<Item = &'a Newest> + Clone) -> Self {
+        self.0.push(Column::Time(
+            newest.clone().map(|n| n.last_used_at).collect(),
+        ));
+        self.0
+            .push(Column::Text(newest.map(|n| n.run.as_deref()).collect()));
+        self
+    }
+
+    fn json(&self) -> String {
+        let rows = self.0.first().map_or(0, |first| match first {
+            Column::Text(texts) => texts.len(),
+            Column::Time(times) => times.len(),
+        });
+        let row = |at: usize| {
+            let cells = self.0.iter().map(|column| match column {
+                Column::Text(texts) => serde_json::Value::from(texts[at]),
+                Column::Time(times) => serde_json::Value::from(times[at].micros()),
+            });
+            serde_json::Value::Array(cells.collect())
+        };
+        serde_json::Value::Array((0..rows).map(row).collect()).to_string()
+    }
+}
+
+/// A query to which [`Rows`] can be bound, as its first parameters.
+pub(super) trait BindRows<'q> {
+    /// Binds them.
+    fn bind_rows(self, rows: Rows<'q>) -> Self;
+}
+
+impl<'q> BindRows<'q> for Query<'q, Postgres, PgArguments> {
+    fn bind_rows(self, rows: Rows<'q>) -> Self {
+        rows.0.into_iter().fold(self, |query, column| match column {
+            Column::Text(texts) => query.bind(texts),
+            Column::Time(times) => query.bind(times),
+        })
+    }
+}
+
+impl<'q> BindRows<'q> for Query<'q, Sqlite, SqliteArguments> {
+    fn bind_rows(self, rows: Rows<'q>) -> Self {
+        self.bind(rows.json())
+    }
+}

@@ -1,0 +1,136 @@
+//! Statements: each text once, with tokens for what differs between the databases.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{job, recent};
+
+/// Which SQL is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// PostgreSQL.
+    Postgres,
+    /// SQLite.
+    Sqlite,
+}
+
+/// A named SQL statement, written once for both databases, and how often it was sent.
+///
+/// Tokens: `{recents}` qualifies a table's name, `{now}` is the database's clock and
+/// `{lease_end}` the end of a lease that begins now, and
+/// `{keys}`, `{uses}`, `{swaps}` are relations of rows bound as parameters, so that a batch of any
+/// size is the same prepared statement.
+#[derive(Debug)]
+pub struct Statement {
+    /// Its name, as in `recents_db_statements_total{statement}`.
+    pub name: &'static str,
+    template: fn() -> String,
+    texts: [OnceLock<String>; 2],
+    executed: AtomicU64,
+}
+
+/// Whether the database answers at all.
+pub static PING: Statement = Statement::new("ping", || "select 1".into());
+
+impl Statement {
+    pub(super) const fn new(name: &'static str, template: fn() -> String) -> Self {
+        Self {
+            name,
+            template,
+            texts: [const { OnceLock::new() }; 2],
+            executed: AtomicU64::new(0),
+        }
+    }
+
+    /// The text for one database.
+    pub fn text(&'static self, dialect: Dialect) -> &'static str {
+        self.texts[dialect as usize].get_or_init(|| dialect.expand(&(self.template)()))
+    }
+
+    /// The text, counted as sent once.
+    pub(super) fn run(&'static self, dialect: Dialect) -> &'static str {
+        self.executed.fetch_add(1, Ordering::Relaxed);
+        self.text(dialect)
+    }
+
+    /// How often this process sent it.
+    pub fn executed(&self) -> u64 {
+        self.executed.load(Ordering::Relaxed)
+    }
+}
+
+/// Every statement of the product's own tables.
+pub fn all() -> impl Iterator<Item = &'static Statement> {
+    [&PING]
+        .into_iter()
+        .chain(recent::STATEMENTS)
+        .chain(job::STATEMENTS)
+}
+
+const KEY: [(&str, &str); 3] = [
+    ("workspace", "text"),
+    ("uid", "text"),
+    ("published_run", "text"),
+];
+const NEWEST: [(&str, &str); 2] = [("last_used_at", "timestamptz"), ("run", "text")];
+const SEEN: [(&str, &str); 2] = [("seen_last_used_at", "timestamptz"), ("seen_run", "text")];
+
+impl Dialect {
+    fn expand(self, template: &str) -> String {
+        let lease = job::LEASE.as_secs();
+        let (qualifier, now, lease_end) = match self {
+            Self::Postgres => (
+                "recents.",
+                "clock_timestamp()",
+                format!("clock_timestamp() + interval '{lease} seconds'"),
+            ),
+            Self::Sqlite => (
+                "",
+                "cast(unixepoch('subsec') * 1000000 as integer)",
+                format!("cast((unixepoch('subsec') + {lease}) * 1000000 as integer)"),
+            ),
+        };
+        template
+            .replace("{recents}", qualifier)
+            .replace("{now}", now)
+            .replace("{lease_end}", &lease_end)
+            .replace("{keys}", &self.relation(&KEY))
+            .replace(
+                "{uses}",
+                &self.relation(&[KEY.as_slice(), &NEWEST].concat()),
+            )
+            .replace(
+                "{swaps}",
+                &self.relation(&[KEY.as_slice(), &NEWEST, &SEEN].concat()),
+            )
+    }
+
+    /// A relation of rows passed as parameters: an array a column in PostgreSQL, one JSON array of
+    /// arrays in SQLite. `super::rows` binds them.
+    fn relation(self, columns: &[(&str, &str)]) -> String {
+        let list = |of: &dyn Fn(usize, &str, &str) -> String| {
+            let items = columns
+                .iter()
+                .enumerate()
+                .map(|(i, (name, kind))| of(i, name, kind));
+            items.collect::<Vec<_>>().join(", ")
+        };
+        match self {
+            Self::Postgres => {
+                let collation = |kind: &str| if kind == "text" { " collate \"C\"" } else { "" };
+                format!(
+                    "(select {} from unnest({}) as x({}))",
+                    list(&|_, name, kind| format!("x.{name}{} as {name}", collation(kind))),
+                    list(&|i, _, kind| format!("${}::{kind}[]", i + 1)),
+                    list(&|_, name, _| name.into()),
+                )
+            }
+            Self::Sqlite => {
+                format!(
+                    "(select {} from json_each($1) as x)",
+                    list(&|i, name, _| format!("x.value ->> {i} as {name}")),
+                )
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Metrics: Prometheus, prefix `recents_`, base units, no ids in labels, all there from the start.
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::store::{Store, statement};
+
+/// From a cached answer to the longest request that is not cut off.
+const REQUEST_BUCKETS: [f64; 14] = [
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
+];
+/// Rows of one flush: from one to the largest statement.
+const ROWS_BUCKETS: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 2_000.0];
+
+/// Where a run was heard of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// `POST /v1/runs`.
+    Hook,
+}
+
+impl Source {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Hook => "hook",
+        }
+    }
+}
+
+/// What becomes of a run.
+const OUTCOMES: [&str; 4] = ["applied", "superseded", "skipped", "rejected"];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RunLabels {
+    source: &'static str,
+    outcome: &'static str,
+}
+
+/// Labels of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RequestLabels {
+    /// The method; unknown ones are `other`.
+    pub method: &'static str,
+    /// The route's pattern; `unmatched` where there is none.
+    pub route: String,
+    /// The status code.
+    pub status: u16,
+}
+
+/// Everything that is counted.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Histogram, fn() -> Histogram>,
+    runs: Family<RunLabels, Counter>,
+    /// How long a flush took, retries included.
+    pub record_flush_seconds: Histogram,
+    /// Rows of a flush.
+    pub record_batch_rows: Histogram,
+    /// Uses that wait for the database.
+    pub record_queue_depth: Gauge,
+    /// Whether the database answered when it was last asked.
+    pub database_up: Gauge,
+    /// When a backfill last succeeded, in seconds since 1970; 0 before the first.
+    pub backfill_last_success: Gauge,
+}
+
+impl Metrics {
+    /// All metrics, each with every value of its labels that is known beforehand.
+    pub fn new(store: &Store) -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("recents"),
+            requests: Family::new_with_constructor(|| Histogram::new(REQUEST_BUCKETS)),
+            runs: Family::default(),
+            record_flush_seconds: Histogram::new(REQUEST_BUCKETS),
+            record_batch_rows: Histogram::new(ROWS_BUCKETS),
+            record_queue_depth: Gauge::default(),
+            database_up: Gauge::default(),
+            backfill_last_success: Gauge::default(),
+        };
+        for outcome in OUTCOMES {
+            metrics.count_runs(Source::Hook, outcome, 0);
+        }
+        metrics.register(store.clone());
+        metrics
+    }
+
+    fn register(&mut self, store: Store) {
+        let registry = &mut self.registry;
+        let seconds = || Unit::Seconds;
+        registry.register_with_unit(
+            "http_request_duration",
+            "Time from the request's header to the answer's",
+            seconds(),
+            self.requests.clone(),
+        );
+        registry.register(
+            "runs",
+            "Runs, by source and by what became of them",
+            self.runs.clone(),
+        );
+        registry.register_with_unit(
+            "record_flush",
+            "Time to write a batch of uses",
+            seconds(),
+            self.record_flush_seconds.clone(),
+        );
+        registry.register(
+            "record_batch_rows",
+            "Rows written together",
+            self.record_batch_rows.clone(),
+        );
+        registry.register(
+            "record_queue_depth",
+            "Uses that wait for the database",
+            self.record_queue_depth.clone(),
+        );
+        registry.register(
+            "database_up",
+            "1 where the database answered when last asked",
+            self.database_up.clone(),
+        );
+        registry.register_with_unit(
+            "backfill_last_success_timestamp",
+            "When a backfill last succeeded, 0 before the first",
+            seconds(),
+            self.backfill_last_success.clone(),
+        );
+        registry.register(
+            "build",
+            "The running version",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        registry.register_collector(Box::new(DatabaseCollector(store)));
+    }
+
+    /// Counts `count` runs of `source` that ended as `outcome`.
+    pub fn count_runs(&self, source: Source, outcome: &'static str, count: u64) {
+        self.runs
+            .get_or_create(&RunLabels {
+                source: source.name(),
+                outcome,
+            })
+            .inc_by(count);
+    }
+
+    /// Lets a request's series be there before the first such request.
+    pub fn expect_request(&self, labels: &RequestLabels) {
+        self.requests.get_or_create(labels);
+    }
+
+    /// Counts a request and its time.
+    pub fn observe_request(&self, labels: &RequestLabels, seconds: f64) {
+        self.requests.get_or_create(labels).observe(seconds);
+    }
+
+    /// All metrics in the OpenMetrics text format.
+    ///
+    /// # Errors
+    /// None in practice: writing to a string does not fail.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+/// What is read off where it is counted, when it is asked for.
+#[derive(Debug)]
+struct DatabaseCollector(Store);
+
+impl Collector for DatabaseCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let counter = ConstCounter::new(0_u64);
+        let mut statements = encoder.encode_descriptor(
+            "db_statements",
+            "Statements sent to the database, by name",
+            None,
+            counter.metric_type(),
+        )?;
+        for statement in statement::all() {
+            let labels = [("statement", statement.name)];
+            let count = ConstCounter::new(statement.executed());
+            count.encode(statements.encode_family(&labels)?)?;
+        }
+        let (idle, used) = self.0.connections();
+        let gauge = ConstGauge::new(0_i64);
+        let mut connections = encoder.encode_descriptor(
+            "db_pool_connections",
+            "Connections to the database, by state",
+            None,
+            gauge.metric_type(),
+        )?;
+        for (state, count) in [("idle", idle), ("used", used)] {
+            let labels = [("state", state)];
+            ConstGauge::new(i64::from(count)).encode(connections.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,57 @@
+//! Logs.
+
+use std::fmt;
+use std::io::IsTerminal;
+
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}
+
+/// Logs to standard error from now on. `level` is a level (`info`) or a list of directives
+/// (`info,recents=debug`).
+///
+/// # Errors
+/// Where `level` is neither.
+pub fn start(format: LogFormat, level: &str) -> Result<(), ParseError> {
+    let filter = EnvFilter::try_new(level)?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // A process has one subscriber; where there is one already, it stays.
+    let _ = match format {
+        LogFormat::Text => {
+            let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            builder.with_ansi(colours).try_init().ok()
+        }
+        LogFormat::Json => builder.json().flatten_event(true).try_init().ok(),
+    };
+    Ok(())
+}
+
+/// Whether `level` is one that [`start`] takes.
+///
+/// # Errors
+/// Where it is not.
+pub fn check_level(level: &str) -> Result<(), ParseError> {
+    EnvFilter::try_new(level).map(drop)
+}
