@@ -5,7 +5,12 @@
 //! holds the table between them; [`history`] is where runs come from, [`jobs`] seeds the table from
 //! it and [`check`] proves that both agree.
 
+pub mod cli;
+pub mod config;
+pub mod http;
+pub mod jobs;
 pub mod model;
+pub mod read;
 pub mod record;
 pub mod store;
 pub mod telemetry;

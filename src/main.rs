@@ -1,2 +1,7 @@
-//! placeholder
-fn main() {}
+//! The `recents` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    recents::cli::run()
+}

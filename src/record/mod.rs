@@ -107,13 +107,14 @@ impl Recorder {
                 _place: place,
             })
             .map_err(|_| RecordError::Closed)?;
-        self.metrics.record_queue_depth.set(self.queued());
+        self.metrics.record_queue_depth.set(queued(&self.places));
         answer.await.unwrap_or(Err(RecordError::Closed))
     }
+}
 
-    fn queued(&self) -> i64 {
-        i64::try_from(MAX_QUEUED_USES - self.places.available_permits()).unwrap_or(i64::MAX)
-    }
+/// Uses in the queue, counted by the places that they take.
+fn queued(places: &Semaphore) -> i64 {
+    i64::try_from(MAX_QUEUED_USES - places.available_permits()).unwrap_or(i64::MAX)
 }
 
 impl From<&Usage<'_>> for Entry {
@@ -134,6 +135,7 @@ impl From<&Usage<'_>> for Entry {
 async fn write_all(
     store: Store,
     metrics: Arc<Metrics>,
+    places: Arc<Semaphore>,
     mut queue: mpsc::UnboundedReceiver<Pending>,
 ) {
     let mut next = queue.recv().await;
@@ -146,6 +148,7 @@ async fn write_all(
             }
         }
         batch.write(&store, &metrics).await;
+        metrics.record_queue_depth.set(queued(&places));
         if next.is_none() {
             next = queue.recv().await;
         }

@@ -44,7 +44,7 @@ static RAISE: Statement = Statement::new("raise", || {
      on conflict (workspace, uid, published_run) do update
      set last_used_at = excluded.last_used_at, run = excluded.run
      where (excluded.last_used_at, coalesce(excluded.run, '')) > (t.last_used_at, coalesce(t.run, ''))
-     returning t.workspace, t.uid, t.published_run"
+     returning workspace, uid, published_run"
         .into()
 });
 

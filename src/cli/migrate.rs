@@ -1,0 +1,15 @@
+//! `recents migrate`.
+
+use super::{Done, Failure, open};
+use crate::config::Config;
+
+pub(super) async fn run(config: &Config) -> Result<Done, Failure> {
+    let store = open(config)?;
+    let applied = store.migrate().await?;
+    match applied {
+        0 => eprintln!("the schema is up to date"),
+        n => eprintln!("applied {n} migration(s); the schema is up to date"),
+    }
+    store.close().await;
+    Ok(Done::Complete)
+}

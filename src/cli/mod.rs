@@ -1,0 +1,180 @@
+//! The command line: one file per command. Data on standard output, messages on standard error.
+
+mod completions;
+mod config;
+mod list;
+mod migrate;
+mod openapi;
+mod output;
+mod serve;
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::config::{Config, ConfigError, KEYS};
+use crate::store::{PoolSettings, Store};
+
+/// "Recently used" lists that stay instant and exact, however long the history behind them grows.
+#[derive(Debug, Parser)]
+#[command(name = "recents", version, propagate_version = true, after_help = EXIT_CODES)]
+struct Cli {
+    /// The configuration file [default: recents.toml where it exists]
+    #[arg(long, global = true, value_name = "FILE", env = "RECENTS_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Commands,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 drift found, \
+                          4 stopped early and resumable.";
+
+#[derive(Debug, Subcommand)]
+enum Commands {
+    /// Serve the lists over HTTP
+    Serve,
+    /// Bring the database's schema up to date
+    Migrate,
+    /// Print one list
+    List(list::ListArgs),
+    /// Check the configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Print the description of the HTTP API
+    Openapi,
+    /// Print a shell's completions
+    Completions(completions::CompletionsArgs),
+}
+
+/// Machine-readable output, for every command that prints data.
+#[derive(Debug, Clone, Copy, Args)]
+struct Json {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+enum Failure {
+    /// The configuration or the usage is wrong: exit code 2.
+    Usage(String),
+    /// It failed: exit code 1.
+    Failed(Box<dyn Error + Send + Sync>),
+}
+
+impl Failure {
+    fn failed(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl<E: Error + Send + Sync + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Failed(Box::new(error))
+    }
+}
+
+/// How a command ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Done {
+    /// All done: exit code 0.
+    Complete,
+}
+
+impl From<Done> for ExitCode {
+    fn from(done: Done) -> Self {
+        match done {
+            Done::Complete => Self::SUCCESS,
+        }
+    }
+}
+
+/// Runs the command that the arguments name.
+pub fn run() -> ExitCode {
+    let matches = command().get_matches();
+    match dispatch(&matches) {
+        Ok(done) => done.into(),
+        Err(Failure::Usage(message)) => {
+            eprintln!("recents: {message}");
+            ExitCode::from(2)
+        }
+        Err(Failure::Failed(error)) if output::is_broken_pipe(&*error) => ExitCode::SUCCESS,
+        Err(Failure::Failed(error)) => {
+            eprintln!("recents: {}", output::chain(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The command with a flag for every key of the configuration.
+fn command() -> Command {
+    Cli::command().args(KEYS.iter().map(|key| {
+        Arg::new(key.name)
+            .long(key.name.replace(['.', '_'], "-"))
+            .value_name("VALUE")
+            .global(true)
+            .hide_short_help(true)
+            .help_heading("Configuration")
+            .help(match key.default {
+                Some(default) => format!("{} [default: {default}]", key.about),
+                None => key.about.into(),
+            })
+    }))
+}
+
+fn dispatch(matches: &ArgMatches) -> Result<Done, Failure> {
+    let cli = Cli::from_arg_matches(matches).map_err(|error| Failure::Usage(error.to_string()))?;
+    let configuration = || load(matches, &cli);
+    match &cli.command {
+        Commands::Serve => serve::run(&configuration()?),
+        Commands::Migrate => wait_for(migrate::run(&configuration()?)),
+        Commands::List(args) => wait_for(list::run(&configuration()?, args)),
+        Commands::Config(config::ConfigCommand::Check(json)) => {
+            config::check(&configuration()?, json.json)
+        }
+        Commands::Openapi => openapi::run(),
+        Commands::Completions(args) => completions::run(args, command()),
+    }
+}
+
+fn load(matches: &ArgMatches, cli: &Cli) -> Result<Config, Failure> {
+    // Global flags stand at whichever level they were given.
+    let mut level = matches;
+    while let Some((_, deeper)) = level.subcommand() {
+        level = deeper;
+    }
+    let flags: Vec<_> = KEYS
+        .iter()
+        .filter_map(|key| Some((key.name, level.get_one::<String>(key.name)?.clone())))
+        .collect();
+    let environment: BTreeMap<_, _> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    Config::load(&flags, &environment, cli.config.as_deref()).map_err(usage)
+}
+
+fn usage(error: ConfigError) -> Failure {
+    Failure::Usage(error.to_string())
+}
+
+/// Runs a command's future; one thread serves the pool's and the sources' tasks.
+fn wait_for(work: impl Future<Output = Result<Done, Failure>>) -> Result<Done, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
+}
+
+/// The store of the configuration.
+fn open(config: &Config) -> Result<Store, Failure> {
+    let settings = PoolSettings {
+        size: config.pool_size,
+        statement_timeout: config.statement_timeout,
+    };
+    Store::open(&config.database_url, settings)
+        .map_err(|error| usage(ConfigError::new("database_url", error)))
+}

@@ -1,0 +1,163 @@
+//! `recents serve`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::{Done, Failure, open, output, usage};
+use crate::config::{Config, ConfigError};
+use crate::http::{App, Readiness, admin_router, public_router, server};
+use crate::record::Recorder;
+use crate::store::migrate::MigrateError;
+use crate::store::{Store, StoreError, job};
+use crate::telemetry::{Metrics, trace};
+
+/// How often the database is asked whether it answers, and a start that failed is tried again.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
+
+pub(super) fn run(config: &Config) -> Result<Done, Failure> {
+    trace::start(config.log_format, &config.log_level)
+        .map_err(|error| usage(ConfigError::new("log.level", error)))?;
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(serve(config))
+}
+
+async fn serve(config: &Config) -> Result<Done, Failure> {
+    let (url, origin) = config.explain_store();
+    tracing::info!(store = url, from = origin, "the table lives here");
+    let store = open(config)?;
+    let public = bind("listen", config.listen).await?;
+    let admin = bind("admin_listen", config.admin_listen).await?;
+    let metrics = Arc::new(Metrics::new(&store));
+    let (recorder, writer) = Recorder::start(store.clone(), Arc::clone(&metrics));
+    let readiness = Arc::new(Readiness::default());
+    let app = App {
+        store: store.clone(),
+        recorder,
+        metrics: Arc::clone(&metrics),
+        max_clock_skew: config.max_clock_skew,
+        has_history: config.history.is_some(),
+        readiness: Arc::clone(&readiness),
+    };
+    tracing::info!(
+        listen = %public.local_addr()?,
+        admin_listen = %admin.local_addr()?,
+        version = env!("CARGO_PKG_VERSION"),
+        "serving"
+    );
+    let (stop, stopped) = watch::channel(false);
+    let stopping = |mut stopped: watch::Receiver<bool>| async move {
+        // An error means that the sender is gone, which is a stop as well.
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    let grace = config.shutdown_grace;
+    let listeners = [
+        tokio::spawn(server::serve(
+            public,
+            public_router(app.clone()),
+            stopping(stopped.clone()),
+            grace,
+        )),
+        tokio::spawn(server::serve(
+            admin,
+            admin_router(app),
+            stopping(stopped),
+            grace,
+        )),
+    ];
+    let watching = tokio::spawn(watch_database(
+        store.clone(),
+        Arc::clone(&metrics),
+        Arc::clone(&readiness),
+    ));
+    let started = start_up(&store, config.migrate_on_start, &readiness);
+    let outcome = tokio::select! {
+        outcome = async { started.await?; std::future::pending().await } => outcome,
+        signal = terminated() => signal.map_err(Failure::from),
+    };
+    readiness.set_draining();
+    tracing::info!("stopping: requests under way may end, what is queued will be written");
+    let deadline = Instant::now() + grace;
+    // The receivers may be gone already; then so are the listeners.
+    let _ = stop.send(true);
+    for listener in listeners {
+        listener.await?;
+    }
+    watching.abort();
+    // The listeners held the last recorders: the writer ends when its queue is empty.
+    if tokio::time::timeout_at(deadline, writer).await.is_err() {
+        return Err(Failure::failed(
+            "queued uses could not be written within the grace period",
+        ));
+    }
+    store.close().await;
+    tracing::info!("stopped");
+    outcome
+}
+
+async fn bind(key: &str, address: std::net::SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| Failure::failed(format!("{key}: cannot listen on {address}: {error}")))
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn terminated() -> std::io::Result<Done> {
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(Done::Complete)
+}
+
+/// Brings the schema up to date, or waits until someone else did. A database that is away is
+/// waited for; a schema that this program must not touch ends it.
+async fn start_up(store: &Store, migrate: bool, readiness: &Readiness) -> Result<(), Failure> {
+    loop {
+        let done = match migrate {
+            true => store.migrate().await.map(drop),
+            false => store.check_schema().await,
+        };
+        match done {
+            Ok(()) => break,
+            Err(StoreError::Schema(error))
+                if matches!(
+                    *error,
+                    MigrateError::Newer { .. } | MigrateError::Changed { .. }
+                ) =>
+            {
+                return Err(Failure::failed(error));
+            }
+            Err(error) => {
+                tracing::warn!(error = output::chain(&error), "not ready yet; trying again");
+                tokio::time::sleep(HEALTH_INTERVAL).await;
+            }
+        }
+    }
+    readiness.set_migrated();
+    tracing::info!("ready");
+    Ok(())
+}
+
+/// Keeps the database's health up to date. Ends with the service.
+async fn watch_database(store: Store, metrics: Arc<Metrics>, readiness: Arc<Readiness>) {
+    loop {
+        let up = store.ping().await.is_ok();
+        metrics.database_up.set(i64::from(up));
+        readiness.set_database_up(up);
+        if up && let Ok(Some(time)) = job::last_success(&store, crate::jobs::BACKFILL).await {
+            metrics.backfill_last_success.set(time.micros() / 1_000_000);
+        }
+        tokio::time::sleep(HEALTH_INTERVAL).await;
+    }
+}

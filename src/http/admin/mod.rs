@@ -1,0 +1,49 @@
+//! The admin listener: health, metrics, the description of the API.
+
+pub mod health;
+
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::App;
+use super::problem::{Code, Problem};
+
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(metrics))
+        .routes(routes!(openapi))
+}
+
+/// Metrics for Prometheus
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    responses((status = 200, description = "OpenMetrics text", body = String))
+)]
+async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
+    let text = app
+        .metrics
+        .encode()
+        .map_err(|_| Problem::new(Code::Internal, "the metrics could not be written"))?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok((
+        [(header::CONTENT_TYPE, HeaderValue::from_static(kind))],
+        text,
+    )
+        .into_response())
+}
+
+/// This description
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    responses((status = 200, description = "OpenAPI 3.1 of both listeners"))
+)]
+async fn openapi() -> Response {
+    axum::Json(super::openapi()).into_response()
+}

@@ -1,0 +1,117 @@
+//! The last word on every answer: its request id, its problem document, its log line, its time.
+
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::App;
+use super::problem::Problem;
+use crate::telemetry::metrics::RequestLabels;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// A request id from outside is taken over up to this length, so that logs stay readable.
+const MAX_REQUEST_ID_BYTES: usize = 128;
+
+pub(super) async fn finish(State(app): State<App>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let request_id = request_id(&request);
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("unmatched", MatchedPath::as_str)
+        .to_owned();
+    let method = method_label(request.method());
+    let span = tracing::info_span!(
+        "request",
+        request_id = %request_id,
+        method,
+        route,
+        trace_id = trace_id(&request),
+    );
+    let mut response = next.run(request).instrument(span.clone()).await;
+    let status = response.status();
+    // What the framework refuses by itself comes as plain text; readiness has a body of its own.
+    let foreign = (status.is_client_error() || status.is_server_error())
+        && !response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind == "application/json");
+    let problem = response
+        .extensions_mut()
+        .remove::<Problem>()
+        .or_else(|| foreign.then(|| Problem::of_status(status)));
+    if let Some(problem) = &problem {
+        problem.write(&mut response, &request_id);
+    }
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    let status = response.status().as_u16();
+    let elapsed = started.elapsed();
+    let labels = RequestLabels {
+        method,
+        route,
+        status,
+    };
+    app.metrics.observe_request(&labels, elapsed.as_secs_f64());
+    span.in_scope(|| {
+        let problem = problem.map(|problem| problem.code().urn());
+        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        tracing::debug!(status, problem, micros, "answered");
+    });
+    response
+}
+
+/// The client's own id where it is one, else a new one.
+fn request_id(request: &Request) -> String {
+    let given = request
+        .headers()
+        .get(REQUEST_ID)
+        .and_then(|value| value.to_str().ok());
+    let usable = |id: &&str| {
+        (1..=MAX_REQUEST_ID_BYTES).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic())
+    };
+    given
+        .filter(usable)
+        .map_or_else(|| Uuid::now_v7().to_string(), Into::into)
+}
+
+/// The trace that a valid W3C `traceparent` continues.
+fn trace_id(request: &Request) -> Option<&str> {
+    let header = request.headers().get("traceparent")?.to_str().ok()?;
+    let mut parts = header.split('-');
+    let (version, trace, parent, flags) =
+        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let hex = |text: &str, length| {
+        text.len() == length && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let zero = |text: &str| text.bytes().all(|b| b == b'0');
+    let valid = hex(version, 2)
+        && version != "ff"
+        && (version != "00" || parts.next().is_none())
+        && hex(trace, 32)
+        && !zero(trace)
+        && hex(parent, 16)
+        && !zero(parent)
+        && hex(flags, 2);
+    valid.then_some(trace)
+}
+
+/// A bounded set of labels, whatever clients send.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}

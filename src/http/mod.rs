@@ -1,0 +1,136 @@
+//! HTTP: two listeners, one kind of error, limits on everything.
+
+pub mod admin;
+mod body;
+mod conditional;
+mod fields;
+mod finish;
+mod path;
+pub mod problem;
+pub mod public;
+mod query;
+pub mod server;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::middleware;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+use utoipa::openapi::OpenApi as Description;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::record::Recorder;
+use crate::store::Store;
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::RequestLabels;
+use problem::{Code, Problem};
+
+/// What the handlers work with.
+#[derive(Debug, Clone)]
+pub struct App {
+    /// The table.
+    pub store: Store,
+    /// The way in.
+    pub recorder: Recorder,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// How far ahead of the server's clock a use may be.
+    pub max_clock_skew: Duration,
+    /// Whether a history is configured, so that uses must name their run.
+    pub has_history: bool,
+    /// Whether the service is ready.
+    pub readiness: Arc<Readiness>,
+}
+
+/// What `/readyz` answers from.
+#[derive(Debug, Default)]
+pub struct Readiness {
+    migrated: AtomicBool,
+    draining: AtomicBool,
+    database_up: AtomicBool,
+}
+
+impl Readiness {
+    /// The schema is what the program needs.
+    pub fn set_migrated(&self) {
+        self.migrated.store(true, Ordering::Relaxed);
+    }
+
+    /// The service is shutting down.
+    pub fn set_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the database answered when it was last asked.
+    pub fn set_database_up(&self, up: bool) {
+        self.database_up.store(up, Ordering::Relaxed);
+    }
+
+    fn is_ready(&self) -> bool {
+        self.migrated.load(Ordering::Relaxed) && !self.draining.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "recents",
+    description = "\"Recently used\" lists that stay instant and exact, however long the history \
+                   behind them grows.",
+    license(name = "MIT OR Apache-2.0")
+))]
+struct Api;
+
+fn documented() -> (OpenApiRouter<App>, OpenApiRouter<App>) {
+    (public::router(), admin::router())
+}
+
+/// The description of both listeners' endpoints.
+pub fn openapi() -> Description {
+    let (public, admin) = documented();
+    let mut description = Api::openapi();
+    description.merge(public.into_openapi());
+    description.merge(admin.into_openapi());
+    problem::describe(&mut description);
+    description
+}
+
+/// The public listener's service.
+pub fn public_router(app: App) -> Router {
+    finished(documented().0, app)
+}
+
+/// The admin listener's service.
+pub fn admin_router(app: App) -> Router {
+    finished(documented().1, app)
+}
+
+fn finished(router: OpenApiRouter<App>, app: App) -> Router {
+    let (router, description) = router.split_for_parts();
+    // Dashboards find the series of every route before its first request.
+    for (route, item) in &description.paths.paths {
+        for (method, operation) in [("GET", &item.get), ("POST", &item.post)] {
+            if operation.is_some() {
+                let labels = RequestLabels {
+                    method,
+                    route: route.clone(),
+                    status: 200,
+                };
+                app.metrics.expect_request(&labels);
+            }
+        }
+    }
+    router
+        .fallback(async || Problem::new(Code::NotFound, "there is no such resource here"))
+        .method_not_allowed_fallback(async || {
+            Problem::new(
+                Code::MethodNotAllowed,
+                "the resource has no such method; see Allow",
+            )
+        })
+        .layer(CatchPanicLayer::custom(problem::of_panic))
+        .layer(middleware::from_fn_with_state(app.clone(), finish::finish))
+        .with_state(app)
+}

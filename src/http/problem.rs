@@ -1,0 +1,380 @@
+//! Problem documents (RFC 9457): the one form of every error.
+
+use std::any::Any;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::record::RecordError;
+use crate::store::StoreError;
+
+/// Seconds after which a client should try again: a flush or a failover later.
+const RETRY_AFTER_SECONDS: &str = "1";
+
+/// The kinds of problems. Their names are part of the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// The request breaks a rule; `errors` says which and where.
+    InvalidRequest,
+    /// The database cannot hold a value of the request.
+    ValueRefused,
+    /// No such resource.
+    NotFound,
+    /// No such method on the resource.
+    MethodNotAllowed,
+    /// The request did not arrive in time.
+    RequestTimeout,
+    /// The body is too large.
+    BodyTooLarge,
+    /// The body is not JSON.
+    UnsupportedMediaType,
+    /// A fault of the service.
+    Internal,
+    /// The database is out of reach.
+    DatabaseUnavailable,
+    /// The database has no room left.
+    StorageFull,
+    /// Too many uses are waiting.
+    QueueFull,
+    /// The service is shutting down.
+    ShuttingDown,
+}
+
+impl Code {
+    /// Every code.
+    pub const ALL: [Self; 12] = [
+        Self::InvalidRequest,
+        Self::ValueRefused,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::RequestTimeout,
+        Self::BodyTooLarge,
+        Self::UnsupportedMediaType,
+        Self::Internal,
+        Self::DatabaseUnavailable,
+        Self::StorageFull,
+        Self::QueueFull,
+        Self::ShuttingDown,
+    ];
+
+    fn parts(self) -> (&'static str, StatusCode, &'static str) {
+        match self {
+            Self::InvalidRequest => (
+                "invalid_request",
+                StatusCode::BAD_REQUEST,
+                "The request is invalid",
+            ),
+            Self::ValueRefused => (
+                "value_refused",
+                StatusCode::BAD_REQUEST,
+                "The database cannot hold a value",
+            ),
+            Self::NotFound => ("not_found", StatusCode::NOT_FOUND, "Not found"),
+            Self::MethodNotAllowed => (
+                "method_not_allowed",
+                StatusCode::METHOD_NOT_ALLOWED,
+                "Method not allowed",
+            ),
+            Self::RequestTimeout => (
+                "request_timeout",
+                StatusCode::REQUEST_TIMEOUT,
+                "The request took too long",
+            ),
+            Self::BodyTooLarge => (
+                "body_too_large",
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "The body is too large",
+            ),
+            Self::UnsupportedMediaType => (
+                "unsupported_media_type",
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "The body is not declared as JSON",
+            ),
+            Self::Internal => (
+                "internal",
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "The service failed",
+            ),
+            Self::DatabaseUnavailable => (
+                "database_unavailable",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The database is out of reach",
+            ),
+            Self::StorageFull => (
+                "storage_full",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The database's disk is full",
+            ),
+            Self::QueueFull => (
+                "queue_full",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Too many uses are waiting",
+            ),
+            Self::ShuttingDown => (
+                "shutting_down",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The service is shutting down",
+            ),
+        }
+    }
+
+    /// The problem's `type`.
+    pub fn urn(self) -> String {
+        format!("urn:recents:problem:{}", self.parts().0)
+    }
+
+    /// The status code.
+    pub fn status(self) -> StatusCode {
+        self.parts().1
+    }
+}
+
+/// One invalid place of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FieldError {
+    /// Where in the body, as a JSON pointer in a URI fragment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "#/runs/3/last_used_at")]
+    pub pointer: Option<String>,
+    /// Which parameter of the URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parameter: Option<String>,
+    /// What is wrong, for programs.
+    #[schema(example = "in_future")]
+    pub code: &'static str,
+    /// What is wrong, for people.
+    pub detail: String,
+}
+
+impl FieldError {
+    /// A place in the body.
+    pub fn pointer(pointer: &str, code: &'static str, detail: impl ToString) -> Self {
+        let pointer = Some(format!("#{pointer}"));
+        Self {
+            pointer,
+            parameter: None,
+            code,
+            detail: detail.to_string(),
+        }
+    }
+
+    /// A parameter of the path or the query.
+    pub fn parameter(name: &str, code: &'static str, detail: impl ToString) -> Self {
+        Self {
+            pointer: None,
+            parameter: Some(name.into()),
+            code,
+            detail: detail.to_string(),
+        }
+    }
+}
+
+/// An error on its way to the client. `finish` writes the document, which names the request.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    code: Code,
+    detail: String,
+    errors: Vec<FieldError>,
+}
+
+/// The document.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+struct Document<'a> {
+    /// `urn:recents:problem:<code>`.
+    #[serde(rename = "type")]
+    kind: String,
+    /// What kind of problem it is, for people.
+    title: &'a str,
+    /// The status code.
+    status: u16,
+    /// What happened this time and what to do.
+    detail: &'a str,
+    /// The answer's `X-Request-Id`.
+    request_id: &'a str,
+    /// For an invalid request: every invalid place.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+}
+
+impl Problem {
+    /// A problem without places.
+    pub fn new(code: Code, detail: impl ToString) -> Self {
+        Self {
+            code,
+            detail: detail.to_string(),
+            errors: Vec::new(),
+        }
+    }
+
+    /// An invalid request.
+    pub fn invalid(errors: Vec<FieldError>) -> Self {
+        let detail = match errors.len() {
+            1 => "1 place of the request is invalid; nothing was changed".into(),
+            n => format!("{n} places of the request are invalid; nothing was changed"),
+        };
+        Self {
+            code: Code::InvalidRequest,
+            detail,
+            errors,
+        }
+    }
+
+    /// The problem that stands for an error status which some part of the framework answered.
+    pub(super) fn of_status(status: StatusCode) -> Self {
+        let code = Code::ALL.into_iter().find(|code| code.status() == status);
+        let fallback = if status.is_client_error() {
+            Code::InvalidRequest
+        } else {
+            Code::Internal
+        };
+        let reason = status.canonical_reason().unwrap_or("the request failed");
+        Self::new(code.unwrap_or(fallback), reason)
+    }
+
+    pub(super) fn code(&self) -> Code {
+        self.code
+    }
+
+    pub(super) fn write(&self, response: &mut Response, request_id: &str) {
+        let (_, status, title) = self.code.parts();
+        let document = Document {
+            kind: self.code.urn(),
+            title,
+            status: status.as_u16(),
+            detail: &self.detail,
+            request_id,
+            errors: &self.errors,
+        };
+        let body = serde_json::to_vec(&document).unwrap_or_default();
+        *response.body_mut() = Body::from(body);
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.remove(header::CONTENT_LENGTH);
+        let kind = HeaderValue::from_static("application/problem+json");
+        headers.insert(header::CONTENT_TYPE, kind);
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(
+                header::RETRY_AFTER,
+                HeaderValue::from_static(RETRY_AFTER_SECONDS),
+            );
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.code.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<&StoreError> for Problem {
+    fn from(error: &StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) => Self::new(
+                Code::DatabaseUnavailable,
+                "the database is out of reach; try again",
+            ),
+            StoreError::Conflict(_) => Self::new(
+                Code::DatabaseUnavailable,
+                "the database is busy with conflicting work; try again",
+            ),
+            StoreError::Full(_) => Self::new(
+                Code::StorageFull,
+                "the database has no room left on its disk; try again when there is some",
+            ),
+            StoreError::Refused(_) => Self::new(
+                Code::ValueRefused,
+                "the database cannot hold a value of this request; nothing of it was recorded",
+            ),
+            StoreError::Schema(_) | StoreError::Corrupt(_) | StoreError::Other(_) => {
+                Self::new(Code::Internal, "the service failed; its log says more")
+            }
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "the request failed"
+        );
+        Self::from(&error)
+    }
+}
+
+impl From<RecordError> for Problem {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::QueueFull => Self::new(Code::QueueFull, error),
+            RecordError::Closed => Self::new(Code::ShuttingDown, error),
+            // Logged by the writer, once for all the requests that it hit.
+            RecordError::Store(error) => Self::from(&*error),
+        }
+    }
+}
+
+/// A handler panicked: a fault of the service, logged with what it said.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the layer hands the panic over"
+)]
+pub(super) fn of_panic(panic: Box<dyn Any + Send>) -> Response {
+    let said = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("nothing");
+    tracing::error!(panic = said, "a handler panicked");
+    Problem::new(Code::Internal, "the service failed; its log says more").into_response()
+}
+
+/// Adds the problem document, with every code, to each operation of the description.
+pub(super) fn describe(description: &mut utoipa::openapi::OpenApi) {
+    let codes: Vec<_> = Code::ALL
+        .into_iter()
+        .map(|code| format!("- `{}` ({})", code.urn(), code.status().as_u16()))
+        .collect();
+    let text = format!(
+        "A problem document. `type` is one of:\n\n{}",
+        codes.join("\n")
+    );
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Problem")))
+        .build();
+    let response = ResponseBuilder::new()
+        .description(text)
+        .content("application/problem+json", content)
+        .build();
+    let components = description.components.get_or_insert_default();
+    components
+        .responses
+        .insert("Problem".into(), RefOr::T(response));
+    let mut schemas = Vec::new();
+    Document::schemas(&mut schemas);
+    schemas.push((Document::name().into_owned(), Document::schema()));
+    components.schemas.extend(schemas);
+    for item in description.paths.paths.values_mut() {
+        let operations = [
+            &mut item.get,
+            &mut item.post,
+            &mut item.delete,
+            &mut item.patch,
+        ];
+        for operation in operations.into_iter().flatten() {
+            let problem = RefOr::Ref(Ref::from_response_name("Problem"));
+            operation
+                .responses
+                .responses
+                .insert("default".into(), problem);
+        }
+    }
+}

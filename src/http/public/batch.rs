@@ -1,0 +1,157 @@
+//! Several lists at once.
+
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::http::App;
+use crate::http::body::Json;
+use crate::http::fields::{Field, Fields};
+use crate::http::problem::{FieldError, Problem};
+use crate::model::{Id, Scope};
+use crate::read::page::{DEFAULT_LIMIT, MAX_LIMIT, RecentWorkflow};
+use crate::read::{PageRequest, pages};
+use crate::store::recent::MAX_SCOPES;
+
+/// Which lists.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "describes the body; it is read field by field, to name every error"
+)]
+struct BatchRequest {
+    /// Up to 100; answered in order.
+    #[schema(max_items = 100)]
+    scopes: Vec<BatchScope>,
+    /// Items of each list at the most.
+    #[schema(minimum = 1, maximum = 100, default = 4)]
+    limit: Option<u32>,
+    /// `["details"]` for the details of each item.
+    expand: Option<Vec<String>>,
+}
+
+/// Whose list.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "describes the body; it is read field by field, to name every error"
+)]
+struct BatchScope {
+    workspace: String,
+    uid: Option<String>,
+}
+
+/// The lists, in the order of the request.
+#[derive(Serialize, ToSchema)]
+pub(super) struct BatchAnswer {
+    lists: Vec<BatchList>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct BatchList {
+    #[schema(value_type = String)]
+    workspace: Box<str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    uid: Option<Box<str>>,
+    recent_workflows: Vec<RecentWorkflow>,
+}
+
+/// The first page of up to 100 lists
+#[utoipa::path(
+    post,
+    path = "/v1/recent-workflows/batch",
+    request_body = BatchRequest,
+    responses((status = 200, description = "The lists, in order", body = BatchAnswer))
+)]
+pub(super) async fn lists(State(app): State<App>, Json(body): Json) -> Result<Response, Problem> {
+    let mut errors = Vec::new();
+    let (scopes, limit) = read(&body, &mut errors);
+    if !errors.is_empty() {
+        return Err(Problem::invalid(errors));
+    }
+    let requests = scopes.iter().cloned().map(|scope| PageRequest {
+        scope,
+        cursor: None,
+    });
+    let pages = match scopes.is_empty() {
+        true => Vec::new(),
+        false => pages(&app.store, requests.collect(), limit).await?,
+    };
+    let text = |id: &Id| Box::from(id.as_str());
+    let lists = scopes.iter().zip(pages).map(|(scope, page)| BatchList {
+        workspace: text(&scope.workspace),
+        uid: scope.uid.as_ref().map(text),
+        recent_workflows: page.recent_workflows,
+    });
+    let answer = axum::Json(BatchAnswer {
+        lists: lists.collect(),
+    });
+    let caching = HeaderValue::from_static("private, no-cache");
+    Ok(([(header::CACHE_CONTROL, caching)], answer).into_response())
+}
+
+fn read(body: &Value, errors: &mut Vec<FieldError>) -> (Vec<Scope>, u32) {
+    let known = ["scopes", "limit", "expand"];
+    let Some(mut fields) = Fields::new(body, String::new(), &known, errors) else {
+        return (Vec::new(), DEFAULT_LIMIT);
+    };
+    let limit = match fields.value("limit") {
+        Field::Here(value) => {
+            let limit = value.as_u64().and_then(|n| u32::try_from(n).ok());
+            limit
+                .filter(|n| (1..=MAX_LIMIT).contains(n))
+                .unwrap_or_else(|| {
+                    let detail = format!("is not a whole number from 1 to {MAX_LIMIT}");
+                    fields.refuse("limit", "bad_limit", detail);
+                    DEFAULT_LIMIT
+                })
+        }
+        _ => DEFAULT_LIMIT,
+    };
+    if let Field::Here(expand) = fields.value("expand") {
+        let details = |value: &Value| value.as_str() == Some("details");
+        if !expand
+            .as_array()
+            .is_some_and(|values| values.iter().all(details))
+        {
+            fields.refuse("expand", "bad_expand", "is not [\"details\"]");
+        }
+    }
+    let scopes = match fields.value("scopes") {
+        Field::Here(Value::Array(scopes)) if scopes.len() <= MAX_SCOPES => scopes,
+        Field::Here(Value::Array(_)) => {
+            fields.refuse(
+                "scopes",
+                "too_many",
+                format_args!("has more than {MAX_SCOPES} items"),
+            );
+            return (Vec::new(), limit);
+        }
+        Field::Here(_) => {
+            fields.refuse("scopes", "wrong_type", "is not an array");
+            return (Vec::new(), limit);
+        }
+        _ => {
+            fields.refuse("scopes", "required", "is required");
+            return (Vec::new(), limit);
+        }
+    };
+    let scopes = scopes.iter().enumerate().filter_map(|(at, scope)| {
+        let mut fields = Fields::new(
+            scope,
+            format!("/scopes/{at}"),
+            &["workspace", "uid"],
+            errors,
+        )?;
+        let (workspace, uid) = (fields.required_id("workspace"), fields.uid());
+        Some(Scope {
+            workspace: workspace?,
+            uid,
+        })
+    });
+    (scopes.collect(), limit)
+}

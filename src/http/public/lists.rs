@@ -1,0 +1,117 @@
+//! `GET` of a list.
+
+use axum::extract::{RawQuery, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+
+use crate::http::path::ScopePath;
+use crate::http::problem::{FieldError, Problem};
+use crate::http::query::parameters;
+use crate::http::{App, conditional};
+use crate::model::Scope;
+use crate::read::page::{DEFAULT_LIMIT, MAX_LIMIT};
+use crate::read::{Cursor, Page, PageRequest, pages};
+
+/// The workflows that anyone used last in a workspace
+///
+/// Newest first. A workspace never seen has an empty list.
+#[utoipa::path(
+    get,
+    path = "/v1/workspaces/{workspace}/recent-workflows",
+    params(
+        ("workspace" = String, Path, description = "The workspace"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "Items at the most; 4 unless given"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("expand" = Option<String>, Query, description = "`details` for the details of each item"),
+        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of a known answer"),
+    ),
+    responses(
+        (status = 200, description = "A page of the list", body = Page,
+         headers(("ETag" = String), ("Cache-Control" = String))),
+        (status = 304, description = "The page is the known one"),
+    )
+)]
+pub(super) async fn of_workspace(
+    State(app): State<App>,
+    ScopePath(scope): ScopePath,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    list(&app, scope, query.as_deref(), &headers).await
+}
+
+/// The workflows that one user used last in a workspace
+///
+/// Newest first. A user never seen has an empty list.
+#[utoipa::path(
+    get,
+    path = "/v1/workspaces/{workspace}/users/{uid}/recent-workflows",
+    params(
+        ("workspace" = String, Path, description = "The workspace"),
+        ("uid" = String, Path, description = "The user"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "Items at the most; 4 unless given"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("expand" = Option<String>, Query, description = "`details` for the details of each item"),
+        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of a known answer"),
+    ),
+    responses(
+        (status = 200, description = "A page of the list", body = Page,
+         headers(("ETag" = String), ("Cache-Control" = String))),
+        (status = 304, description = "The page is the known one"),
+    )
+)]
+pub(super) async fn of_user(
+    State(app): State<App>,
+    ScopePath(scope): ScopePath,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    list(&app, scope, query.as_deref(), &headers).await
+}
+
+async fn list(
+    app: &App,
+    scope: Scope,
+    query: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let mut errors = Vec::new();
+    let [limit, cursor, expand] = parameters(query, ["limit", "cursor", "expand"], &mut errors);
+    let limit = match limit {
+        None => DEFAULT_LIMIT,
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|n| (1..=MAX_LIMIT).contains(n))
+            .unwrap_or_else(|| {
+                let detail = format!("is not a whole number from 1 to {MAX_LIMIT}");
+                errors.push(FieldError::parameter("limit", "bad_limit", detail));
+                DEFAULT_LIMIT
+            }),
+    };
+    let cursor = cursor.and_then(|text| {
+        let cursor = Cursor::decode(&scope, &text);
+        cursor
+            .map_err(|e| errors.push(FieldError::parameter("cursor", "bad_cursor", e)))
+            .ok()
+    });
+    if expand.is_some_and(|expand| expand != "details") {
+        errors.push(FieldError::parameter(
+            "expand",
+            "bad_expand",
+            "is not `details`",
+        ));
+    }
+    if !errors.is_empty() {
+        return Err(Problem::invalid(errors));
+    }
+    let mut pages = pages(&app.store, vec![PageRequest { scope, cursor }], limit).await?;
+    let page = pages.pop().unwrap_or(Page {
+        recent_workflows: Vec::new(),
+        next_cursor: None,
+    });
+    Ok(conditional::answer(
+        headers,
+        serde_json::to_vec(&page).unwrap_or_default(),
+    ))
+}

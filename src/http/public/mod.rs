@@ -1,0 +1,18 @@
+//! The public listener: the hook, and the lists.
+
+pub mod batch;
+pub mod lists;
+pub mod runs;
+
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::App;
+
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(runs::record))
+        .routes(routes!(lists::of_workspace))
+        .routes(routes!(lists::of_user))
+        .routes(routes!(batch::lists))
+}
