@@ -74,14 +74,16 @@ impl Recorder {
     pub fn start(store: Store, metrics: Arc<Metrics>) -> (Self, JoinHandle<()>) {
         // Bounded by the places, which count uses; the channel counts requests.
         let (queue, pending) = mpsc::unbounded_channel();
-        let writer = tokio::spawn(write_all(store, Arc::clone(&metrics), pending));
+        let recorder = Self {
+            queue,
+            places: Arc::new(Semaphore::new(MAX_QUEUED_USES)),
+            metrics,
+        };
+        let places = Arc::clone(&recorder.places);
+        let metrics = Arc::clone(&recorder.metrics);
         (
-            Self {
-                queue,
-                places: Arc::new(Semaphore::new(MAX_QUEUED_USES)),
-                metrics,
-            },
-            writer,
+            recorder,
+            tokio::spawn(write_all(store, metrics, places, pending)),
         )
     }
 
