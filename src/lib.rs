@@ -7,6 +7,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod history;
 pub mod http;
 pub mod jobs;
 pub mod model;

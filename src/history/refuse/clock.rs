@@ -1,0 +1,132 @@
+//! What reads the clock: functions, and strings that a database takes for the current time.
+
+use super::Dialect;
+use super::functions::arguments;
+use sqlparser::ast::{BinaryOperator, DataType, Expr, FunctionArgExpr, Value};
+
+/// Whether a call reads the clock. Most of these are stable functions to PostgreSQL, so that a
+/// look at volatility would pass them.
+pub(super) fn is_read_by(name: &str, arguments: &[&FunctionArgExpr], dialect: Dialect) -> bool {
+    match name {
+        "now"
+        | "current_timestamp"
+        | "current_date"
+        | "current_time"
+        | "localtime"
+        | "localtimestamp"
+        | "clock_timestamp"
+        | "statement_timestamp"
+        | "transaction_timestamp"
+        | "timeofday"
+        | "pg_postmaster_start_time"
+        | "pg_conf_load_time" => true,
+        // The age of one timestamp is counted from today.
+        "age" => arguments.len() == 1,
+        _ => dialect == Dialect::Sqlite && is_now(name, arguments),
+    }
+}
+
+/// Whether one of SQLite's date functions stands for now: by a literal, or by having no argument.
+fn is_now(name: &str, arguments: &[&FunctionArgExpr]) -> bool {
+    let times = match name {
+        "date" | "time" | "datetime" | "julianday" | "unixepoch" => 0..1,
+        "strftime" => 1..2,
+        "timediff" => 0..2,
+        _ => return false,
+    };
+    times
+        .into_iter()
+        .any(|position| match arguments.get(position) {
+            None => true,
+            Some(FunctionArgExpr::Expr(Expr::Identifier(name))) if name.quote_style.is_some() => {
+                // A quoted name that no column has is a string to SQLite.
+                means_now_to_sqlite(&name.value)
+            }
+            Some(FunctionArgExpr::Expr(value)) => string(value).is_some_and(means_now_to_sqlite),
+            Some(_) => false,
+        })
+}
+
+fn means_now_to_sqlite(text: &str) -> bool {
+    ["now", "subsec", "subsecond"]
+        .iter()
+        .any(|word| text.eq_ignore_ascii_case(word))
+}
+
+/// A string that PostgreSQL reads as the current time or day where it expects one: cast to a
+/// time's type, beside an operator, in a list, as an argument.
+pub(super) fn literal_in(expr: &Expr) -> Option<&str> {
+    let operands: Vec<&Expr> = match expr {
+        Expr::TypedString(typed) if is_time(&typed.data_type) => {
+            return literal(&typed.value.value).filter(|text| means_now_to_postgres(text));
+        }
+        Expr::Cast {
+            expr, data_type, ..
+        } if is_time(data_type) => vec![expr],
+        Expr::BinaryOp { left, op, right } if compares(op) => vec![left, right],
+        Expr::IsDistinctFrom(left, right) | Expr::IsNotDistinctFrom(left, right) => {
+            vec![left, right]
+        }
+        Expr::Between { low, high, .. } => vec![low, high],
+        Expr::InList { list, .. } => list.iter().collect(),
+        Expr::Function(call) => {
+            let values = arguments(call)
+                .into_iter()
+                .filter_map(|argument| match argument {
+                    FunctionArgExpr::Expr(value) => Some(value),
+                    _ => None,
+                });
+            values.collect()
+        }
+        _ => return None,
+    };
+    operands
+        .into_iter()
+        .filter_map(string)
+        .find(|text| means_now_to_postgres(text))
+}
+
+fn compares(op: &BinaryOperator) -> bool {
+    matches!(
+        op,
+        BinaryOperator::Eq
+            | BinaryOperator::NotEq
+            | BinaryOperator::Lt
+            | BinaryOperator::LtEq
+            | BinaryOperator::Gt
+            | BinaryOperator::GtEq
+            | BinaryOperator::Plus
+            | BinaryOperator::Minus
+    )
+}
+
+fn is_time(data_type: &DataType) -> bool {
+    let name = data_type.to_string().to_ascii_lowercase();
+    name.starts_with("date") || name.starts_with("time")
+}
+
+/// `now`, `today`, also with a time of day after it.
+fn means_now_to_postgres(text: &str) -> bool {
+    let mut words = text.split_whitespace();
+    let day = words.next().map(str::to_ascii_lowercase);
+    matches!(
+        day.as_deref(),
+        Some("now" | "today" | "tomorrow" | "yesterday")
+    ) && words.all(|word| word.starts_with(|first: char| first.is_ascii_digit()))
+}
+
+fn string(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Value(value) => literal(&value.value),
+        Expr::Nested(inner) => string(inner),
+        _ => None,
+    }
+}
+
+fn literal(value: &Value) -> Option<&str> {
+    match value {
+        Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text) => Some(text),
+        Value::DollarQuotedString(text) => Some(&text.value),
+        _ => None,
+    }
+}

@@ -1,0 +1,180 @@
+//! Functions whose result depends on more than their arguments, or on more than one row.
+
+use super::{Dialect, Refusal, clock, excerpt};
+use sqlparser::ast::{
+    Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
+};
+
+/// Refuses the call, or returns the function's name in lower case, without its schema.
+pub(super) fn judge(call: &Function, dialect: Dialect) -> Result<String, Refusal> {
+    let name = match call.name.0.last().and_then(|part| part.as_ident()) {
+        Some(name) => name.value.to_ascii_lowercase(),
+        None => return Err(Refusal::NotPlain(excerpt(call))),
+    };
+    if call.over.is_some() {
+        return Err(Refusal::Window(name));
+    }
+    let arguments = arguments(call);
+    if takes_many_rows(call) || is_aggregate(&name, arguments.len(), dialect) {
+        return Err(Refusal::Aggregate(name));
+    }
+    if is_set_returning(&name) {
+        return Err(Refusal::SetReturning(name));
+    }
+    if clock::is_read_by(&name, &arguments, dialect) {
+        return Err(Refusal::Clock(name));
+    }
+    if is_random(&name) {
+        return Err(Refusal::Random(name));
+    }
+    if is_state(&name) {
+        return Err(Refusal::State(name));
+    }
+    Ok(name)
+}
+
+pub(super) fn arguments(call: &Function) -> Vec<&FunctionArgExpr> {
+    let FunctionArguments::List(list) = &call.args else {
+        return Vec::new();
+    };
+    let arguments = list.args.iter().map(|argument| match argument {
+        FunctionArg::Unnamed(value)
+        | FunctionArg::Named { arg: value, .. }
+        | FunctionArg::ExprNamed { arg: value, .. } => value,
+    });
+    arguments.collect()
+}
+
+/// What only an aggregate takes, whatever its name; `array(select …)` is one in effect.
+fn takes_many_rows(call: &Function) -> bool {
+    let of_arguments = match &call.args {
+        FunctionArguments::None => false,
+        FunctionArguments::Subquery(_) => true,
+        FunctionArguments::List(list) => {
+            let orders = |clause: &_| matches!(clause, FunctionArgumentClause::OrderBy(_));
+            list.duplicate_treatment.is_some() || list.clauses.iter().any(orders)
+        }
+    };
+    let star = |argument: &&FunctionArgExpr| matches!(argument, FunctionArgExpr::Wildcard);
+    of_arguments
+        || call.filter.is_some()
+        || !call.within_group.is_empty()
+        || arguments(call).iter().any(star)
+}
+
+fn is_aggregate(name: &str, arguments: usize, dialect: Dialect) -> bool {
+    let sqlite = dialect == Dialect::Sqlite;
+    match name {
+        // With several arguments, SQLite's are plain functions.
+        "min" | "max" => !sqlite || arguments == 1,
+        "count" | "sum" | "avg" | "string_agg" => true,
+        "total" | "group_concat" | "json_group_array" | "json_group_object"
+        | "jsonb_group_array" | "jsonb_group_object" | "median" | "percentile" => sqlite,
+        "any_value"
+        | "every"
+        | "bool_and"
+        | "bool_or"
+        | "bit_and"
+        | "bit_or"
+        | "bit_xor"
+        | "array_agg"
+        | "xmlagg"
+        | "range_agg"
+        | "range_intersect_agg"
+        | "corr"
+        | "covar_pop"
+        | "covar_samp"
+        | "variance"
+        | "var_pop"
+        | "var_samp"
+        | "mode"
+        | "percentile_cont"
+        | "percentile_disc"
+        | "grouping"
+        | "json_arrayagg"
+        | "json_objectagg" => true,
+        _ => {
+            name.starts_with("regr_")
+                || name.starts_with("stddev")
+                || name.starts_with("json_agg")
+                || name.starts_with("jsonb_agg")
+                || name.starts_with("json_object_agg")
+                || name.starts_with("jsonb_object_agg")
+        }
+    }
+}
+
+fn is_set_returning(name: &str) -> bool {
+    matches!(
+        name,
+        "unnest"
+            | "generate_series"
+            | "generate_subscripts"
+            | "json_each"
+            | "json_each_text"
+            | "json_tree"
+            | "json_array_elements"
+            | "json_array_elements_text"
+            | "json_object_keys"
+            | "json_populate_recordset"
+            | "json_to_recordset"
+            | "jsonb_each"
+            | "jsonb_each_text"
+            | "jsonb_tree"
+            | "jsonb_array_elements"
+            | "jsonb_array_elements_text"
+            | "jsonb_object_keys"
+            | "jsonb_populate_recordset"
+            | "jsonb_to_recordset"
+            | "jsonb_path_query"
+            | "jsonb_path_query_tz"
+            | "regexp_matches"
+            | "regexp_split_to_table"
+            | "string_to_table"
+            | "_pg_expandarray"
+    )
+}
+
+fn is_random(name: &str) -> bool {
+    matches!(
+        name,
+        "random"
+            | "random_normal"
+            | "randomblob"
+            | "setseed"
+            | "gen_random_uuid"
+            | "gen_random_bytes"
+            | "gen_salt"
+            | "uuid_generate_v1"
+            | "uuid_generate_v1mc"
+            | "uuid_generate_v4"
+            | "uuidv4"
+            | "uuidv7"
+    )
+}
+
+fn is_state(name: &str) -> bool {
+    matches!(
+        name,
+        "nextval"
+            | "currval"
+            | "lastval"
+            | "setval"
+            | "set_config"
+            | "changes"
+            | "total_changes"
+            | "last_insert_rowid"
+            | "load_extension"
+            | "pg_backend_pid"
+            | "pg_notify"
+    ) || [
+        "pg_sleep",
+        "txid_",
+        "pg_current_",
+        "pg_advisory_",
+        "pg_try_advisory_",
+        "dblink",
+    ]
+    .iter()
+    .any(|prefix| name.starts_with(prefix))
+}
