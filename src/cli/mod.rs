@@ -1,12 +1,16 @@
 //! The command line: one file per command. Data on standard output, messages on standard error.
 
+mod backfill;
 mod completions;
 mod config;
 mod list;
 mod migrate;
 mod openapi;
 mod output;
+mod progress;
 mod serve;
+mod signals;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -16,6 +20,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, KEYS};
+use crate::history::HistoryError;
 use crate::store::{PoolSettings, Store};
 
 /// "Recently used" lists that stay instant and exact, however long the history behind them grows.
@@ -38,6 +43,10 @@ enum Commands {
     Serve,
     /// Bring the database's schema up to date
     Migrate,
+    /// Seed the table from the history, or from a file
+    Backfill(backfill::BackfillArgs),
+    /// Prove that the table agrees with the history
+    Verify(verify::VerifyArgs),
     /// Print one list
     List(list::ListArgs),
     /// Check the configuration
@@ -70,6 +79,16 @@ impl Failure {
     fn failed(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Failed(error.into())
     }
+
+    /// A mapping query that is refused, or does not fit its database, is a configuration to mend.
+    fn from_history(error: HistoryError) -> Self {
+        match error {
+            HistoryError::Refused(_) | HistoryError::Misfit { .. } => {
+                Self::Usage(error.to_string())
+            }
+            error => Self::failed(error),
+        }
+    }
 }
 
 impl<E: Error + Send + Sync + 'static> From<E> for Failure {
@@ -83,12 +102,18 @@ impl<E: Error + Send + Sync + 'static> From<E> for Failure {
 enum Done {
     /// All done: exit code 0.
     Complete,
+    /// The table differed from the history: exit code 3.
+    Drift,
+    /// Stopped early; the same command goes on: exit code 4.
+    Resumable,
 }
 
 impl From<Done> for ExitCode {
     fn from(done: Done) -> Self {
         match done {
             Done::Complete => Self::SUCCESS,
+            Done::Drift => Self::from(3),
+            Done::Resumable => Self::from(4),
         }
     }
 }
@@ -132,6 +157,8 @@ fn dispatch(matches: &ArgMatches) -> Result<Done, Failure> {
     match &cli.command {
         Commands::Serve => serve::run(&configuration()?),
         Commands::Migrate => wait_for(migrate::run(&configuration()?)),
+        Commands::Backfill(args) => wait_for(backfill::run(&configuration()?, args)),
+        Commands::Verify(args) => wait_for(verify::run(&configuration()?, args)),
         Commands::List(args) => wait_for(list::run(&configuration()?, args)),
         Commands::Config(config::ConfigCommand::Check(json)) => {
             config::check(&configuration()?, json.json)

@@ -17,6 +17,7 @@ pub mod statement;
 use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction};
 
+pub(crate) use codec::time_from_postgres;
 pub use error::StoreError;
 pub use open::{PoolSettings, pg_options};
 pub use retry::with_retries;

@@ -1,5 +1,7 @@
 //! The table: the newest use per scope and published run.
 
+use std::collections::HashMap;
+
 use sqlx::Row;
 
 use super::rows::{BindRows, Rows};
@@ -305,4 +307,33 @@ pub(crate) async fn count(store: &Store) -> Result<u64, StoreError> {
             .try_get(0)?
     });
     Ok(count.unsigned_abs())
+}
+
+/// A use that its row does not know yet, and what the row says instead.
+pub(crate) struct Outdone {
+    /// The key of both.
+    pub(crate) key: Key,
+    /// The use.
+    pub(crate) newest: Newest,
+    /// The row; `None` where there is none.
+    pub(crate) row: Option<Newest>,
+}
+
+/// Of these uses, at most [`MAX_KEYS`], those that [`raise`] would write: the complete-check.
+pub(crate) async fn outdone(
+    store: &Store,
+    uses: &[(Key, Newest)],
+) -> Result<Vec<Outdone>, StoreError> {
+    let rows = rows_of_keys(store, uses.iter().map(|(key, _)| key)).await?;
+    let mut rows: HashMap<Key, Newest> = rows.into_iter().collect();
+    let outdone = uses.iter().filter_map(|(key, newest)| {
+        let row = rows.remove(key);
+        let known = row.as_ref().is_some_and(|row| row >= newest);
+        (!known).then(|| Outdone {
+            key: key.clone(),
+            newest: newest.clone(),
+            row,
+        })
+    });
+    Ok(outdone.collect())
 }
