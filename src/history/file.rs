@@ -9,7 +9,7 @@ use flate2::bufread::MultiGzDecoder;
 use serde_json::Value;
 
 use super::HistoryError;
-use super::stretch::{Sender, Sent, Stretch, Stretches};
+use super::stretch::{Sender, Stretch, Stretches};
 use crate::model::time::TimeError;
 use crate::model::{RawUse, Time};
 
@@ -107,7 +107,7 @@ impl FileSource {
         tokio::task::spawn_blocking(move || {
             let end = self
                 .send(&sender, skip)
-                .map(|()| Sent::End)
+                .map(|()| None)
                 .map_err(HistoryError::from);
             // Nobody may be waiting any more; then nobody needs to know.
             let _ = sender.blocking_send(end);
@@ -194,9 +194,7 @@ impl Taking<'_> {
     fn hand_over(&mut self) -> bool {
         self.stretch.cursor = (!self.file.is_stdin()).then(|| self.read.max(self.skip).to_string());
         let stretch = std::mem::take(&mut self.stretch);
-        self.sender
-            .blocking_send(Ok(Sent::Stretch(stretch)))
-            .is_ok()
+        self.sender.blocking_send(Ok(Some(stretch))).is_ok()
     }
 
     fn take_csv(&mut self, input: Box<dyn BufRead>) -> Result<(), FileError> {

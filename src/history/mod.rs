@@ -16,11 +16,10 @@ use std::time::Duration;
 
 use sqlx::{PgPool, SqlitePool};
 
-use crate::store::Dialect;
 pub use mapping::Mapping;
 pub use open::{connect, judge};
 pub use read::{Part, Patience, Taker};
-pub use stretch::{Sent, Stretch, Stretches, Tally};
+pub use stretch::{Stretch, Stretches, Tally};
 
 /// A history that is open: its database, and the mapping query that was checked against it.
 #[derive(Debug, Clone)]
@@ -34,15 +33,6 @@ pub struct History {
 pub(crate) enum Database {
     Postgres(PgPool),
     Sqlite(SqlitePool),
-}
-
-impl Database {
-    pub(crate) fn dialect(&self) -> Dialect {
-        match self {
-            Self::Postgres(_) => Dialect::Postgres,
-            Self::Sqlite(_) => Dialect::Sqlite,
-        }
-    }
 }
 
 /// Why a history could not be read.

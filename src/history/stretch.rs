@@ -101,21 +101,12 @@ impl Stretch {
     }
 }
 
-/// What a source sends.
-#[derive(Debug)]
-pub enum Sent {
-    /// The next stretch.
-    Stretch(Stretch),
-    /// There is nothing more.
-    End,
-}
-
 /// The stretches of a source, in order.
 #[derive(Debug)]
-pub struct Stretches(mpsc::Receiver<Result<Sent, HistoryError>>);
+pub struct Stretches(mpsc::Receiver<Result<Option<Stretch>, HistoryError>>);
 
-/// Where a source sends its stretches. It may stop when the receiver is gone.
-pub type Sender = mpsc::Sender<Result<Sent, HistoryError>>;
+/// Where a source sends its stretches and, at the end, `None`. It may stop when the receiver is gone.
+pub type Sender = mpsc::Sender<Result<Option<Stretch>, HistoryError>>;
 
 impl Stretches {
     pub(super) fn channel() -> (Sender, Self) {
@@ -128,11 +119,6 @@ impl Stretches {
     /// # Errors
     /// Whatever kept the source from reading; [`HistoryError::BrokenOff`] where it went silent.
     pub async fn next(&mut self) -> Result<Option<Stretch>, HistoryError> {
-        match self.0.recv().await {
-            Some(Ok(Sent::Stretch(stretch))) => Ok(Some(stretch)),
-            Some(Ok(Sent::End)) => Ok(None),
-            Some(Err(error)) => Err(error),
-            None => Err(HistoryError::BrokenOff),
-        }
+        self.0.recv().await.unwrap_or(Err(HistoryError::BrokenOff))
     }
 }

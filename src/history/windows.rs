@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::mapping::From;
 use super::read::{Part, Patience, Taker};
-use super::stretch::{Sender, Sent, Stretch, Stretches};
+use super::stretch::{Sender, Stretch, Stretches};
 use super::{History, HistoryError};
 use crate::model::{RawUse, Time};
 
@@ -79,10 +79,10 @@ impl Walk {
     async fn run(mut self, sender: Sender) {
         loop {
             let sent = match self.step().await {
-                Ok(Some(stretch)) => sender.send(Ok(Sent::Stretch(stretch))).await,
+                Ok(Some(stretch)) => sender.send(Ok(Some(stretch))).await,
                 Ok(None) => {
                     // Nobody may be waiting any more; then nobody needs to know.
-                    let _ = sender.send(Ok(Sent::End)).await;
+                    let _ = sender.send(Ok(None)).await;
                     return;
                 }
                 Err(error) => {
@@ -196,7 +196,7 @@ pub fn one_pass(history: Arc<History>, workspace: Option<String>) -> Stretches {
     tokio::spawn(async move {
         let sent = send_one_pass(&history, workspace.as_deref(), &sender).await;
         // Nobody may be waiting any more; then nobody needs to know.
-        let _ = sender.send(sent.map(|()| Sent::End)).await;
+        let _ = sender.send(sent.map(|()| None)).await;
     });
     stretches
 }
@@ -224,7 +224,7 @@ impl Taker for &mut OnePass<'_> {
         // Where nobody receives any more, the reading is about to be dropped.
         let _ = self
             .sender
-            .send(Ok(Sent::Stretch(std::mem::take(&mut self.stretch))))
+            .send(Ok(Some(std::mem::take(&mut self.stretch))))
             .await;
     }
 }

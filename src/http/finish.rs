@@ -36,11 +36,9 @@ pub(super) async fn finish(State(app): State<App>, request: Request, next: Next)
     let mut response = next.run(request).instrument(span.clone()).await;
     let status = response.status();
     // What the framework refuses by itself comes as plain text; readiness has a body of its own.
+    let kind = response.headers().get(header::CONTENT_TYPE);
     let foreign = (status.is_client_error() || status.is_server_error())
-        && !response
-            .headers()
-            .get(header::CONTENT_TYPE)
-            .is_some_and(|kind| kind == "application/json");
+        && kind.is_none_or(|kind| kind != "application/json");
     let problem = response
         .extensions_mut()
         .remove::<Problem>()

@@ -58,7 +58,7 @@ impl Time {
     pub fn from_micros(micros: i64) -> Result<Self, TimeError> {
         match micros {
             i64::MIN | i64::MAX => Err(TimeError::Infinite),
-            _ if micros < Self::MIN.0 || micros > Self::MAX.0 => Err(TimeError::OutOfRange),
+            _ if !(Self::MIN.0..=Self::MAX.0).contains(&micros) => Err(TimeError::OutOfRange),
             _ => Ok(Self(micros)),
         }
     }

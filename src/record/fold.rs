@@ -18,13 +18,13 @@ pub struct Fold {
 impl Fold {
     /// Takes a use into the workspace's list and, with a user, into theirs.
     pub fn add(&mut self, usage: &Usage<'_>) {
-        self.raise(usage, "");
+        self.take(usage, "");
         if let Some(uid) = usage.uid {
-            self.raise(usage, uid);
+            self.take(usage, uid);
         }
     }
 
-    fn raise(&mut self, usage: &Usage<'_>, uid: &str) {
+    fn take(&mut self, usage: &Usage<'_>, uid: &str) {
         // Almost every use of a long history meets its key here already: look it up without
         // allocating anything.
         Key::pack_into(&mut self.packed, usage.workspace, uid, usage.published_run);
@@ -38,6 +38,19 @@ impl Fold {
                 self.insert(Key::from_packed(&self.packed), newest);
             }
         }
+    }
+
+    /// Takes in what one use makes of one row.
+    pub fn raise(&mut self, key: &Key, theirs: &Newest) {
+        match self.newest.get_mut(key) {
+            Some(newest) => raise(newest, theirs.last_used_at, theirs.run.as_deref()),
+            None => self.insert(key.clone(), theirs.clone()),
+        }
+    }
+
+    /// Whether it holds a use of this key.
+    pub fn contains(&self, key: &Key) -> bool {
+        self.newest.contains_key(key)
     }
 
     fn insert(&mut self, key: Key, newest: Newest) {

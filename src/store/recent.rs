@@ -18,7 +18,7 @@ pub const MAX_SCOPES: usize = 100;
 /// statements, and few wasted branches.
 const READ_SIZES: [usize; 3] = [1, 10, MAX_SCOPES];
 
-pub(super) const STATEMENTS: [&Statement; 10] = [
+pub(super) const STATEMENTS: [&Statement; 9] = [
     &RAISE,
     &READS[0],
     &READS[1],
@@ -28,7 +28,6 @@ pub(super) const STATEMENTS: [&Statement; 10] = [
     &ROWS_OF_WORKSPACE_AFTER,
     &LOWER,
     &REMOVE,
-    &COUNT,
 ];
 
 // The row is looked at before it is locked: a conflicting insert whose `where` is false still locks
@@ -110,10 +109,6 @@ static REMOVE: Statement = Statement::new("remove", || {
          select u.workspace, u.uid, u.published_run, u.last_used_at, coalesce(u.run, '')
          from {uses} as u)"
         .into()
-});
-
-static COUNT: Statement = Statement::new("count", || {
-    "select count(*) from {recents}recent_workflow".into()
 });
 
 /// A row of a list.
@@ -296,17 +291,6 @@ pub(crate) async fn remove(store: &Store, seen: &[RecentRow]) -> Result<(), Stor
             .await?;
     });
     Ok(())
-}
-
-/// How many rows the table has.
-pub(crate) async fn count(store: &Store) -> Result<u64, StoreError> {
-    let count: i64 = on_both!(Store, store, |pool, dialect| {
-        sqlx::query(COUNT.run(dialect))
-            .fetch_one(pool)
-            .await?
-            .try_get(0)?
-    });
-    Ok(count.unsigned_abs())
 }
 
 /// A use that its row does not know yet, and what the row says instead.
