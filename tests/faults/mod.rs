@@ -1,0 +1,1 @@
+//! What holds when something breaks.

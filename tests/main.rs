@@ -1,0 +1,14 @@
+//! All tests against real databases, in one binary. `scripts/test` starts what they need.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a panic is how a test fails; clippy.toml allows it in test functions, not in what they share"
+)]
+
+mod faults;
+mod http;
+mod promises;
+mod races;
+mod support;

@@ -1,0 +1,81 @@
+//! PostgreSQL clusters: the one that all tests share, and private ones that a test may stop.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+/// The cluster that all tests share; its databases are theirs alone.
+pub(crate) fn shared_url() -> String {
+    setting("RECENTS_TEST_POSTGRES")
+}
+
+fn setting(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!("{name} is not set: run scripts/test, which starts a PostgreSQL")
+    })
+}
+
+/// A directory of the test's own. The user that PostgreSQL runs as may pass through it.
+pub(crate) fn temp_dir() -> TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    tempfile::Builder::new()
+        .permissions(std::fs::Permissions::from_mode(0o711))
+        .tempdir()
+        .expect("a temporary directory")
+}
+
+/// A cluster of the test's own, stopped when dropped.
+pub(crate) struct Cluster {
+    dir: TempDir,
+    /// Its database `postgres`, as superuser.
+    pub(crate) url: String,
+}
+
+impl Cluster {
+    pub(crate) fn start() -> Self {
+        let dir = temp_dir();
+        let url = postgres(&["start", &data(&dir)]);
+        Self { dir, url }
+    }
+
+    /// As a crash does: no goodbye to any connection.
+    pub(crate) fn crash(&self) {
+        postgres(&["stop", &data(&self.dir), "immediate"]);
+    }
+
+    /// On the same port, with the same settings.
+    pub(crate) fn restart(&self) {
+        assert_eq!(postgres(&["restart", &data(&self.dir)]), self.url);
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        run(&["stop", &data(&self.dir), "immediate"]);
+    }
+}
+
+fn data(dir: &TempDir) -> String {
+    dir.path().join("pg").to_str().expect("UTF-8").to_owned()
+}
+
+fn postgres(args: &[&str]) -> String {
+    let (done, out, err) = run(args);
+    assert!(done, "scripts/postgres {args:?} failed: {err}");
+    out
+}
+
+fn run(args: &[&str]) -> (bool, String, String) {
+    let script = PathBuf::from(setting("RECENTS_TEST_SCRIPTS")).join("postgres");
+    let output = Command::new(script)
+        .args(args)
+        .output()
+        .expect("scripts/postgres runs");
+    let text = |bytes| String::from_utf8_lossy(bytes).trim().to_owned();
+    (
+        output.status.success(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}

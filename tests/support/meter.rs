@@ -1,0 +1,131 @@
+//! Which SQL statements a server sends: by the driver's own log, not by our counters.
+
+use std::cell::Cell;
+
+use recents::store::{Dialect, statement};
+use serde_json::Value;
+
+use super::client::{Client, list_path};
+use super::database::TestDb;
+use super::server::Server;
+use super::uses::{Use, body_of};
+use super::wait::until;
+
+/// What the service asks by itself now and then, whatever its clients do.
+const BACKGROUND: [&str; 2] = ["ping", "job_last_success"];
+
+/// A server with one connection, whose statements are counted.
+pub(crate) struct Meter {
+    pub(crate) server: Server,
+    dialect: Dialect,
+    /// Fences sent so far, by kind.
+    fences: [Cell<usize>; 2],
+}
+
+/// A request whose statement marks an end of what is counted; of a kind that is not counted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Fence {
+    Read,
+    Write,
+}
+
+impl Fence {
+    fn statement(self) -> &'static str {
+        match self {
+            Self::Read => "read_1",
+            Self::Write => "raise",
+        }
+    }
+}
+
+impl Meter {
+    pub(crate) async fn start(db: &TestDb) -> Self {
+        // One connection: when a statement's line is in the log, so is that of every earlier one.
+        let flags = ["--pool-size", "1", "--log-level", "info,sqlx::query=debug"];
+        let server = Server::with(&db.url, &flags).await;
+        let meter = Self {
+            server,
+            dialect: db.store().dialect(),
+            fences: Default::default(),
+        };
+        // What the driver asks once per connection is asked now.
+        meter.pass(Fence::Read).await;
+        meter.pass(Fence::Write).await;
+        meter
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.server.public
+    }
+
+    /// The statements sent while `work` is done, by name; by text where they have none.
+    pub(crate) async fn statements(&self, fence: Fence, work: impl AsyncFnOnce()) -> Vec<String> {
+        let apart = |name: &String| name != fence.statement();
+        self.pass(fence).await;
+        let before = self.sent().into_iter().filter(apart).count();
+        work().await;
+        self.pass(fence).await;
+        self.sent().into_iter().filter(apart).skip(before).collect()
+    }
+
+    async fn pass(&self, fence: Fence) {
+        match fence {
+            Fence::Read => self
+                .client()
+                .get(&list_path("fence", None))
+                .await
+                .expect(200),
+            Fence::Write => {
+                let body = body_of(&[Use::new("fence", "fence", 0)]);
+                self.client().post("/v1/runs", &body).await.expect(200)
+            }
+        };
+        let sent = &self.fences[fence as usize];
+        sent.set(sent.get() + 1);
+        until("the fence's statement is in the log", async || {
+            let logged = self
+                .sent()
+                .iter()
+                .filter(|name| *name == fence.statement())
+                .count();
+            assert!(
+                logged <= sent.get(),
+                "more than the fence sends {}",
+                fence.statement()
+            );
+            (logged == sent.get()).then_some(())
+        })
+        .await;
+    }
+
+    fn sent(&self) -> Vec<String> {
+        let events = self.server.log.events();
+        let statements = events
+            .iter()
+            .filter(|event| event["target"] == "sqlx::query");
+        let names = statements.map(|event| self.name(&text(event)));
+        names
+            .filter(|name| !BACKGROUND.contains(&name.as_str()))
+            .collect()
+    }
+
+    fn name(&self, text: &str) -> String {
+        let known = statement::all().find(|statement| statement.text(self.dialect).trim() == text);
+        known.map_or(text, |statement| statement.name).to_owned()
+    }
+}
+
+/// The whole statement; the driver repeats short ones in the summary only.
+fn text(event: &Value) -> String {
+    let field = |name: &str| {
+        event[name]
+            .as_str()
+            .expect("a field of the driver's")
+            .trim()
+    };
+    match field("db.statement") {
+        "" => field("summary"),
+        text => text,
+    }
+    .to_owned()
+}

@@ -1,0 +1,170 @@
+//! Servers: the real program in a process of its own, or its router in this one.
+
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use axum::Router;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use super::client::Client;
+use super::cluster::temp_dir;
+use super::command::command;
+use super::database::TestDb;
+use super::log::Log;
+use super::wait::until;
+
+/// `recents serve`, killed when dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) log: Log,
+    pub(crate) public: Client,
+    pub(crate) admin: Client,
+    _dir: TempDir,
+}
+
+impl Server {
+    /// Serves `db`, ready.
+    pub(crate) async fn start(db: &TestDb) -> Self {
+        Self::with(&db.url, &[]).await
+    }
+
+    /// Serves the database at `url` with these flags, ready.
+    pub(crate) async fn with(url: &str, flags: &[&str]) -> Self {
+        let mut server = Self::spawn(url, flags).await;
+        server.ready().await;
+        server
+    }
+
+    /// Serves as soon as it listens; ready or not.
+    pub(crate) async fn spawn(url: &str, flags: &[&str]) -> Self {
+        let dir = temp_dir();
+        // By environment, so that a flag of the test wins.
+        let mut child = command(dir.path())
+            .env("RECENTS_DATABASE_URL", url)
+            .env("RECENTS_LISTEN", "127.0.0.1:0")
+            .env("RECENTS_ADMIN_LISTEN", "127.0.0.1:0")
+            .env("RECENTS_LOG_FORMAT", "json")
+            .arg("serve")
+            .args(flags)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("recents runs");
+        let log = Log::follow(child.stderr.take().expect("its standard error"));
+        let unknown = Client(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let mut server = Self {
+            child,
+            log,
+            public: unknown,
+            admin: unknown,
+            _dir: dir,
+        };
+        let serving = until("the server listens", async || {
+            server.check_alive();
+            server
+                .log
+                .events()
+                .into_iter()
+                .find(|event| event["message"] == "serving")
+        })
+        .await;
+        let address = |name: &str| serving[name].as_str().and_then(|text| text.parse().ok());
+        server.public = Client(address("listen").expect("its public address"));
+        server.admin = Client(address("admin_listen").expect("its admin address"));
+        server
+    }
+
+    /// Waits until it says that it is ready.
+    pub(crate) async fn ready(&mut self) {
+        until("the server is ready", async || {
+            self.check_alive();
+            (self.admin.get("/readyz").await.status == 200).then_some(())
+        })
+        .await;
+    }
+
+    fn check_alive(&mut self) {
+        let ended = self.child.try_wait().expect("its state");
+        assert!(
+            ended.is_none(),
+            "the server ended, {ended:?}:\n{}",
+            self.log.text()
+        );
+    }
+
+    /// Sends it SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let kill = Command::new("kill")
+            .arg("-TERM")
+            .arg(self.child.id().to_string())
+            .status();
+        assert!(
+            kill.expect("kill runs").success(),
+            "the server is gone already"
+        );
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        until("the server ended", async || {
+            self.child.try_wait().expect("its state")
+        })
+        .await
+    }
+
+    /// A sample of its metrics, such as `recents_runs_total{source="hook",outcome="applied"}`.
+    pub(crate) async fn metric(&self, sample: &str) -> f64 {
+        let metrics = self.admin.get("/metrics").await.expect(200);
+        let value = metrics
+            .text()
+            .lines()
+            .find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        value
+            .and_then(|value| value.parse().ok())
+            .unwrap_or_else(|| panic!("no sample {sample}"))
+    }
+
+    /// Waits until that many uses wait for the database.
+    pub(crate) async fn queued(&self, uses: u32) {
+        until(&format!("{uses} uses are queued"), async || {
+            (self.metric("recents_record_queue_depth").await == f64::from(uses)).then_some(())
+        })
+        .await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A router served by this process; it stops when dropped.
+pub(crate) struct InProcess {
+    pub(crate) client: Client,
+    _stop: oneshot::Sender<()>,
+}
+
+impl InProcess {
+    pub(crate) async fn start(router: Router) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let client = Client(listener.local_addr().expect("its address"));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let stopped = async { drop(stopped.await) };
+        tokio::spawn(recents::http::server::serve(
+            listener,
+            router,
+            stopped,
+            Duration::from_secs(1),
+        ));
+        Self {
+            client,
+            _stop: stop,
+        }
+    }
+}
