@@ -1,0 +1,6 @@
+//! The backfill: the table ends as the history says, whatever happens meanwhile.
+
+mod counts;
+mod equal;
+mod odd;
+mod summary;
