@@ -142,8 +142,11 @@ impl Origin {
 fn identity_of(history: &History) -> String {
     let mapping = &history.mapping;
     let hash = Sha256::digest(format!(
-        "{}\0{}\0{}",
-        mapping.table, mapping.key, mapping.query
+        "{}\0{}\0{}\0{}",
+        history.place(),
+        mapping.table,
+        mapping.key,
+        mapping.query
     ));
     let hash: String = hash
         .iter()
@@ -232,9 +235,12 @@ async fn hold(
     loop {
         match job::hold(store, BACKFILL, &source, !options.restart).await? {
             Held::Resumed(job) => {
-                tell(Event::Resumed {
-                    scanned: job.scanned,
-                });
+                // Without a cursor it begins anew.
+                if job.cursor.is_some() {
+                    tell(Event::Resumed {
+                        scanned: job.scanned,
+                    });
+                }
                 return Ok(Some(job));
             }
             Held::Nothing => {
