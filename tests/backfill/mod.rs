@@ -3,4 +3,5 @@
 mod counts;
 mod equal;
 mod odd;
+mod resume;
 mod summary;

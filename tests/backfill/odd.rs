@@ -21,7 +21,7 @@ impl Odd {
                 key_type: "text",
                 ..layout::POSTGRES
             },
-            // Without a type, so that a time may be text or number.
+            // Takes a time as text or as a number.
             Backend::Sqlite => Layout {
                 key_type: "text",
                 time_type: "any",
