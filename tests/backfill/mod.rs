@@ -2,6 +2,8 @@
 
 mod counts;
 mod equal;
+mod leases;
 mod odd;
 mod resume;
+mod steps;
 mod summary;

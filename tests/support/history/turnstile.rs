@@ -34,6 +34,8 @@ impl Turnstile {
                 let Ok(server) = TcpStream::connect(server).await else {
                     continue;
                 };
+                client.set_nodelay(true).expect("no delay");
+                server.set_nodelay(true).expect("no delay");
                 let (from_client, mut to_client) = client.into_split();
                 let (mut from_server, to_server) = server.into_split();
                 tokio::spawn(async move {
