@@ -9,19 +9,19 @@ pub(crate) const RUNS: i64 = 1_000;
 /// There is a gate before each run whose key is a multiple of this.
 pub(crate) const EVERY: i64 = 100;
 
-/// The mapping query's `run` calls this function of the test's own: it takes what a closed gate
-/// holds. To PostgreSQL it is as stable as any.
-const FUNCTION: &str = "
-    create function gate(id bigint) returns bigint language plpgsql stable as $$
-    begin
-        perform pg_advisory_xact_lock_shared(id / 100);
-        return id;
-    end $$";
-
 /// A closed gate of a PostgreSQL history; opened when dropped.
 pub(crate) struct Gate(Beside);
 
 impl Gate {
+    /// The mapping query's `run` calls this function of the test's own: it takes what a closed
+    /// gate holds. To PostgreSQL it is as stable as any.
+    pub(crate) const FUNCTION: &str = "
+        create function gate(id bigint) returns bigint language plpgsql stable as $$
+        begin
+            perform pg_advisory_xact_lock_shared(id / 100);
+            return id;
+        end $$";
+
     /// A table in `store`, and a PostgreSQL history with gates of [`RUNS`] runs, keys from 1.
     pub(crate) async fn setup(store: TestDb) -> Setup {
         let runs = (1..=RUNS).map(|key| {
@@ -30,7 +30,7 @@ impl Gate {
         });
         let history = History::of(layout::POSTGRES, runs.collect());
         let mut setup = Setup::of(store, history).await;
-        setup.source().execute(FUNCTION).await;
+        setup.source().execute(Self::FUNCTION).await;
         setup.query = history_query();
         setup
     }
