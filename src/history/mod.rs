@@ -10,6 +10,7 @@ mod open;
 mod read;
 pub mod refuse;
 pub mod stretch;
+mod try_out;
 pub mod windows;
 
 use std::time::Duration;
