@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::output::{columns, print};
 use super::{Done, Failure, Json, open};
 use crate::config::Config;
+use crate::history;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
@@ -16,6 +17,10 @@ pub(super) enum ConfigCommand {
 pub(super) fn check(config: &Config, as_json: bool) -> Result<Done, Failure> {
     // A URL that names no database that could be opened is found now, not at the first use.
     wait(async { open(config).map(drop) })?;
+    // What only the history's database knows is found by the first command that reads it.
+    if let Some(history) = &config.history {
+        history::judge(history).map_err(Failure::from_history)?;
+    }
     if as_json {
         let values: Map<String, Value> = config
             .explain()
