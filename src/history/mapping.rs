@@ -192,11 +192,14 @@ impl Mapping {
         self.over(&format!("select * from {}", self.table), &filter)
     }
 
+    // In the following, `order by` names the key with its table: alone, it would be the output
+    // column of that name, which is text, and `9` would come behind `10`.
+
     /// The last of the next `$3` keys (from `$1`, to `$2`); no row where there are fewer.
     pub(crate) fn boundary(&self, from: &From) -> String {
         let (table, key) = (&self.table, &self.key);
         format!(
-            "select cast({key} as text) from {table} where {} order by {key} limit 1 offset $3",
+            "select cast(h.{key} as text) from {table} as h where {} order by h.{key} limit 1 offset $3",
             self.in_window(from)
         )
     }
@@ -214,8 +217,8 @@ impl Mapping {
     pub(crate) fn last_key(&self) -> String {
         let (table, key) = (&self.table, &self.key);
         format!(
-            "select cast({key} as text) from {table} where {key} is not null \
-             order by {key} desc limit 1"
+            "select cast(h.{key} as text) from {table} as h where h.{key} is not null \
+             order by h.{key} desc limit 1"
         )
     }
 
@@ -224,8 +227,8 @@ impl Mapping {
         let (table, key) = (&self.table, &self.key);
         let end = |order: &str| {
             format!(
-                "select * from (select cast({key} as text) as k from {table} \
-                 where {key} is not null order by {key} {order} limit {each}) as {order}_end"
+                "select * from (select cast(h.{key} as text) as k from {table} as h \
+                 where h.{key} is not null order by h.{key} {order} limit {each}) as {order}_end"
             )
         };
         format!("{} union {}", end("asc"), end("desc"))
