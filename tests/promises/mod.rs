@@ -1,7 +1,7 @@
 //! What is promised of the table, kept on both databases.
 
 mod fold;
-mod ids;
+pub(crate) mod ids;
 mod lists;
 mod model;
 mod times;

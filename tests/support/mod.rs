@@ -9,6 +9,7 @@ pub(crate) mod log;
 pub(crate) mod meter;
 pub(crate) mod raw;
 pub(crate) mod server;
+pub(crate) mod snapshot;
 pub(crate) mod uses;
 pub(crate) mod wait;
 
