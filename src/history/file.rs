@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use csv::ByteRecord;
 use flate2::bufread::MultiGzDecoder;
@@ -117,9 +119,20 @@ impl FileSource {
 
     fn send(&self, sender: &Sender, skip: u64) -> Result<(), FileError> {
         let io = |error| FileError::Io(self.path.clone(), error);
-        let input: Box<dyn Read> = match self.is_stdin() {
-            true => Box::new(io::stdin()),
-            false => Box::new(File::open(&self.path).map_err(io)?),
+        let taken = Arc::new(AtomicU64::new(0));
+        let (input, bytes): (Box<dyn Read>, _) = match self.is_stdin() {
+            true => (Box::new(io::stdin()), None),
+            false => {
+                let file = File::open(&self.path).map_err(io)?;
+                let bytes = file.metadata().map_err(io)?.len();
+                (
+                    Box::new(Counted {
+                        input: file,
+                        taken: Arc::clone(&taken),
+                    }),
+                    Some(bytes),
+                )
+            }
         };
         let mut input: Box<dyn BufRead> = Box::new(BufReader::new(input));
         if input.fill_buf().map_err(io)?.starts_with(&[0x1f, 0x8b]) {
@@ -131,12 +144,15 @@ impl FileSource {
             .iter()
             .find(|byte| !byte.is_ascii_whitespace());
         let is_json = first == Some(&b'{');
+        let stretch = Stretch::default();
         let mut taking = Taking {
             file: self,
             sender,
             skip,
             read: 0,
-            stretch: Stretch::default(),
+            bytes,
+            taken,
+            stretch,
         };
         match is_json {
             true => taking.take_json(input)?,
@@ -155,6 +171,9 @@ struct Taking<'a> {
     skip: u64,
     /// Records read so far, skipped and broken ones included.
     read: u64,
+    /// Bytes of the file, where it is one, and those taken so far.
+    bytes: Option<u64>,
+    taken: Arc<AtomicU64>,
     stretch: Stretch,
 }
 
@@ -192,6 +211,10 @@ impl Taking<'_> {
     }
 
     fn hand_over(&mut self) -> bool {
+        // As many records in the rest of the file as in what was taken of it.
+        let taken = self.taken.load(Ordering::Relaxed).max(1);
+        let total = |bytes: u64| (self.read as f64 * bytes as f64 / taken as f64) as u64;
+        self.stretch.total = self.bytes.map(total);
         self.stretch.cursor = (!self.file.is_stdin()).then(|| self.read.max(self.skip).to_string());
         let stretch = std::mem::take(&mut self.stretch);
         self.sender.blocking_send(Ok(Some(stretch))).is_ok()
@@ -365,6 +388,20 @@ fn json_use<T>(value: &Value, take: impl FnOnce(Line<'_>) -> T) -> T {
         published_run: text(3),
         last_used_at: time,
     }))
+}
+
+/// Counts the bytes that were taken.
+struct Counted {
+    input: File,
+    taken: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.input.read(buffer)?;
+        self.taken.fetch_add(bytes as u64, Ordering::Relaxed);
+        Ok(bytes)
+    }
 }
 
 /// Fails where one line takes in more than [`MAX_LINE_BYTES`].

@@ -227,10 +227,16 @@ impl History {
         .map_err(HistoryError::Database)
     }
 
-    /// About how many runs there are, for progress; from statistics where there are some.
+    /// About how many runs there are: from PostgreSQL's statistics where there are some; SQLite has
+    /// none that are current, and counts fast.
     pub(crate) async fn about_how_many(&self) -> Result<Option<u64>, HistoryError> {
-        let Database::Postgres(pool) = &self.database else {
-            return Ok(None);
+        let pool = match &self.database {
+            Database::Postgres(pool) => pool,
+            Database::Sqlite(pool) => {
+                let count = AssertSqlSafe(format!("select count(*) from {}", self.mapping.table));
+                let count = sqlx::query_scalar::<_, i64>(count).fetch_one(pool).await;
+                return Ok(Some(count.map_err(HistoryError::Database)?.unsigned_abs()));
+            }
         };
         // Partitions have the rows, their parent has none.
         let query = sqlx::query_scalar(

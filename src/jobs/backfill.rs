@@ -196,7 +196,13 @@ pub async fn run(
     };
     let done = work
         .read(origin, &mut stop, |counts, pending| {
-            tell(Event::Progress(report(counts, pending, total, started)));
+            let total = pending.total.or(total);
+            tell(Event::Progress(report(
+                counts,
+                &pending.tally,
+                total,
+                started,
+            )));
         })
         .await;
     let report = report(&counts, &Tally::default(), total, started);
@@ -288,7 +294,7 @@ impl Work<'_> {
         &mut self,
         origin: Origin,
         stop: &mut watch::Receiver<bool>,
-        mut tell: impl FnMut(&Counts, &Tally),
+        mut tell: impl FnMut(&Counts, &Stretch),
     ) -> Result<Outcome, BackfillError> {
         let stretches = origin.stretches(self.job.cursor.clone(), self.job.range_end.clone());
         let Some(mut stretches) = stretches else {
@@ -309,7 +315,7 @@ impl Work<'_> {
                 next = stretches.next() => match next {
                     Ok(Some(stretch)) => {
                         self.pending.append(stretch);
-                        tell(self.counts, &self.pending.tally);
+                        tell(self.counts, &self.pending);
                         if self.pending.fold.bytes() > FOLD_BYTES {
                             self.write().await?;
                             checkpoint.reset();
