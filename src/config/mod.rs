@@ -98,6 +98,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Which log lines are written.
     pub log_level: String,
+    /// Environment variables that look like keys and are none.
+    pub unknown_environment: Vec<String>,
     values: Values,
 }
 
@@ -125,7 +127,10 @@ impl Config {
         for (name, value) in flags {
             values.insert(name, (value.clone(), Origin::Flag));
         }
-        Self::check(values)
+        Ok(Self {
+            unknown_environment: sources::unknown(environment),
+            ..Self::check(values)?
+        })
     }
 
     fn check(values: Values) -> Result<Self, ConfigError> {
@@ -147,6 +152,7 @@ impl Config {
             },
             log_level: read.required("log.level")?,
             database_url,
+            unknown_environment: Vec::new(),
             values: values.clone(),
         };
         if trace::check_level(&config.log_level).is_err() {

@@ -73,7 +73,7 @@ pub(super) fn read_environment(
         values.insert("database_url", (url.clone(), origin));
     }
     for key in KEYS {
-        let name = format!("RECENTS_{}", key.name.replace('.', "_").to_uppercase());
+        let name = environment_name(&key);
         for (name, of_file) in [(name.clone(), false), (format!("{name}_FILE"), true)] {
             if let Some(value) = environment.get(&name)
                 && (key.secret || !of_file)
@@ -118,4 +118,22 @@ fn set(
     };
     values.insert(key.name, (value, origin));
     Ok(())
+}
+
+/// Environment variables that look like keys and are none. They do not stop a start: an
+/// orchestrator names variables after its services (`RECENTS_PORT`).
+pub(super) fn unknown(environment: &BTreeMap<String, String>) -> Vec<String> {
+    let known = |name: &str| {
+        KEYS.iter().any(|key| {
+            let own = environment_name(key);
+            name == own || (key.secret && name.strip_suffix("_FILE") == Some(&own))
+        })
+    };
+    let unknown =
+        |name: &&String| name.starts_with("RECENTS_") && *name != "RECENTS_CONFIG" && !known(name);
+    environment.keys().filter(unknown).cloned().collect()
+}
+
+fn environment_name(key: &Key) -> String {
+    format!("RECENTS_{}", key.name.replace('.', "_").to_uppercase())
 }
