@@ -1,10 +1,16 @@
 //! Looking at the history: by run, and by key.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use crate::history::{History, HistoryError, Part, Patience};
 use crate::model::{Key, Newest, RawUse};
 use crate::record::Fold;
+
+/// How often a difference is looked at again before it is believed,
+pub(super) const LOOKS: usize = 2;
+/// and how long after: a hook comes some milliseconds after its run.
+pub(super) const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 /// What runs say now: for each use its keys and its time.
 pub(super) struct Uses(HashMap<Box<str>, Said>);

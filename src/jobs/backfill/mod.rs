@@ -1,6 +1,8 @@
 //! The backfill: seeds the table from the history.
 
+mod checkpoint;
 mod dry_run;
+mod error;
 mod hold;
 mod origin;
 
@@ -8,11 +10,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::checkpoint::{self, Counts};
-use crate::history::{HistoryError, Stretch, Tally};
+use crate::history::{Stretch, Tally};
+use crate::store::Store;
 use crate::store::job::{End, Job};
-use crate::store::{Store, StoreError};
 
+use checkpoint::Counts;
+
+pub use error::BackfillError;
 pub use origin::Origin;
 
 /// How often what was read is written: what a crash costs, against the writes of hot rows.
@@ -69,26 +73,6 @@ pub enum Outcome {
     Complete,
     /// It was stopped; the same again goes on.
     Stopped,
-}
-
-/// Why a backfill failed.
-#[derive(Debug, thiserror::Error)]
-pub enum BackfillError {
-    /// Another one is at work.
-    #[error("another backfill of this table is at work (job {job}); wait for it, or stop it")]
-    Busy {
-        /// The other's job.
-        job: String,
-    },
-    /// Another one took the job over.
-    #[error("another backfill took this one over, because it said nothing for 30 seconds")]
-    LostLease,
-    /// The history failed.
-    #[error(transparent)]
-    History(#[from] HistoryError),
-    /// The table failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 /// Runs a backfill until it is done, fails, or `stop` turns true.
