@@ -159,7 +159,7 @@ async fn sample(history: &History, pool: &PgPool, runs: u64) -> Result<Sample, H
         "select * from {} tablesample system ({percent:.6}) limit {SAMPLE_RUNS}",
         mapping.table
     );
-    let text = wrap(&mapping.query, &part, Dialect::Postgres, "");
+    let text = wrap(&mapping.query, &part, Dialect::Postgres, None, "");
     let mut tx = begin(pool, TIMEOUT).await?;
     let rows = sqlx::query(AssertSqlSafe(text)).fetch_all(&mut *tx).await;
     let mut sample = Sample::default();

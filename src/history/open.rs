@@ -163,6 +163,8 @@ async fn describe_postgres(
     let key_type = key.columns().first().map_or("?", |c| c.type_info().name());
     let types = Types {
         key: IdType::of(key_type),
+        run: IdType::of(kind(0)),
+        uid: IdType::of(kind(2)),
         workspace: IdType::of(kind(1)),
         published_run: IdType::of(kind(3)),
     };
@@ -226,6 +228,7 @@ async fn describe_sqlite(
         &judged.text,
         &RUNS(&config.table),
         Dialect::Sqlite,
+        None,
         " limit 0",
     );
     let prepared = conn.prepare(AssertSqlSafe(wrapped).into_sql_str()).await;
@@ -237,7 +240,9 @@ async fn describe_sqlite(
         key: config.key.clone(),
         types: Types {
             key,
+            run: IdType::Other,
             workspace: IdType::Other,
+            uid: IdType::Other,
             published_run: IdType::Other,
         },
         query: judged.text,

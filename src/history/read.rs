@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, PgPool, Postgres, Row, Sqlite, Transaction, TypeInfo, ValueRef};
 
 use super::mapping::From;
-use super::{Database, History, HistoryError};
+use super::{Database, History, HistoryError, bulk};
 use crate::model::time::TimeError;
 use crate::model::{RawUse, Time};
 use crate::store::{on_both, time_from_postgres};
@@ -73,6 +73,17 @@ impl<F: FnMut(RawUse<'_>) + Send> Taker for F {
     }
 }
 
+/// The settings of a transaction that reads a history: whatever the role or the database have set, the
+/// mapping means the same.
+pub(super) fn settings(timeout: Duration) -> String {
+    format!(
+        "set local statement_timeout = {}; set local timezone = 'UTC'; \
+         set local datestyle = 'ISO'; set local search_path = public; \
+         set local standard_conforming_strings = on",
+        timeout.as_millis()
+    )
+}
+
 /// Begins a read-only transaction with the settings that the mapping relies on.
 pub(super) async fn begin(
     pool: &PgPool,
@@ -82,12 +93,7 @@ pub(super) async fn begin(
         .begin_with("begin read only")
         .await
         .map_err(HistoryError::Database)?;
-    let settings = format!(
-        "set local statement_timeout = {}; set local timezone = 'UTC'; \
-         set local datestyle = 'ISO'; set local search_path = public",
-        timeout.as_millis()
-    );
-    let set = sqlx::raw_sql(AssertSqlSafe(settings))
+    let set = sqlx::raw_sql(AssertSqlSafe(settings(timeout)))
         .execute(&mut *tx)
         .await;
     set.map_err(HistoryError::Database)?;
@@ -106,6 +112,17 @@ impl History {
         patience: Patience,
         mut take: impl Taker,
     ) -> Result<(), HistoryError> {
+        if let Database::Postgres(pool) = &self.database
+            && let Part::All | Part::Window(..) = part
+        {
+            let window = match part {
+                Part::Window(from, last) => Some((from, last)),
+                _ => None,
+            };
+            let (text, types) = (self.mapping.bulk(window), self.mapping.types);
+            let read = bulk::read(pool, &text, types, patience.limit(), &mut take).await;
+            return timed_out(read, patience);
+        }
         let text = match part {
             Part::All => self.mapping.all(),
             Part::Window(from, _) => self.mapping.window(from),
@@ -120,12 +137,7 @@ impl History {
             }
             Database::Sqlite(pool) => read_sqlite(pool, text, part, &mut take).await,
         };
-        match read {
-            Err(HistoryError::Database(error)) if is_cancelled(&error) => {
-                Err(HistoryError::TimedOut(patience.limit()))
-            }
-            read => read,
-        }
+        timed_out(read, patience)
     }
 
     async fn read_postgres(
@@ -269,12 +281,19 @@ impl From {
     }
 }
 
-/// Whether PostgreSQL ended the statement because of its time-out.
-fn is_cancelled(error: &sqlx::Error) -> bool {
-    error
-        .as_database_error()
-        .and_then(|error| error.code())
-        .is_some_and(|code| code == "57014")
+/// Tells a statement that PostgreSQL ended because of its time-out from other failures.
+fn timed_out(read: Result<(), HistoryError>, patience: Patience) -> Result<(), HistoryError> {
+    match read {
+        Err(HistoryError::Database(error))
+            if error
+                .as_database_error()
+                .and_then(|e| e.code())
+                .is_some_and(|c| c == "57014") =>
+        {
+            Err(HistoryError::TimedOut(patience.limit()))
+        }
+        read => read,
+    }
 }
 
 async fn read_sqlite(
