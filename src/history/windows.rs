@@ -201,9 +201,10 @@ pub fn one_pass(history: Arc<History>, workspace: Option<String>) -> Stretches {
     stretches
 }
 
-/// A stretch of the single stream is sent when its fold has this many bytes.
-const ONE_PASS_BYTES: usize = 8 * 1024 * 1024;
-/// And when it has this many runs, so that progress is seen.
+/// The single stream's uses are sent when their fold has this many bytes: seldom, since folding twice
+/// costs more than folding once.
+const ONE_PASS_BYTES: usize = 24 * 1024 * 1024;
+/// Its counts are sent more often, so that progress is seen.
 const ONE_PASS_RUNS: u64 = 200_000;
 
 /// Takes the single stream, stretch by stretch.
@@ -221,11 +222,16 @@ impl Taker for &mut OnePass<'_> {
     }
 
     async fn hand_over(&mut self) {
+        let tally = std::mem::take(&mut self.stretch.tally);
+        let mut sent = Stretch {
+            tally,
+            ..Stretch::default()
+        };
+        if self.stretch.fold.bytes() > ONE_PASS_BYTES {
+            sent.fold = std::mem::take(&mut self.stretch.fold);
+        }
         // Where nobody receives any more, the reading is about to be dropped.
-        let _ = self
-            .sender
-            .send(Ok(Some(std::mem::take(&mut self.stretch))))
-            .await;
+        let _ = self.sender.send(Ok(Some(sent))).await;
     }
 }
 
@@ -245,6 +251,7 @@ async fn send_one_pass(
         read = reading => read?,
         () = sender.closed() => return Ok(()),
     }
-    (&mut taker).hand_over().await;
+    // Nobody may be waiting any more; then nobody needs to know.
+    let _ = sender.send(Ok(Some(taker.stretch))).await;
     Ok(())
 }

@@ -9,6 +9,7 @@ mod origin;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tokio::time::sleep_until;
 
 use crate::history::{Stretch, Tally};
 use crate::store::Store;
@@ -21,6 +22,9 @@ pub use origin::Origin;
 
 /// How often what was read is written: what a crash costs, against the writes of hot rows.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(2);
+/// At least so many times as long as a checkpoint took is read before the next: where every window
+/// touches most of the table, writing it all every two seconds would take longer than reading.
+const READ_FOR_WRITE: u32 = 4;
 /// Memory of the uses that wait to be written.
 const FOLD_BYTES: usize = 40 * 1024 * 1024;
 /// How to backfill.
@@ -168,9 +172,7 @@ impl Work<'_> {
             return Ok(Outcome::Complete);
         };
         self.pending.cursor.clone_from(&self.job.cursor);
-        let mut checkpoint = tokio::time::interval(CHECKPOINT_EVERY);
-        checkpoint.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        checkpoint.reset();
+        let mut next_checkpoint = Instant::now() + CHECKPOINT_EVERY;
         loop {
             tokio::select! {
                 biased;
@@ -178,14 +180,24 @@ impl Work<'_> {
                     self.write().await?;
                     return Ok(Outcome::Stopped);
                 }
-                _ = checkpoint.tick() => self.write().await?,
+                () = sleep_until(next_checkpoint.into()) => {
+                    let started = Instant::now();
+                    if self.pending.cursor.is_some() {
+                        self.write().await?;
+                    } else {
+                        // Without a cursor, writing now would only mean writing again later.
+                        checkpoint::save(self.store, self.job, self.counts).await?;
+                    }
+                    let rest = CHECKPOINT_EVERY.max(started.elapsed() * READ_FOR_WRITE);
+                    next_checkpoint = Instant::now() + rest;
+                }
                 next = stretches.next() => match next {
                     Ok(Some(stretch)) => {
                         self.pending.append(stretch);
                         tell(self.counts, &self.pending);
                         if self.pending.fold.bytes() > FOLD_BYTES {
                             self.write().await?;
-                            checkpoint.reset();
+                            next_checkpoint = Instant::now() + CHECKPOINT_EVERY;
                         }
                     }
                     Ok(None) => {
