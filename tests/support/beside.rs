@@ -23,7 +23,9 @@ impl Beside {
             }
             Backend::Sqlite => {
                 let options = SqliteConnectOptions::from_str(url).expect("a good url");
-                let options = options.busy_timeout(Duration::from_secs(20));
+                let options = options
+                    .create_if_missing(true)
+                    .busy_timeout(Duration::from_secs(20));
                 Self::Sqlite(options.connect().await.expect("a connection"))
             }
         }
