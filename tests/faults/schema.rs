@@ -1,5 +1,7 @@
 //! A schema that is not this program's is left alone.
 
+use std::time::Instant;
+
 use crate::support::client::list_path;
 use crate::support::uses::body_of;
 use crate::support::{Backend, Server, TestDb, Use, both, recents, until};
@@ -102,6 +104,39 @@ async fn a_migration_that_fails_changes_nothing(db: TestDb) {
     );
     db.execute("drop table {recents}job").await;
     recents(&["migrate", "--database-url", &db.url]).expect(0);
+}
+
+/// "recents" in ASCII, what the service locks while it migrates.
+const ADVISORY_LOCK: i64 = 0x72_65_63_65_6e_74_73;
+
+#[tokio::test]
+async fn only_a_migration_waits_for_another_one_and_for_five_seconds_at_the_most() {
+    let (fresh, done) = (
+        TestDb::empty(Backend::Postgres).await,
+        TestDb::migrated(Backend::Postgres).await,
+    );
+    let migrate = |db: &TestDb| recents(&["migrate", "--database-url", &db.url]);
+    let mut holders = Vec::new();
+    for db in [&fresh, &done] {
+        let mut holder = db.connect().await;
+        holder
+            .execute(&format!(
+                "begin; select pg_advisory_xact_lock({ADVISORY_LOCK})"
+            ))
+            .await;
+        holders.push(holder);
+    }
+    migrate(&done).expect(0);
+    let started = Instant::now();
+    let waited = migrate(&fresh).expect(1);
+    assert!(waited.one_line().contains("lock timeout"), "{}", waited.err);
+    let took = started.elapsed().as_secs_f64();
+    assert!((4.9..10.0).contains(&took), "it waits 5 s, not {took} s");
+    drop(holders);
+    until("the holder is gone", async || {
+        (migrate(&fresh).code == Some(0)).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

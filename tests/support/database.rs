@@ -48,7 +48,7 @@ pub(crate) struct TestDb {
 
 enum Kind {
     Postgres { name: String, roles: Vec<String> },
-    Sqlite(TempDir),
+    Sqlite { _dir: TempDir },
 }
 
 impl TestDb {
@@ -76,7 +76,7 @@ impl TestDb {
             Backend::Sqlite => {
                 let dir = temp_dir();
                 let url = format!("sqlite://{}", dir.path().join("recents.db").display());
-                let kind = Kind::Sqlite(dir);
+                let kind = Kind::Sqlite { _dir: dir };
                 Self { backend, url, kind }
             }
         }
