@@ -4,7 +4,7 @@ use hyper::body::Bytes;
 use serde_json::json;
 
 use crate::support::raw::statuses;
-use crate::support::snapshot::{assert_snapshot, sections};
+use crate::support::snapshot::assert_snapshot;
 use crate::support::{Backend, Server, TestDb};
 
 const MIB: usize = 1024 * 1024;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use recents::record::{Recorded, Recorder};
+use recents::store::Store;
 use recents::telemetry::Metrics;
 
 use crate::support::uses::{Rows, T0};
@@ -19,9 +20,13 @@ both!(
 
 /// A recorder on `db`.
 pub(super) fn recorder(db: &TestDb) -> Recorder {
-    let store = db.store();
-    let metrics = Arc::new(Metrics::new(&store));
-    Recorder::start(store, metrics).0
+    recorder_on(&db.store())
+}
+
+/// A recorder that writes to `store`.
+pub(super) fn recorder_on(store: &Store) -> Recorder {
+    let metrics = Arc::new(Metrics::new(store));
+    Recorder::start(store.clone(), metrics).0
 }
 
 /// Records `uses` in one request.
