@@ -37,6 +37,27 @@ pub(crate) enum Database {
     Sqlite(SqlitePool),
 }
 
+impl History {
+    /// Which database it is, without credentials.
+    pub(crate) fn place(&self) -> String {
+        match &self.database {
+            Database::Postgres(pool) => {
+                let options = pool.connect_options();
+                let socket = options.get_socket().map(|path| path.display().to_string());
+                let host = socket.unwrap_or_else(|| options.get_host().to_owned());
+                let database = options.get_database().unwrap_or_default();
+                format!("{host}:{}/{database}", options.get_port())
+            }
+            Database::Sqlite(pool) => {
+                let options = pool.connect_options();
+                let path = options.get_filename();
+                let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+                path.display().to_string()
+            }
+        }
+    }
+}
+
 /// Why a history could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {

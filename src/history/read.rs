@@ -18,6 +18,9 @@ const WINDOW_TIMEOUT: Duration = Duration::from_secs(5);
 /// A look-up by keys without a fitting index reads the whole history once.
 const KEYS_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// How long a command that was stopped waits for a query of the history to end.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
 /// How long a query of the history may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
@@ -264,11 +267,15 @@ impl History {
         Ok(about.map(i64::unsigned_abs).filter(|runs| *runs > 0))
     }
 
-    /// Closes the connections.
+    /// Closes the connections. A query that was given up is not waited for long: its server may go
+    /// on with it until it looks for its client.
     pub async fn close(&self) {
-        on_both!(Database, &self.database, |pool, _dialect| pool
-            .close()
-            .await);
+        let close = async {
+            on_both!(Database, &self.database, |pool, _dialect| pool
+                .close()
+                .await);
+        };
+        let _ = tokio::time::timeout(CLOSE_WITHIN, close).await;
     }
 }
 

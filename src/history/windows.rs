@@ -1,6 +1,9 @@
 //! Walking a history by windows of keys: read-only, each short, a bounded few at once, and never one
 //! left out.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! Plans of the reads: a range of one index, no sort, no row read beyond the page.
 
 use recents::model::Time;
-use recents::store::{Dialect, statement};
+use recents::store::Dialect;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Row};
 

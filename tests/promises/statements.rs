@@ -1,6 +1,6 @@
 //! Statements: each text is understood by both databases, and there are few.
 
-use recents::store::{Store, statement};
+use recents::store::Store;
 use sqlx::{Executor, SqlSafeStr};
 
 use super::fold::record;

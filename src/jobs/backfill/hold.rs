@@ -27,9 +27,12 @@ pub(super) async fn hold(
     loop {
         match job::hold(store, BACKFILL, &source, !options.restart).await? {
             Held::Resumed(job) => {
-                tell(Event::Resumed {
-                    scanned: job.scanned,
-                });
+                // Without a cursor it begins anew.
+                if job.cursor.is_some() {
+                    tell(Event::Resumed {
+                        scanned: job.scanned,
+                    });
+                }
                 return Ok(Some(job));
             }
             Held::Nothing => {

@@ -59,8 +59,11 @@ impl Origin {
 fn identity_of(history: &History) -> String {
     let mapping = &history.mapping;
     let hash = Sha256::digest(format!(
-        "{}\0{}\0{}",
-        mapping.table, mapping.key, mapping.query
+        "{}\0{}\0{}\0{}",
+        history.place(),
+        mapping.table,
+        mapping.key,
+        mapping.query
     ));
     let hash: String = hash
         .iter()
