@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::history::{History, HistoryError, Part, Patience};
+use crate::history::{History, HistoryError, Lookup};
 use crate::model::{Key, Newest, RawUse};
 use crate::record::Fold;
 
@@ -43,7 +43,7 @@ pub(super) async fn at_runs(
         return Ok(Uses(uses));
     }
     history
-        .read(Part::Runs(&runs), Patience::Keys, |raw: RawUse<'_>| {
+        .look_up(Lookup::Runs(&runs), |raw: RawUse<'_>| {
             if let (Ok(usage), Some(run)) = (raw.check(), raw.run) {
                 let key = |uid| Key::new(usage.workspace, uid, usage.published_run);
                 let newest = Newest {
@@ -75,7 +75,7 @@ pub(super) async fn at_keys<'a>(
     let mut fold = Fold::default();
     if !pairs.is_empty() {
         history
-            .read(Part::Pairs(&pairs), Patience::Keys, |raw: RawUse<'_>| {
+            .look_up(Lookup::Pairs(&pairs), |raw: RawUse<'_>| {
                 if let Ok(usage) = raw.check() {
                     fold.add(&usage);
                 }

@@ -9,7 +9,7 @@ use uuid::fmt::Hyphenated;
 
 use super::HistoryError;
 use super::mapping::{IdType, Types};
-use super::read::{Taker, settings};
+use super::session::{Taker, settings};
 use crate::model::RawUse;
 use crate::store::time_from_postgres;
 

@@ -3,13 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use sqlx::{AssertSqlSafe, PgPool, Row};
+use sqlx::{AssertSqlSafe, PgPool};
 
+use super::look_up::raw_use;
 use super::mapping::wrap;
-use super::read::begin;
+use super::session::begin;
 use super::{Database, History, HistoryError};
-use crate::model::{RawUse, Usage};
-use crate::store::{Dialect, time_from_postgres};
+use crate::model::Usage;
+use crate::store::Dialect;
 
 /// Runs of the sample: enough to rank workspaces that matter, read in well under a second.
 const SAMPLE_RUNS: u64 = 50_000;
@@ -165,18 +166,7 @@ async fn sample(history: &History, pool: &PgPool, runs: u64) -> Result<Sample, H
     let mut sample = Sample::default();
     for row in rows.map_err(HistoryError::Database)? {
         sample.runs += 1;
-        let raw = || -> Result<_, sqlx::Error> {
-            Ok(RawUse {
-                run: row.try_get(0)?,
-                workspace: row.try_get(1)?,
-                uid: row.try_get(2)?,
-                published_run: row.try_get(3)?,
-                last_used_at: row
-                    .try_get_unchecked::<Option<i64>, _>(4)?
-                    .map(time_from_postgres),
-            })
-        };
-        if let Ok(usage) = raw().map_err(HistoryError::Database)?.check() {
+        if let Ok(usage) = raw_use(&row).map_err(HistoryError::Database)?.check() {
             sample.take(&usage);
         }
     }

@@ -92,6 +92,16 @@ pub enum From {
     Behind(String),
 }
 
+impl From {
+    /// The key behind which it begins.
+    pub(super) fn key(&self) -> Option<&str> {
+        match self {
+            Self::First => None,
+            Self::Behind(key) => Some(key),
+        }
+    }
+}
+
 /// The mapping query over the relation `runs`, as rows of ids and a time. Ids are texts, except those
 /// of `types` that come as they are.
 pub(super) fn wrap(

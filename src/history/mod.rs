@@ -7,10 +7,14 @@
 mod bulk;
 pub mod estimate;
 pub mod file;
+mod keys;
+mod look_up;
 pub mod mapping;
 mod open;
-mod read;
 pub mod refuse;
+mod scan;
+mod session;
+mod sqlite;
 pub mod stretch;
 pub mod windows;
 
@@ -18,9 +22,11 @@ use std::time::Duration;
 
 use sqlx::{PgPool, SqlitePool};
 
+pub use look_up::Lookup;
 pub use mapping::Mapping;
 pub use open::{connect, judge};
-pub use read::{Part, Patience, Taker};
+pub use scan::Range;
+pub use session::Taker;
 pub use stretch::{Stretch, Stretches, Tally};
 
 /// A history that is open: its database, and the mapping query that was checked against it.

@@ -7,10 +7,10 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{AssertSqlSafe, Column, Executor, Row, SqlSafeStr, Statement, TypeInfo};
 
+use super::look_up::{self, Lookup};
 use super::mapping::{self, IdType, Mapping, Types};
-use super::read::{Part, Patience};
 use super::refuse::{self, Judged};
-use super::{Database, History, HistoryError};
+use super::{Database, History, HistoryError, session};
 use crate::config::HistoryConfig;
 use crate::model::RawUse;
 use crate::store::{Dialect, pg_options};
@@ -21,6 +21,13 @@ const CONNECTIONS: u32 = 4;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Runs from each end of the history that the mapping is tried with.
 const SAMPLE: u32 = 100;
+
+/// What every session starts with; transactions that map set it again, in case a pooler shares them.
+const SESSION: [(&str, &str); 3] = [
+    ("default_transaction_read_only", "on"),
+    ("search_path", "public"),
+    ("timezone", "UTC"),
+];
 
 /// Judges the configured mapping query by its text alone.
 ///
@@ -89,7 +96,9 @@ pub async fn connect(config: &HistoryConfig) -> Result<History, HistoryError> {
             .map_err(HistoryError::Database)?;
         describe_sqlite(pool, config, judged).await?
     } else {
-        let options = pg_options(&config.url, Patience::Keys.limit()).map_err(bad_url)?;
+        let options = pg_options(&config.url, look_up::TIMEOUT)
+            .map_err(bad_url)?
+            .options(SESSION);
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(CONNECT_TIMEOUT)
@@ -109,7 +118,7 @@ async fn describe_postgres(
     config: &HistoryConfig,
     judged: Judged,
 ) -> Result<History, HistoryError> {
-    let mut tx = super::read::begin(&pool, Patience::Keys.limit()).await?;
+    let mut tx = session::begin(&pool, look_up::TIMEOUT).await?;
     let volatile = sqlx::query(
         "select p.proname, case when p.prokind in ('a', 'w') then 'an aggregate'
                                 when p.proretset then 'set-returning' else 'volatile' end
@@ -276,7 +285,7 @@ impl History {
     async fn try_out(&self) -> Result<(), HistoryError> {
         let keys = self.sample_keys(SAMPLE).await?;
         let mut seen = Vec::new();
-        self.read(Part::Runs(&keys), Patience::Keys, |raw: RawUse<'_>| {
+        self.look_up(Lookup::Runs(&keys), |raw: RawUse<'_>| {
             seen.extend(raw.run.map(ToOwned::to_owned));
         })
         .await?;

@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
+use super::look_up::Lookup;
 use super::mapping::From;
-use super::read::{Part, Patience, Taker};
+use super::scan::Range;
+use super::session::Taker;
 use super::stretch::{Sender, Stretch, Stretches};
 use super::{History, HistoryError};
 use crate::model::{RawUse, Time};
@@ -166,11 +168,9 @@ async fn read(
     end: String,
 ) -> Result<(Stretch, Duration), HistoryError> {
     let (mut stretch, started, now) = (Stretch::default(), Instant::now(), Time::now());
-    let window = Part::Window(&from, &end);
+    let window = Range::Window(&from, &end);
     history
-        .read(window, Patience::Window, |raw: RawUse<'_>| {
-            stretch.take(raw, now)
-        })
+        .scan(window, |raw: RawUse<'_>| stretch.take(raw, now))
         .await?;
     Ok((stretch, started.elapsed()))
 }
@@ -243,13 +243,21 @@ async fn send_one_pass(
     workspace: Option<&str>,
     sender: &Sender,
 ) -> Result<(), HistoryError> {
-    let part = workspace.map_or(Part::All, Part::Workspace);
     let mut taker = OnePass {
         stretch: Stretch::default(),
         now: Time::now(),
         sender,
     };
-    let reading = history.read(part, Patience::Whole, &mut taker);
+    let reading = async {
+        match workspace {
+            None => history.scan(Range::All, &mut taker).await,
+            Some(workspace) => {
+                history
+                    .look_up(Lookup::Workspace(workspace), &mut taker)
+                    .await
+            }
+        }
+    };
     tokio::select! {
         read = reading => read?,
         () = sender.closed() => return Ok(()),

@@ -1,14 +1,15 @@
 //! Histories in files: CSV or NDJSON, plain or gzipped, or standard input.
 
+mod csv;
+mod ndjson;
+
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use csv::ByteRecord;
 use flate2::bufread::MultiGzDecoder;
-use serde_json::Value;
 
 use super::HistoryError;
 use super::stretch::{Sender, Stretch, Stretches};
@@ -219,137 +220,6 @@ impl Taking<'_> {
         let stretch = std::mem::take(&mut self.stretch);
         self.sender.blocking_send(Ok(Some(stretch))).is_ok()
     }
-
-    fn take_csv(&mut self, input: Box<dyn BufRead>) -> Result<(), FileError> {
-        let mut reader = csv::ReaderBuilder::new().from_reader(Bounded {
-            input,
-            since_line: 0,
-        });
-        let header = reader
-            .byte_headers()
-            .map_err(|error| self.broken_csv(&error))?
-            .clone();
-        let mut columns = [None; COLUMNS.len()];
-        for (at, name) in COLUMNS.into_iter().enumerate() {
-            let trimmed = |field: &[u8]| {
-                field
-                    .trim_ascii()
-                    .strip_prefix(b"\xef\xbb\xbf")
-                    .map(<[u8]>::to_vec)
-            };
-            let is_it = |field: &[u8]| {
-                trimmed(field).as_deref().unwrap_or(field.trim_ascii()) == name.as_bytes()
-            };
-            columns[at] = header.iter().position(is_it);
-            if columns[at].is_none() && at >= OPTIONAL {
-                return Err(FileError::Column {
-                    path: self.file.path.clone(),
-                    column: name,
-                });
-            }
-        }
-        let mut record = ByteRecord::new();
-        loop {
-            reader.get_mut().since_line = 0;
-            let more = match reader.read_byte_record(&mut record) {
-                Ok(false) => return Ok(()),
-                Ok(true) => {
-                    let line = record.position().map_or(0, csv::Position::line);
-                    self.take(line, csv_use(&record, &columns))?
-                }
-                Err(error) if is_io(&error) => return Err(self.broken_csv(&error)),
-                Err(error) => {
-                    let line = error.position().map_or(0, csv::Position::line);
-                    self.take(line, Err(said(&error)))?
-                }
-            };
-            if !more {
-                return Ok(());
-            }
-        }
-    }
-
-    fn broken_csv(&self, error: &csv::Error) -> FileError {
-        let path = self.file.path.clone();
-        match error.kind() {
-            csv::ErrorKind::Io(error) => {
-                FileError::Io(path, io::Error::new(error.kind(), error.to_string()))
-            }
-            _ => FileError::Line {
-                path,
-                line: error.position().map_or(1, csv::Position::line),
-                problem: said(error),
-            },
-        }
-    }
-
-    fn take_json(&mut self, mut input: Box<dyn BufRead>) -> Result<(), FileError> {
-        let io = |error| FileError::Io(self.file.path.clone(), error);
-        let (mut line, mut text) = (0, Vec::new());
-        loop {
-            text.clear();
-            let bytes = (&mut input)
-                .take(MAX_LINE_BYTES)
-                .read_until(b'\n', &mut text)
-                .map_err(io)?;
-            line += 1;
-            if bytes == 0 {
-                return Ok(());
-            }
-            if bytes as u64 == MAX_LINE_BYTES && text.last() != Some(&b'\n') {
-                let problem = format!("is longer than {MAX_LINE_BYTES} bytes");
-                return Err(FileError::Line {
-                    path: self.file.path.clone(),
-                    line,
-                    problem,
-                });
-            }
-            if text.trim_ascii().is_empty() {
-                continue;
-            }
-            let value: Result<Value, _> = serde_json::from_slice(&text);
-            let more = match &value {
-                Ok(value) => json_use(value, |raw| self.take(line, raw))?,
-                Err(error) => self.take(line, Err(format!("is not JSON: {error}")))?,
-            };
-            if !more {
-                return Ok(());
-            }
-        }
-    }
-}
-
-fn is_io(error: &csv::Error) -> bool {
-    matches!(error.kind(), csv::ErrorKind::Io(_))
-}
-
-fn said(error: &csv::Error) -> String {
-    match error.kind() {
-        csv::ErrorKind::UnequalLengths {
-            expected_len, len, ..
-        } => {
-            format!("has {len} fields, the header has {expected_len}")
-        }
-        _ => error.to_string(),
-    }
-}
-
-fn csv_use<'a>(record: &'a ByteRecord, columns: &[Option<usize>; COLUMNS.len()]) -> Line<'a> {
-    let field = |at: usize| -> Result<Option<&'a str>, String> {
-        let Some(bytes) = columns[at].and_then(|column| record.get(column)) else {
-            return Ok(None);
-        };
-        let text =
-            std::str::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8", COLUMNS[at]))?;
-        Ok(Some(text).filter(|text| !text.is_empty()))
-    };
-    Ok(RawUse {
-        run: field(0)?,
-        uid: field(1)?,
-        workspace: field(2)?,
-        published_run: field(3)?,
-        last_used_at: time(field(4)?)?,
-    })
 }
 
 /// A time that cannot be read makes the line a broken one; one out of range makes it no use.
@@ -358,36 +228,6 @@ fn time(text: Option<&str>) -> Result<Option<Result<Time, TimeError>>, String> {
         Some(Err(error @ TimeError::Malformed)) => Err(format!("last_used_at {error}")),
         time => Ok(time),
     }
-}
-
-fn json_use<T>(value: &Value, take: impl FnOnce(Line<'_>) -> T) -> T {
-    let Value::Object(object) = value else {
-        return take(Err("is not an object".into()));
-    };
-    let mut texts = [const { None }; COLUMNS.len()];
-    for (at, name) in COLUMNS.into_iter().enumerate() {
-        texts[at] = match object.get(name) {
-            None if at >= OPTIONAL => return take(Err(format!("has no `{name}`"))),
-            None | Some(Value::Null) => None,
-            Some(Value::String(text)) => Some(text.clone()),
-            Some(Value::Number(number)) if at < COLUMNS.len() - 1 && !number.is_f64() => {
-                Some(number.to_string())
-            }
-            Some(_) => return take(Err(format!("`{name}` is neither text nor a whole number"))),
-        };
-    }
-    let text = |at: usize| texts[at].as_deref().filter(|text| !text.is_empty());
-    let time = match time(text(4)) {
-        Ok(time) => time,
-        Err(problem) => return take(Err(problem)),
-    };
-    take(Ok(RawUse {
-        run: text(0),
-        uid: text(1),
-        workspace: text(2),
-        published_run: text(3),
-        last_used_at: time,
-    }))
 }
 
 /// Counts the bytes that were taken.
@@ -400,24 +240,6 @@ impl Read for Counted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let bytes = self.input.read(buffer)?;
         self.taken.fetch_add(bytes as u64, Ordering::Relaxed);
-        Ok(bytes)
-    }
-}
-
-/// Fails where one line takes in more than [`MAX_LINE_BYTES`].
-struct Bounded<R> {
-    input: R,
-    since_line: u64,
-}
-
-impl<R: Read> Read for Bounded<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let bytes = self.input.read(buffer)?;
-        self.since_line += bytes as u64;
-        if self.since_line > MAX_LINE_BYTES {
-            let problem = "a line is longer than 1 MiB; is a quote not closed?";
-            return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
-        }
         Ok(bytes)
     }
 }
