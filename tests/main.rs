@@ -7,6 +7,7 @@
     reason = "a panic is how a test fails; clippy.toml allows it in test functions, not in what they share"
 )]
 
+mod cli;
 mod faults;
 mod http;
 mod promises;
