@@ -5,6 +5,7 @@
 //! holds the table between them; [`history`] is where runs come from, [`jobs`] seeds the table from
 //! it and [`check`] proves that both agree.
 
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod history;

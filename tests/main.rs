@@ -7,9 +7,12 @@
     reason = "a panic is how a test fails; clippy.toml allows it in test functions, not in what they share"
 )]
 
+mod backfill;
 mod cli;
 mod faults;
+mod history;
 mod http;
 mod promises;
 mod races;
 mod support;
+mod verify;

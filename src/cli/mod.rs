@@ -1,12 +1,18 @@
 //! The command line: one file per command. Data on standard output, messages on standard error.
 
+mod backfill;
 mod completions;
 mod config;
+mod demo;
+mod estimate;
 mod list;
 mod migrate;
 mod openapi;
 mod output;
+mod progress;
 mod serve;
+mod signals;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -16,6 +22,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, KEYS};
+use crate::history::{self, HistoryError};
 use crate::store::{PoolSettings, Store};
 
 /// "Recently used" lists that stay instant and exact, however long the history behind them grows.
@@ -36,8 +43,16 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage or configuration
 enum Commands {
     /// Serve the lists over HTTP
     Serve,
+    /// Show the whole way on a sample history, embedded, and serve it
+    Demo(demo::DemoArgs),
+    /// Tell what the history's question costs today and what it would cost; only reads
+    Estimate(Json),
     /// Bring the database's schema up to date
     Migrate,
+    /// Seed the table from the history, or from a file
+    Backfill(backfill::BackfillArgs),
+    /// Prove that the table agrees with the history
+    Verify(verify::VerifyArgs),
     /// Print one list
     List(list::ListArgs),
     /// Check the configuration
@@ -70,6 +85,16 @@ impl Failure {
     fn failed(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Failed(error.into())
     }
+
+    /// A mapping query that is refused, or does not fit its database, is a configuration to mend.
+    fn from_history(error: HistoryError) -> Self {
+        match error {
+            HistoryError::Refused(_) | HistoryError::Misfit { .. } => {
+                Self::Usage(error.to_string())
+            }
+            error => Self::failed(error),
+        }
+    }
 }
 
 impl<E: Error + Send + Sync + 'static> From<E> for Failure {
@@ -83,12 +108,18 @@ impl<E: Error + Send + Sync + 'static> From<E> for Failure {
 enum Done {
     /// All done: exit code 0.
     Complete,
+    /// The table differed from the history: exit code 3.
+    Drift,
+    /// Stopped early; the same command goes on: exit code 4.
+    Resumable,
 }
 
 impl From<Done> for ExitCode {
     fn from(done: Done) -> Self {
         match done {
             Done::Complete => Self::SUCCESS,
+            Done::Drift => Self::from(3),
+            Done::Resumable => Self::from(4),
         }
     }
 }
@@ -131,7 +162,11 @@ fn dispatch(matches: &ArgMatches) -> Result<Done, Failure> {
     let configuration = || load(matches, &cli);
     match &cli.command {
         Commands::Serve => serve::run(&configuration()?),
+        Commands::Demo(args) => demo::run(args, flags(matches)),
+        Commands::Estimate(args) => wait_for(estimate::run(&configuration()?, args)),
         Commands::Migrate => wait_for(migrate::run(&configuration()?)),
+        Commands::Backfill(args) => wait_for(backfill::run(&configuration()?, args)),
+        Commands::Verify(args) => wait_for(verify::run(&configuration()?, args)),
         Commands::List(args) => wait_for(list::run(&configuration()?, args)),
         Commands::Config(config::ConfigCommand::Check(json)) => {
             config::check(&configuration()?, json.json)
@@ -142,19 +177,27 @@ fn dispatch(matches: &ArgMatches) -> Result<Done, Failure> {
 }
 
 fn load(matches: &ArgMatches, cli: &Cli) -> Result<Config, Failure> {
+    let environment: BTreeMap<_, _> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let config = Config::load(&flags(matches), &environment, cli.config.as_deref());
+    let config = config.map_err(usage)?;
+    if let Some(history) = &config.history {
+        history::judge(history).map_err(Failure::from_history)?;
+    }
+    Ok(config)
+}
+
+/// The configuration's keys that were given as flags.
+fn flags(matches: &ArgMatches) -> Vec<(&'static str, String)> {
     // Global flags stand at whichever level they were given.
     let mut level = matches;
     while let Some((_, deeper)) = level.subcommand() {
         level = deeper;
     }
-    let flags: Vec<_> = KEYS
-        .iter()
+    KEYS.iter()
         .filter_map(|key| Some((key.name, level.get_one::<String>(key.name)?.clone())))
-        .collect();
-    let environment: BTreeMap<_, _> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    Config::load(&flags, &environment, cli.config.as_deref()).map_err(usage)
+        .collect()
 }
 
 fn usage(error: ConfigError) -> Failure {

@@ -39,7 +39,7 @@ async fn serve(config: &Config) -> Result<Done, Failure> {
     let public = bind("listen", config.listen).await?;
     let admin = bind("admin_listen", config.admin_listen).await?;
     let metrics = Arc::new(Metrics::new(&store));
-    let (recorder, writer) = Recorder::start(store.clone(), Arc::clone(&metrics));
+    let (recorder, mut writer) = Recorder::start(store.clone(), Arc::clone(&metrics));
     let readiness = Arc::new(Readiness::default());
     let app = App {
         store: store.clone(),
@@ -67,6 +67,8 @@ async fn serve(config: &Config) -> Result<Done, Failure> {
     let outcome = tokio::select! {
         outcome = async { started.await?; std::future::pending().await } => outcome,
         signal = terminated() => signal.map_err(Failure::from),
+        // It never ends before its last recorder: it must have panicked.
+        _ = &mut writer => return Err(Failure::failed("the writer ended; see the log")),
     };
     readiness.set_draining();
     tracing::info!("stopping: requests under way may end, what is queued will be written");

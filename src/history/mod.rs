@@ -1,3 +1,106 @@
 //! The application's run history, and the one query that turns its runs into uses.
+//!
+//! Every reader gets its uses the same way: a source sends [`Stretch`]es, in order, each with the
+//! uses of some runs folded and with the cursor behind them, and says at the end that it is the
+//! end. A source that breaks off is an error, never an end.
 
+mod bulk;
+pub mod estimate;
+pub mod file;
+pub mod mapping;
+mod open;
+mod read;
 pub mod refuse;
+pub mod stretch;
+pub mod windows;
+
+use std::time::Duration;
+
+use sqlx::{PgPool, SqlitePool};
+
+pub use mapping::Mapping;
+pub use open::{connect, judge};
+pub use read::{Part, Patience, Taker};
+pub use stretch::{Stretch, Stretches, Tally};
+
+/// A history that is open: its database, and the mapping query that was checked against it.
+#[derive(Debug, Clone)]
+pub struct History {
+    pub(crate) database: Database,
+    pub(crate) mapping: Mapping,
+}
+
+/// The database of a history. Nothing is ever written to it.
+#[derive(Debug, Clone)]
+pub(crate) enum Database {
+    Postgres(PgPool),
+    Sqlite(SqlitePool),
+}
+
+impl History {
+    /// Which database it is, without credentials.
+    pub(crate) fn place(&self) -> String {
+        match &self.database {
+            Database::Postgres(pool) => {
+                let options = pool.connect_options();
+                let socket = options.get_socket().map(|path| path.display().to_string());
+                let host = socket.unwrap_or_else(|| options.get_host().to_owned());
+                let database = options.get_database().unwrap_or_default();
+                format!("{host}:{}/{database}", options.get_port())
+            }
+            Database::Sqlite(pool) => {
+                let options = pool.connect_options();
+                let path = options.get_filename();
+                let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+                path.display().to_string()
+            }
+        }
+    }
+}
+
+/// Why a history could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// The mapping query is refused.
+    #[error("history.query: {0}")]
+    Refused(#[from] refuse::Refusal),
+    /// The configuration does not fit the database.
+    #[error("{place}: {problem}")]
+    Misfit {
+        /// The key of the configuration.
+        place: &'static str,
+        /// What does not fit and what to do.
+        problem: String,
+    },
+    /// One query took longer than it may.
+    #[error("a query of the history took longer than {0:?}")]
+    TimedOut(Duration),
+    /// The history's database failed or went away.
+    #[error("the history cannot be read; once it can, the same command goes on from here")]
+    Database(#[source] sqlx::Error),
+    /// A window of the history was not read.
+    #[error("the runs {from} to {to} of the history were not read: {problem}")]
+    Window {
+        /// Its first key, or `the first`.
+        from: String,
+        /// Its last key.
+        to: String,
+        /// Why not.
+        problem: String,
+    },
+    /// A file cannot be read as uses.
+    #[error(transparent)]
+    File(#[from] file::FileError),
+    /// The task that reads ended without saying that it was done.
+    #[error("reading broke off before the end; run the same command again")]
+    BrokenOff,
+}
+
+impl HistoryError {
+    pub(crate) fn misfit(place: &'static str, problem: impl ToString) -> Self {
+        Self::Misfit {
+            place,
+            problem: problem.to_string(),
+        }
+    }
+}

@@ -1,4 +1,6 @@
-//! Long work: the backfill.
+//! Long work that survives its worker: the backfill.
+
+pub mod backfill;
 
 /// The kind of a backfill's jobs.
 pub const BACKFILL: &str = "backfill";

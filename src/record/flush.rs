@@ -1,42 +1,44 @@
 //! One flush: the queued requests' uses, folded, in one statement.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{Pending, RecordError, Recorded};
+use super::{Fold, Pending, RecordError, Recorded};
 use crate::model::{Key, Newest};
 use crate::store::recent::{self, MAX_KEYS};
 use crate::store::{Store, StoreError, with_retries};
 use crate::telemetry::{Metrics, metrics::Source};
 
+/// A database that says nothing for so long, not even that the statement took too long, is gone:
+/// the flushes behind this one must not wait for it for ever.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// Requests that are written together.
 pub(super) struct Batch {
     requests: Vec<Pending>,
-    /// An upper bound of the keys that they touch.
-    keys: usize,
+    fold: Fold,
 }
 
 impl Batch {
     pub(super) fn new(first: Pending) -> Self {
-        let keys = keys_of(&first).count();
+        let mut fold = Fold::default();
+        fold_in(&mut fold, &first);
         Self {
             requests: vec![first],
-            keys,
+            fold,
         }
     }
 
-    /// Adds a request, or hands it back where the statement might get too large.
+    /// Adds a request, or hands it back where the statement would get too large.
     pub(super) fn add(&mut self, pending: Pending) -> Result<(), Pending> {
-        let more = keys_of(&pending).count();
-        if self.keys + more > MAX_KEYS {
-            // Uses of hot keys fold to fewer rows than they are: count those before giving up.
-            self.keys = fold(&self.requests).len();
-            if self.keys + more > MAX_KEYS {
-                return Err(pending);
-            }
+        let new = keys_of(&pending)
+            .filter(|(key, _)| !self.fold.contains(key))
+            .count();
+        if self.fold.len() + new > MAX_KEYS {
+            return Err(pending);
         }
-        self.keys += more;
+        fold_in(&mut self.fold, &pending);
         self.requests.push(pending);
         Ok(())
     }
@@ -44,7 +46,7 @@ impl Batch {
     /// Writes the batch and answers every request.
     pub(super) async fn write(self, store: &Store, metrics: &Metrics) {
         let started = Instant::now();
-        write(self.requests, store, metrics).await;
+        write(self.requests, self.fold, store, metrics).await;
         metrics
             .record_flush_seconds
             .observe(started.elapsed().as_secs_f64());
@@ -58,30 +60,26 @@ fn keys_of(pending: &Pending) -> impl Iterator<Item = (&Key, &Newest)> {
     })
 }
 
-/// The greatest use of each key, sorted by key.
-fn fold(requests: &[Pending]) -> BTreeMap<&Key, &Newest> {
-    let mut newest = BTreeMap::new();
-    for (key, theirs) in requests.iter().flat_map(keys_of) {
-        let greatest = newest.entry(key).or_insert(theirs);
-        *greatest = (*greatest).max(theirs);
+fn fold_in(fold: &mut Fold, pending: &Pending) {
+    for (key, newest) in keys_of(pending) {
+        fold.raise(key, newest);
     }
-    newest
 }
 
 /// Writes requests together; where the database refuses a value of one of them, the halves apart,
 /// until it stands alone.
-async fn write(mut requests: Vec<Pending>, store: &Store, metrics: &Metrics) {
-    let uses: Vec<_> = fold(&requests)
-        .into_iter()
-        .map(|(key, newest)| (key.clone(), newest.clone()))
-        .collect();
+async fn write(mut requests: Vec<Pending>, fold: Fold, store: &Store, metrics: &Metrics) {
+    let uses = fold.into_sorted();
     metrics.record_batch_rows.observe(uses.len() as f64);
     match with_retries(|| raise(store, &uses)).await {
         Ok(raised) => answer(requests, &uses, &raised, metrics),
         Err(StoreError::Refused(_)) if requests.len() > 1 => {
             let rest = requests.split_off(requests.len() / 2);
-            Box::pin(write(requests, store, metrics)).await;
-            Box::pin(write(rest, store, metrics)).await;
+            for half in [requests, rest] {
+                let mut fold = Fold::default();
+                half.iter().for_each(|pending| fold_in(&mut fold, pending));
+                Box::pin(write(half, fold, store, metrics)).await;
+            }
         }
         Err(error) => {
             tracing::error!(
@@ -103,7 +101,9 @@ async fn write(mut requests: Vec<Pending>, store: &Store, metrics: &Metrics) {
 }
 
 async fn raise(store: &Store, uses: &[(Key, Newest)]) -> Result<Vec<Key>, StoreError> {
-    recent::raise(store.acquire().await?.conn(), uses).await
+    let raise = async { recent::raise(store.acquire().await?.conn(), uses).await };
+    let raised = tokio::time::timeout(FLUSH_TIMEOUT, raise).await;
+    raised.unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))
 }
 
 /// Tells each request which of its uses changed the workspace's list.

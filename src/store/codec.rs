@@ -16,7 +16,11 @@ const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 pub(crate) fn time_from_postgres(micros: i64) -> Result<Time, TimeError> {
     match micros {
         i64::MIN | i64::MAX => Err(TimeError::Infinite),
-        _ => Time::from_micros(micros.saturating_add(POSTGRES_EPOCH)),
+        // The year 294276 overflows; it is far, not infinite.
+        _ => match micros.checked_add(POSTGRES_EPOCH) {
+            Some(micros) => Time::from_micros(micros),
+            None => Err(TimeError::OutOfRange),
+        },
     }
 }
 

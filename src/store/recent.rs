@@ -1,5 +1,7 @@
 //! The table: the newest use per scope and published run.
 
+use std::collections::HashMap;
+
 use sqlx::Row;
 
 use super::rows::{BindRows, Rows};
@@ -16,7 +18,7 @@ pub const MAX_SCOPES: usize = 100;
 /// statements, and few wasted branches.
 const READ_SIZES: [usize; 3] = [1, 10, MAX_SCOPES];
 
-pub(super) const STATEMENTS: [&Statement; 10] = [
+pub(super) const STATEMENTS: [&Statement; 9] = [
     &RAISE,
     &READS[0],
     &READS[1],
@@ -26,7 +28,6 @@ pub(super) const STATEMENTS: [&Statement; 10] = [
     &ROWS_OF_WORKSPACE_AFTER,
     &LOWER,
     &REMOVE,
-    &COUNT,
 ];
 
 // The row is looked at before it is locked: a conflicting insert whose `where` is false still locks
@@ -108,10 +109,6 @@ static REMOVE: Statement = Statement::new("remove", || {
          select u.workspace, u.uid, u.published_run, u.last_used_at, coalesce(u.run, '')
          from {uses} as u)"
         .into()
-});
-
-static COUNT: Statement = Statement::new("count", || {
-    "select count(*) from {recents}recent_workflow".into()
 });
 
 /// A row of a list.
@@ -296,13 +293,31 @@ pub(crate) async fn remove(store: &Store, seen: &[RecentRow]) -> Result<(), Stor
     Ok(())
 }
 
-/// How many rows the table has.
-pub(crate) async fn count(store: &Store) -> Result<u64, StoreError> {
-    let count: i64 = on_both!(Store, store, |pool, dialect| {
-        sqlx::query(COUNT.run(dialect))
-            .fetch_one(pool)
-            .await?
-            .try_get(0)?
+/// A use that its row does not know yet, and what the row says instead.
+pub(crate) struct Outdone {
+    /// The key of both.
+    pub(crate) key: Key,
+    /// The use.
+    pub(crate) newest: Newest,
+    /// The row; `None` where there is none.
+    pub(crate) row: Option<Newest>,
+}
+
+/// Of these uses, at most [`MAX_KEYS`], those that [`raise`] would write: the complete-check.
+pub(crate) async fn outdone(
+    store: &Store,
+    uses: &[(Key, Newest)],
+) -> Result<Vec<Outdone>, StoreError> {
+    let rows = rows_of_keys(store, uses.iter().map(|(key, _)| key)).await?;
+    let mut rows: HashMap<Key, Newest> = rows.into_iter().collect();
+    let outdone = uses.iter().filter_map(|(key, newest)| {
+        let row = rows.remove(key);
+        let known = row.as_ref().is_some_and(|row| row >= newest);
+        (!known).then(|| Outdone {
+            key: key.clone(),
+            newest: newest.clone(),
+            row,
+        })
     });
-    Ok(count.unsigned_abs())
+    Ok(outdone.collect())
 }

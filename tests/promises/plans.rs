@@ -1,7 +1,7 @@
 //! Plans of the reads: a range of one index, no sort, no row read beyond the page.
 
 use recents::model::Time;
-use recents::store::{Dialect, statement};
+use recents::store::Dialect;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Row};
 
@@ -43,7 +43,7 @@ fn positions() -> [(i64, String); 4] {
 }
 
 fn text_of(name: &str, dialect: Dialect) -> &'static str {
-    let found = statement::all().find(|statement| statement.name == name);
+    let found = recents::store::statements().find(|statement| statement.name == name);
     found.expect("a statement of that name").text(dialect)
 }
 

@@ -1,6 +1,6 @@
 //! Statements: each text is understood by both databases, and there are few.
 
-use recents::store::{Store, statement};
+use recents::store::Store;
 use sqlx::{Executor, SqlSafeStr};
 
 use super::fold::record;
@@ -12,7 +12,7 @@ both!(both_databases_understand_every_statement);
 async fn both_databases_understand_every_statement(db: TestDb) {
     let store = db.store();
     let mut names = std::collections::BTreeSet::new();
-    for statement in statement::all() {
+    for statement in recents::store::statements() {
         let text = statement.text(store.dialect());
         let prepared = match &store {
             Store::Postgres(pool) => pool.prepare(text.into_sql_str()).await.map(drop),
@@ -66,7 +66,7 @@ async fn requests_of_any_size_share_four_prepared_statements() {
          and statement not like '%pg_prepared_statements%' order by 1",
     );
     let prepared: Vec<String> = prepared.fetch_all(pool).await.expect("the statements");
-    let mut expected: Vec<_> = statement::all()
+    let mut expected: Vec<_> = recents::store::statements()
         .filter(|statement| ["raise", "read_1", "read_10", "read_100"].contains(&statement.name))
         .map(|statement| statement.text(store.dialect()))
         .collect();

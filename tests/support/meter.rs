@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use hyper::body::Bytes;
-use recents::store::{Dialect, statement};
+use recents::store::Dialect;
 use serde_json::Value;
 
 use super::client::{Client, list_path};
@@ -113,7 +113,8 @@ impl Meter {
     }
 
     fn name(&self, text: &str) -> String {
-        let known = statement::all().find(|statement| statement.text(self.dialect).trim() == text);
+        let known = recents::store::statements()
+            .find(|statement| statement.text(self.dialect).trim() == text);
         known.map_or(text, |statement| statement.name).to_owned()
     }
 }

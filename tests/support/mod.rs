@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod command;
 pub(crate) mod database;
+pub(crate) mod history;
 pub(crate) mod lock;
 pub(crate) mod log;
 pub(crate) mod meter;

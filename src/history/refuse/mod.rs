@@ -20,6 +20,7 @@ use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 use std::ops::ControlFlow;
 
+use crate::store::Dialect;
 pub use refusal::Refusal;
 
 /// The columns that a mapping query returns, in any order.
@@ -35,15 +36,6 @@ const MAX_TOKENS: usize = 2_000;
 /// Walking the parsed query takes 14 KiB of stack for each level in a debug build, so 150 levels
 /// are more than a thread of 2 MiB holds. This is for [`MAX_TOKENS`] levels, twice.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
-
-/// The database that will run the query.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dialect {
-    /// PostgreSQL.
-    Postgres,
-    /// SQLite.
-    Sqlite,
-}
 
 /// A mapping query that was accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,0 +1,58 @@
+//! The complete-check: no use of the history is greater than its row.
+
+use super::look::{self, LOOK_AGAIN_AFTER, LOOKS};
+use super::{CheckError, Difference, Kind};
+use crate::history::History;
+use crate::model::{Key, Newest};
+use crate::store::recent::{self, MAX_KEYS, Outdone};
+use crate::store::{Store, with_retries};
+
+/// Compares uses (sorted by key, each the greatest of its key in a part of the history) with their
+/// rows. What differs is looked at again, run and row, before it counts.
+pub(super) async fn check(
+    store: &Store,
+    history: &History,
+    uses: &[(Key, Newest)],
+) -> Result<Vec<Difference>, CheckError> {
+    let mut outdone = Vec::new();
+    for chunk in uses.chunks(MAX_KEYS) {
+        outdone.extend(with_retries(|| recent::outdone(store, chunk)).await?);
+    }
+    for _ in 0..LOOKS {
+        if outdone.is_empty() {
+            break;
+        }
+        tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        outdone = look_again(store, history, &outdone).await?;
+    }
+    let difference = |outdone: Outdone| Difference {
+        kind: if outdone.row.is_some() {
+            Kind::Stale
+        } else {
+            Kind::Missing
+        },
+        key: outdone.key,
+        history: Some(outdone.newest),
+        table: outdone.row,
+    };
+    Ok(outdone.into_iter().map(difference).collect())
+}
+
+/// Those that still differ: the use is still one, and the row still does not know it.
+async fn look_again(
+    store: &Store,
+    history: &History,
+    outdone: &[Outdone],
+) -> Result<Vec<Outdone>, CheckError> {
+    let mut still = Vec::new();
+    for chunk in outdone.chunks(MAX_KEYS) {
+        let said = look::at_runs(history, chunk.iter().map(|o| &o.newest)).await?;
+        let uses: Vec<_> = chunk
+            .iter()
+            .filter(|o| said.support(&o.key, &o.newest))
+            .map(|o| (o.key.clone(), o.newest.clone()))
+            .collect();
+        still.extend(with_retries(|| recent::outdone(store, &uses)).await?);
+    }
+    Ok(still)
+}

@@ -1,0 +1,109 @@
+//! Verify: both checks, over everything or over one workspace.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{CheckError, Difference, complete, repair, supported};
+use crate::history::{History, HistoryError, Stretches, Tally, windows};
+use crate::model::Id;
+use crate::record::Fold;
+use crate::store::{Store, recent, with_retries};
+
+/// Rows of the table that are checked together.
+const ROWS: u32 = 10_000;
+/// Memory of the uses that wait to be compared.
+const FOLD_BYTES: usize = 24 * 1024 * 1024;
+
+/// What a verify saw.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Summary {
+    /// Runs of the history.
+    pub tally: Tally,
+    /// Rows of the table.
+    pub rows: u64,
+    /// Differences.
+    pub differences: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// Holds the table against the history: every row supported, every row complete. Each difference is
+/// handed to `differs`, and with `mend` its row is computed again. `progress` hears of every
+/// stretch.
+///
+/// # Errors
+/// [`CheckError`] where either side fails, or `differs` does.
+pub async fn verify(
+    store: &Store,
+    history: &Arc<History>,
+    workspace: Option<&Id>,
+    mend: bool,
+    mut differs: impl FnMut(&Difference) -> std::io::Result<()>,
+    mut progress: impl FnMut(&Summary),
+) -> Result<Summary, CheckError> {
+    let started = Instant::now();
+    let mut summary = Summary::default();
+    let mut found = async |differences: Vec<Difference>, summary: &mut Summary| {
+        summary.differences += differences.len() as u64;
+        summary.elapsed = started.elapsed();
+        for difference in &differences {
+            differs(difference).map_err(CheckError::Output)?;
+        }
+        if mend {
+            let keys = differences
+                .into_iter()
+                .map(|difference| difference.key)
+                .collect();
+            repair::repair(store, history, keys).await?;
+        }
+        Ok::<_, CheckError>(())
+    };
+
+    let mut after = None;
+    loop {
+        let rows =
+            with_retries(|| recent::rows_after(store, workspace, after.as_ref(), ROWS)).await?;
+        let Some((last, _)) = rows.last() else { break };
+        after = Some(last.clone());
+        summary.rows += rows.len() as u64;
+        let differences = supported::check(store, history, rows).await?;
+        found(differences, &mut summary).await?;
+        progress(&summary);
+    }
+
+    let Some(mut stretches) = stretches(history, workspace).await? else {
+        return Ok(summary);
+    };
+    let mut fold = Fold::default();
+    loop {
+        let next = stretches.next().await?;
+        let end = next.is_none();
+        if let Some(stretch) = next {
+            summary.tally.add(&stretch.tally);
+            fold.merge(stretch.fold);
+        }
+        if end || fold.bytes() > FOLD_BYTES {
+            let uses = std::mem::take(&mut fold).into_sorted();
+            let differences = complete::check(store, history, &uses).await?;
+            found(differences, &mut summary).await?;
+        }
+        progress(&summary);
+        if end {
+            summary.elapsed = started.elapsed();
+            return Ok(summary);
+        }
+    }
+}
+
+/// The uses to check; `None` for a history without a single run.
+async fn stretches(
+    history: &Arc<History>,
+    workspace: Option<&Id>,
+) -> Result<Option<Stretches>, HistoryError> {
+    if let Some(workspace) = workspace {
+        let workspace = Some(workspace.as_str().to_owned());
+        return Ok(Some(windows::one_pass(Arc::clone(history), workspace)));
+    }
+    let last = history.last_key().await?;
+    Ok(last.map(|last| windows::walk(Arc::clone(history), None, last, windows::MAX_RUNS)))
+}

@@ -1,0 +1,171 @@
+//! `recents backfill`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use serde_json::{Map, Value, json};
+
+use super::output::{print, thousands};
+use super::progress::Progress;
+use super::{Done, Failure, Json, open, signals, usage};
+use crate::config::{Config, ConfigError};
+use crate::history::file::{FileSource, OnError};
+use crate::history::{self, History, windows};
+use crate::jobs::backfill::{self, Event, Options, Origin, Outcome, Report};
+
+#[derive(Debug, Args)]
+pub(super) struct BackfillArgs {
+    /// Read a file instead of [history]: CSV or NDJSON, gzipped or not; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+    /// What a broken line of the file does
+    #[arg(long, value_enum, default_value = "stop", requires = "from")]
+    on_error: OnErrorArg,
+    /// Begin anew, whatever an earlier backfill did
+    #[arg(long)]
+    restart: bool,
+    /// Read everything in one query over one snapshot: faster, and it holds back vacuum meanwhile
+    #[arg(long, conflicts_with = "from")]
+    one_pass: bool,
+    /// Runs of a window at the most
+    #[arg(long, value_name = "N", default_value_t = windows::MAX_RUNS, conflicts_with_all = ["from", "one_pass"],
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(windows::MAX_RUNS)))]
+    window_runs: u32,
+    /// Only tell how many rows would change
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    json: Json,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum OnErrorArg {
+    /// Pass over it, and count it
+    Skip,
+    /// Stop, and name it
+    Stop,
+}
+
+pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Failure> {
+    let (origin, history) = origin(config, args).await?;
+    let store = open(config)?;
+    match (args.dry_run, config.migrate_on_start) {
+        (false, true) => drop(store.migrate().await?),
+        _ => store.check_schema().await?,
+    }
+    let mut progress = Progress::start();
+    let options = Options {
+        restart: args.restart,
+        dry_run: args.dry_run,
+    };
+    let ran =
+        backfill::run(&store, origin, options, signals::stop()?, |event| {
+            match event {
+        Event::Waiting { job, remaining } => progress.say(format_args!(
+            "backfill {job} holds the table and may be dead; waiting up to {} s for its lease to \
+             run out",
+            remaining.as_secs() + 1
+        )),
+        Event::Resumed { scanned } => progress.say(format_args!(
+            "going on behind {} runs (--restart begins anew)",
+            thousands(scanned)
+        )),
+        Event::Progress(report) => {
+            progress.show(report.tally.scanned, report.total, report.scanned_now);
+        }
+    }
+        })
+        .await;
+    progress.end();
+    store.close().await;
+    if let Some(history) = history {
+        history.close().await;
+    }
+    let (outcome, report) = ran?;
+    show(args, outcome, &report)?;
+    Ok(match outcome {
+        Outcome::Complete => Done::Complete,
+        Outcome::Stopped => {
+            eprintln!("stopped; the same command goes on from here");
+            Done::Resumable
+        }
+    })
+}
+
+async fn origin(
+    config: &Config,
+    args: &BackfillArgs,
+) -> Result<(Origin, Option<Arc<History>>), Failure> {
+    if let Some(path) = &args.from {
+        let on_error = match args.on_error {
+            OnErrorArg::Skip => OnError::Skip,
+            OnErrorArg::Stop => OnError::Stop,
+        };
+        return Ok((Origin::File(FileSource::new(path.clone(), on_error)), None));
+    }
+    let history = connect(config).await?;
+    let origin = match args.one_pass {
+        true => Origin::OnePass(Arc::clone(&history)),
+        false => Origin::Windows(Arc::clone(&history), args.window_runs),
+    };
+    Ok((origin, Some(history)))
+}
+
+/// The configured history, open and checked.
+pub(super) async fn connect(config: &Config) -> Result<Arc<History>, Failure> {
+    let Some(history) = &config.history else {
+        return Err(usage(ConfigError::new(
+            "history",
+            "is not configured; add [history] with table, key and query, or give --from FILE",
+        )));
+    };
+    history::connect(history)
+        .await
+        .map(Arc::new)
+        .map_err(Failure::from_history)
+}
+
+fn show(args: &BackfillArgs, outcome: Outcome, report: &Report) -> Result<(), Failure> {
+    let tally = &report.tally;
+    let seconds = report.elapsed.as_secs_f64();
+    let rate = if seconds > 0.0 {
+        report.scanned_now as f64 / seconds
+    } else {
+        0.0
+    };
+    if args.json.json {
+        let reasons: Map<String, Value> = tally
+            .reasons()
+            .map(|(reason, count)| (reason.into(), count.into()))
+            .collect();
+        let summary = json!({
+            "complete": outcome == Outcome::Complete,
+            "dry_run": args.dry_run,
+            "scanned": tally.scanned,
+            "skipped": tally.skipped_in_all(),
+            "reasons": reasons,
+            "applied": report.applied,
+            "runs_per_second": rate.round(),
+            "seconds": (seconds * 1000.0).round() / 1000.0,
+        });
+        print(format_args!("{summary}\n"))?;
+        return Ok(());
+    }
+    let applied = if args.dry_run {
+        "would be applied"
+    } else {
+        "applied"
+    };
+    print(format_args!(
+        "{} runs scanned, {} skipped, {} rows {applied}, {} runs/s, {seconds:.1} s\n",
+        thousands(tally.scanned),
+        thousands(tally.skipped_in_all()),
+        thousands(report.applied),
+        thousands(rate.round() as u64),
+    ))?;
+    for (reason, count) in tally.reasons() {
+        print(format_args!("  {reason}: {}\n", thousands(count)))?;
+    }
+    Ok(())
+}

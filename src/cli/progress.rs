@@ -1,0 +1,93 @@
+//! Progress of long work: a bar on a terminal, otherwise a plain line every two seconds.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::output::thousands;
+
+/// Lines that nobody watches come this seldom.
+const LINE_EVERY: Duration = Duration::from_secs(2);
+
+/// What is shown on standard error meanwhile.
+pub(super) enum Progress {
+    Bar(ProgressBar),
+    Lines { started: Instant, last: Instant },
+}
+
+impl Progress {
+    pub(super) fn start() -> Self {
+        if std::io::stderr().is_terminal() {
+            let bar = ProgressBar::no_length();
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar.set_style(style("{spinner} {human_pos} runs, {per_sec}"));
+            return Self::Bar(bar);
+        }
+        let now = Instant::now();
+        Self::Lines {
+            started: now,
+            last: now,
+        }
+    }
+
+    /// Says something that stays.
+    pub(super) fn say(&self, message: impl std::fmt::Display) {
+        match self {
+            Self::Bar(bar) => bar.suspend(|| eprintln!("{message}")),
+            Self::Lines { .. } => eprintln!("{message}"),
+        }
+    }
+
+    /// Shows how far the work came: `done` of about `total`, `now` of them since it was started.
+    pub(super) fn show(&mut self, done: u64, total: Option<u64>, now: u64) {
+        match self {
+            Self::Bar(bar) => {
+                if let Some(total) = total
+                    && bar.length().is_none()
+                {
+                    bar.set_style(style(
+                        "{bar:30} {percent}% {human_pos}/{human_len} runs, {per_sec}, {eta} left",
+                    ));
+                    // The rate is that of this process.
+                    bar.set_position(done - now.min(done));
+                    bar.reset_eta();
+                    bar.set_length(total.max(done));
+                }
+                bar.set_position(done);
+            }
+            Self::Lines { started, last } => {
+                if last.elapsed() < LINE_EVERY {
+                    return;
+                }
+                *last = Instant::now();
+                let rate = now as f64 / started.elapsed().as_secs_f64().max(0.001);
+                let mut line = format!(
+                    "{} runs, {} runs/s",
+                    thousands(done),
+                    thousands(rate as u64)
+                );
+                if let Some(total) = total.filter(|total| *total > done) {
+                    let left = (total - done) as f64 / rate.max(1.0);
+                    line = format!(
+                        "{line}, {:.0}% of about {}, {left:.0} s left",
+                        done as f64 * 100.0 / total as f64,
+                        thousands(total)
+                    );
+                }
+                eprintln!("{line}");
+            }
+        }
+    }
+
+    pub(super) fn end(self) {
+        if let Self::Bar(bar) = self {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    // A template that does not parse would show the default bar.
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}

@@ -1,0 +1,280 @@
+//! The mapping query, wrapped for each part of the history.
+
+use crate::store::Dialect;
+
+/// The type of a column of ids, as far as it matters for comparing with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IdType {
+    Int2,
+    Int4,
+    Int8,
+    Uuid,
+    Text,
+    /// Anything else: compared by its text.
+    Other,
+}
+
+impl IdType {
+    /// By the name that the driver gives it.
+    pub(super) fn of(name: &str) -> Self {
+        match name {
+            "INT2" => Self::Int2,
+            "INT4" => Self::Int4,
+            "INT8" => Self::Int8,
+            "UUID" => Self::Uuid,
+            "TEXT" | "VARCHAR" => Self::Text,
+            _ => Self::Other,
+        }
+    }
+
+    fn sql(self) -> &'static str {
+        match self {
+            Self::Int2 => "int2",
+            Self::Int4 => "int4",
+            Self::Int8 => "int8",
+            Self::Uuid => "uuid",
+            Self::Text | Self::Other => "text",
+        }
+    }
+
+    /// Whether a text can be a value of the type at all; what cannot names nothing, and a cast of it
+    /// would fail for all the others of its batch.
+    pub(super) fn accepts(self, text: &str) -> bool {
+        match self {
+            Self::Int2 => text.parse::<i16>().is_ok(),
+            Self::Int4 => text.parse::<i32>().is_ok(),
+            Self::Int8 => text.parse::<i64>().is_ok(),
+            Self::Uuid => uuid::Uuid::try_parse(text).is_ok(),
+            Self::Text | Self::Other => true,
+        }
+    }
+
+    /// A column so that it compares with a parameter of [`IdType::sql`].
+    fn comparable(self, column: &str) -> String {
+        match self {
+            Self::Other => format!("cast({column} as text)"),
+            _ => column.into(),
+        }
+    }
+}
+
+/// The mapping query and what is known of the history's table.
+#[derive(Debug, Clone)]
+pub struct Mapping {
+    /// Which SQL it speaks.
+    pub(crate) dialect: Dialect,
+    /// The table as it is written in SQL.
+    pub(crate) table: String,
+    /// The key column as it is written in SQL.
+    pub(crate) key: String,
+    /// Types of what is compared.
+    pub(crate) types: Types,
+    /// The query, judged.
+    pub(crate) query: String,
+}
+
+/// Types of the history's key and of the query's columns.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Types {
+    pub(crate) key: IdType,
+    pub(crate) run: IdType,
+    pub(crate) workspace: IdType,
+    pub(crate) uid: IdType,
+    pub(crate) published_run: IdType,
+}
+
+/// The key at which a window begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum From {
+    /// With the first key of all.
+    First,
+    /// Behind this key.
+    Behind(String),
+}
+
+/// The mapping query over the relation `runs`, as rows of ids and a time. Ids are texts, except those
+/// of `types` that come as they are.
+pub(super) fn wrap(
+    query: &str,
+    runs: &str,
+    dialect: Dialect,
+    types: Option<Types>,
+    filter: &str,
+) -> String {
+    let id = |name: &str, of: fn(Types) -> IdType| match types.map(of) {
+        None | Some(IdType::Other) => format!("cast(q.{name} as text)"),
+        Some(_) => format!("q.{name}"),
+    };
+    let time = match dialect {
+        // With the session's time zone UTC, a timestamp without one is taken as UTC.
+        Dialect::Postgres => "cast(q.last_used_at as timestamptz)",
+        Dialect::Sqlite => "q.last_used_at",
+    };
+    let columns = [
+        id("run", |types| types.run),
+        id("workspace", |types| types.workspace),
+        id("uid", |types| types.uid),
+        id("published_run", |types| types.published_run),
+        time.into(),
+    ];
+    // The newline ends a trailing comment of the query.
+    format!(
+        "with runs as not materialized ({runs}) select {} from (\n{query}\n) as q{filter}",
+        columns.join(", ")
+    )
+}
+
+/// A text as a literal of SQL, whose strings are standard-conforming in our sessions.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+impl Mapping {
+    fn over(&self, runs: &str, filter: &str) -> String {
+        wrap(&self.query, runs, self.dialect, None, filter)
+    }
+
+    /// `$n` as a value of the given type: compared in the column's own type, so that its index
+    /// serves. Cast from text, because that is how ids travel here.
+    fn parameter(&self, n: usize, of: IdType) -> String {
+        match self.dialect {
+            Dialect::Postgres => format!("(${n}::text)::{}", of.sql()),
+            // Column affinity makes a number of a text that is compared with a number column.
+            Dialect::Sqlite => format!("${n}"),
+        }
+    }
+
+    fn key_parameter(&self, n: usize) -> String {
+        self.parameter(n, self.types.key)
+    }
+
+    /// All runs.
+    pub(crate) fn all(&self) -> String {
+        self.over(&format!("select * from {}", self.table), "")
+    }
+
+    /// The runs of a window: from `$1` (unless it is the first) to `$2`.
+    pub(crate) fn window(&self, from: &From) -> String {
+        self.over(
+            &format!(
+                "select * from {} where {}",
+                self.table,
+                self.in_window(from)
+            ),
+            "",
+        )
+    }
+
+    fn in_window(&self, from: &From) -> String {
+        let (key, last) = (&self.key, self.key_parameter(2));
+        match from {
+            // $1 is bound all the same, to keep the numbers.
+            From::First => format!("{key} <= {last} and $1 is null"),
+            From::Behind(_) => format!("{key} > {} and {key} <= {last}", self.key_parameter(1)),
+        }
+    }
+
+    /// All runs, or those of a window, for PostgreSQL's COPY: ids as they are, and the window's keys
+    /// as literals, because COPY takes no parameters.
+    pub(crate) fn bulk(&self, window: Option<(&From, &str)>) -> String {
+        let (table, key, of) = (&self.table, &self.key, self.types.key.sql());
+        let runs = match window {
+            None => format!("select * from {table}"),
+            Some((from, last)) => {
+                let behind = match from {
+                    From::First => String::new(),
+                    From::Behind(from) => format!("{key} > {}::{of} and ", literal(from)),
+                };
+                format!(
+                    "select * from {table} where {behind}{key} <= {}::{of}",
+                    literal(last)
+                )
+            }
+        };
+        wrap(&self.query, &runs, self.dialect, Some(self.types), "")
+    }
+
+    /// The runs whose keys `$1` lists.
+    pub(crate) fn runs(&self) -> String {
+        let (table, key) = (&self.table, &self.key);
+        let listed = match self.dialect {
+            Dialect::Postgres => format!("{key} = any(($1::text[])::{}[])", self.types.key.sql()),
+            Dialect::Sqlite => format!("{key} in (select value from json_each($1))"),
+        };
+        self.over(&format!("select * from {table} where {listed}"), "")
+    }
+
+    /// All runs of one workspace, `$1`; in SQLite `$2` is the same as a number, where it is one.
+    pub(crate) fn workspace(&self) -> String {
+        let filter = match self.dialect {
+            Dialect::Postgres => {
+                let workspace = self.types.workspace;
+                let column = workspace.comparable("q.workspace");
+                format!(" where {column} = {}", self.parameter(1, workspace))
+            }
+            Dialect::Sqlite => " where q.workspace in ($1, $2)".into(),
+        };
+        self.over(&format!("select * from {}", self.table), &filter)
+    }
+
+    /// All runs of the pairs of a workspace and a published run that `$1` and `$2` list; SQLite
+    /// takes them as one JSON array of pairs, `$1`.
+    pub(crate) fn pairs(&self) -> String {
+        let (workspace, published_run) = (self.types.workspace, self.types.published_run);
+        let filter = match self.dialect {
+            Dialect::Postgres => format!(
+                " where ({}, {}) in (select * from unnest(($1::text[])::{}[], ($2::text[])::{}[]))",
+                workspace.comparable("q.workspace"),
+                published_run.comparable("q.published_run"),
+                workspace.sql(),
+                published_run.sql()
+            ),
+            Dialect::Sqlite => " where (q.workspace, q.published_run) in \
+                 (select value ->> 0, value ->> 1 from json_each($1))"
+                .into(),
+        };
+        self.over(&format!("select * from {}", self.table), &filter)
+    }
+
+    // In the following, `order by` names the key with its table: alone, it would be the output
+    // column of that name, which is text, and `9` would come behind `10`.
+
+    /// The last of the next `$3` keys (from `$1`, to `$2`); no row where there are fewer.
+    pub(crate) fn boundary(&self, from: &From) -> String {
+        let (table, key) = (&self.table, &self.key);
+        format!(
+            "select cast(h.{key} as text) from {table} as h where {} order by h.{key} limit 1 offset $3",
+            self.in_window(from)
+        )
+    }
+
+    /// How many runs a window has.
+    pub(crate) fn count(&self, from: &From) -> String {
+        format!(
+            "select count(*) from {} where {}",
+            self.table,
+            self.in_window(from)
+        )
+    }
+
+    /// The greatest key. By order, not by max(), which uuid lacks before PostgreSQL 18.
+    pub(crate) fn last_key(&self) -> String {
+        let (table, key) = (&self.table, &self.key);
+        format!(
+            "select cast(h.{key} as text) from {table} as h where h.{key} is not null \
+             order by h.{key} desc limit 1"
+        )
+    }
+
+    /// Some keys from both ends, to try the mapping with.
+    pub(crate) fn sample_keys(&self, each: u32) -> String {
+        let (table, key) = (&self.table, &self.key);
+        let end = |order: &str| {
+            format!(
+                "select * from (select cast(h.{key} as text) as k from {table} as h \
+                 where h.{key} is not null order by h.{key} {order} limit {each}) as {order}_end"
+            )
+        };
+        format!("{} union {}", end("asc"), end("desc"))
+    }
+}

@@ -1,0 +1,305 @@
+//! Opening a history: the mapping query is judged by its text, then held against the database.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::PgPoolOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use sqlx::{AssertSqlSafe, Column, Executor, Row, SqlSafeStr, Statement, TypeInfo};
+
+use super::mapping::{self, IdType, Mapping, Types};
+use super::read::{Part, Patience};
+use super::refuse::{self, Judged};
+use super::{Database, History, HistoryError};
+use crate::config::HistoryConfig;
+use crate::model::RawUse;
+use crate::store::{Dialect, pg_options};
+
+/// Connections to the history: two windows at once, one look ahead, one to look again.
+const CONNECTIONS: u32 = 4;
+/// How long to wait for a connection to the history.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Runs from each end of the history that the mapping is tried with.
+const SAMPLE: u32 = 100;
+
+/// Judges the configured mapping query by its text alone.
+///
+/// # Errors
+/// Why it is refused.
+pub fn judge(config: &HistoryConfig) -> Result<Judged, HistoryError> {
+    let dialect = if config.url.starts_with("sqlite:") {
+        Dialect::Sqlite
+    } else {
+        Dialect::Postgres
+    };
+    for (place, name) in [
+        ("history.table", &config.table),
+        ("history.key", &config.key),
+    ] {
+        if !is_name(name) || (place == "history.key" && name.contains('.') && !name.contains('"')) {
+            return Err(HistoryError::misfit(
+                place,
+                format_args!("`{name}` is not a name; write it as in SQL, such as app.saved_run"),
+            ));
+        }
+    }
+    Ok(refuse::judge(&config.query, &config.table, dialect)?)
+}
+
+/// Whether a text is a name as SQL writes it: parts of letters, digits, `_` and `$`, or quoted ones,
+/// with dots between them.
+fn is_name(text: &str) -> bool {
+    let mut rest = text;
+    loop {
+        let end = if let Some(quoted) = rest.strip_prefix('"') {
+            quoted.find('"').filter(|at| *at > 0).map(|at| at + 2)
+        } else {
+            let word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+            let end = rest.find(|c| !word(c)).unwrap_or(rest.len());
+            (end > 0 && !rest.starts_with(|c: char| c.is_ascii_digit())).then_some(end)
+        };
+        let Some(end) = end else { return false };
+        rest = &rest[end..];
+        match rest.strip_prefix('.') {
+            Some(next) => rest = next,
+            None => return rest.is_empty(),
+        }
+    }
+}
+
+/// Opens the configured history and checks the mapping query against it: its columns and their
+/// types, its functions, and some of its rows.
+///
+/// # Errors
+/// [`HistoryError::Refused`] or [`HistoryError::Misfit`] with what does not fit and what to write
+/// instead; [`HistoryError::Database`] where the database does not answer.
+pub async fn connect(config: &HistoryConfig) -> Result<History, HistoryError> {
+    let judged = judge(config)?;
+    let bad_url = |error: sqlx::Error| HistoryError::misfit("history.url", error);
+    let history = if config.url.starts_with("sqlite:") {
+        let options = SqliteConnectOptions::from_str(&config.url)
+            .map_err(bad_url)?
+            .create_if_missing(false)
+            .read_only(true);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(CONNECT_TIMEOUT)
+            .connect_with(options)
+            .await
+            .map_err(HistoryError::Database)?;
+        describe_sqlite(pool, config, judged).await?
+    } else {
+        let options = pg_options(&config.url, Patience::Keys.limit()).map_err(bad_url)?;
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(CONNECT_TIMEOUT)
+            .connect_with(options)
+            .await
+            .map_err(HistoryError::Database)?;
+        describe_postgres(pool, config, judged).await?
+    };
+    history.try_out().await?;
+    Ok(history)
+}
+
+const RUNS: fn(&str) -> String = |table| format!("select * from {table}");
+
+async fn describe_postgres(
+    pool: sqlx::PgPool,
+    config: &HistoryConfig,
+    judged: Judged,
+) -> Result<History, HistoryError> {
+    let mut tx = super::read::begin(&pool, Patience::Keys.limit()).await?;
+    let volatile = sqlx::query(
+        "select p.proname, case when p.prokind in ('a', 'w') then 'an aggregate'
+                                when p.proretset then 'set-returning' else 'volatile' end
+         from pg_catalog.pg_proc p where p.proname = any($1)
+           and (p.provolatile = 'v' or p.prokind in ('a', 'w') or p.proretset) limit 1",
+    );
+    let volatile = volatile
+        .bind(&judged.functions)
+        .fetch_optional(&mut *tx)
+        .await;
+    if let Some(row) = volatile.map_err(HistoryError::Database)? {
+        let name: String = row.try_get(0).map_err(HistoryError::Database)?;
+        let kind: String = row.try_get(1).map_err(HistoryError::Database)?;
+        return Err(HistoryError::misfit(
+            "history.query",
+            format_args!(
+                "{name}() is {kind}; each row must depend on one run alone, the same each time: \
+                 leave it out"
+            ),
+        ));
+    }
+    let names = refuse::COLUMNS
+        .map(|column| format!("q.{column}"))
+        .join(", ");
+    let described = format!(
+        "with runs as not materialized ({}) select {names} from (\n{}\n) as q",
+        RUNS(&config.table),
+        judged.text
+    );
+    let key = format!("select {} from {}", config.key, config.table);
+    let key = tx.prepare(AssertSqlSafe(key).into_sql_str()).await;
+    let key = key.map_err(|error| said("history.table and history.key", error))?;
+    let columns = tx.prepare(AssertSqlSafe(described).into_sql_str()).await;
+    let columns = columns.map_err(|error| said("history.query", error))?;
+    let kind = |at: usize| {
+        columns
+            .columns()
+            .get(at)
+            .map_or("?", |c| c.type_info().name())
+    };
+    if !matches!(kind(4), "TIMESTAMPTZ" | "TIMESTAMP") {
+        return Err(HistoryError::misfit(
+            "history.query",
+            format_args!(
+                "last_used_at is of type {}; make it a timestamptz, with to_timestamp(…) for \
+                 seconds since 1970 or `…::timestamptz` for text",
+                kind(4).to_lowercase()
+            ),
+        ));
+    }
+    let key_type = key.columns().first().map_or("?", |c| c.type_info().name());
+    let types = Types {
+        key: IdType::of(key_type),
+        run: IdType::of(kind(0)),
+        uid: IdType::of(kind(2)),
+        workspace: IdType::of(kind(1)),
+        published_run: IdType::of(kind(3)),
+    };
+    if types.key == IdType::Other {
+        return Err(bad_key(&config.key, key_type));
+    }
+    drop(tx);
+    let mapping = Mapping {
+        dialect: Dialect::Postgres,
+        table: config.table.clone(),
+        key: config.key.clone(),
+        types,
+        query: judged.text,
+    };
+    Ok(History {
+        database: Database::Postgres(pool),
+        mapping,
+    })
+}
+
+async fn describe_sqlite(
+    pool: sqlx::SqlitePool,
+    config: &HistoryConfig,
+    judged: Judged,
+) -> Result<History, HistoryError> {
+    let mut conn = pool.acquire().await.map_err(HistoryError::Database)?;
+    let table = config
+        .table
+        .rsplit('.')
+        .next()
+        .unwrap_or("")
+        .trim_matches('"')
+        .to_owned();
+    let column = config.key.trim_matches('"').to_owned();
+    let kind = sqlx::query("select type from pragma_table_info($1) where lower(name) = lower($2)");
+    let kind = kind
+        .bind(&table)
+        .bind(&column)
+        .fetch_optional(&mut *conn)
+        .await;
+    let Some(kind) = kind.map_err(HistoryError::Database)? else {
+        return Err(HistoryError::misfit(
+            "history.table and history.key",
+            format_args!(
+                "there is no table `{}` with a column `{}`",
+                config.table, config.key
+            ),
+        ));
+    };
+    let kind: String = kind.try_get(0).map_err(HistoryError::Database)?;
+    let upper = kind.to_uppercase();
+    // SQLite's rules of affinity.
+    let key = if upper.contains("INT") {
+        IdType::Int8
+    } else if upper.contains("CHAR") || upper.contains("TEXT") || upper.contains("CLOB") {
+        IdType::Text
+    } else {
+        return Err(bad_key(&config.key, &kind));
+    };
+    let wrapped = mapping::wrap(
+        &judged.text,
+        &RUNS(&config.table),
+        Dialect::Sqlite,
+        None,
+        " limit 0",
+    );
+    let prepared = conn.prepare(AssertSqlSafe(wrapped).into_sql_str()).await;
+    prepared.map_err(|error| said("history.query", error))?;
+    drop(conn);
+    let mapping = Mapping {
+        dialect: Dialect::Sqlite,
+        table: config.table.clone(),
+        key: config.key.clone(),
+        types: Types {
+            key,
+            run: IdType::Other,
+            workspace: IdType::Other,
+            uid: IdType::Other,
+            published_run: IdType::Other,
+        },
+        query: judged.text,
+    };
+    Ok(History {
+        database: Database::Sqlite(pool),
+        mapping,
+    })
+}
+
+fn bad_key(key: &str, kind: &str) -> HistoryError {
+    HistoryError::misfit(
+        "history.key",
+        format_args!(
+            "`{key}` is of type {}; a key is an integer, a uuid or text",
+            kind.to_lowercase()
+        ),
+    )
+}
+
+/// What the database says of the configured SQL is the operator's to see.
+fn said(place: &'static str, error: sqlx::Error) -> HistoryError {
+    match error {
+        sqlx::Error::Database(database) => HistoryError::misfit(place, database.message()),
+        error => HistoryError::Database(error),
+    }
+}
+
+impl History {
+    /// Tries the mapping on some runs: it must name the very runs that it was given, each once.
+    async fn try_out(&self) -> Result<(), HistoryError> {
+        let keys = self.sample_keys(SAMPLE).await?;
+        let mut seen = Vec::new();
+        self.read(Part::Runs(&keys), Patience::Keys, |raw: RawUse<'_>| {
+            seen.extend(raw.run.map(ToOwned::to_owned));
+        })
+        .await?;
+        if let Some(run) = seen.iter().find(|run| !keys.contains(run)) {
+            return Err(HistoryError::misfit(
+                "history.query",
+                format_args!(
+                    "it returned the run `{run}`, which is not a value of `{}` among the runs that \
+                     it was given; `run` must be the history's key",
+                    self.mapping.key
+                ),
+            ));
+        }
+        seen.sort_unstable();
+        if let Some([run, _]) = seen.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(HistoryError::misfit(
+                "history.query",
+                format_args!(
+                    "it returned the run `{run}` twice; each run gives one row or none: join on \
+                     unique columns"
+                ),
+            ));
+        }
+        Ok(())
+    }
+}

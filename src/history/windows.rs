@@ -1,0 +1,260 @@
+//! Walking a history by windows of keys: read-only, each short, a bounded few at once, and never one
+//! left out.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+
+use super::mapping::From;
+use super::read::{Part, Patience, Taker};
+use super::stretch::{Sender, Stretch, Stretches};
+use super::{History, HistoryError};
+use crate::model::{RawUse, Time};
+
+/// Windows that are read at the same time: enough to keep the database busy while one is folded,
+/// few enough that its other users hardly notice.
+const AT_ONCE: usize = 2;
+/// How long a window's query should take.
+const TARGET: Duration = Duration::from_millis(250);
+/// Runs of the first window; the following ones approach [`TARGET`].
+const FIRST_RUNS: u32 = 20_000;
+/// Runs of a window at the most: a window's uses are in memory until they are folded in.
+pub const MAX_RUNS: u32 = 200_000;
+/// Runs of a window at the least, however slow the history: below, the queries' own cost dominates.
+const MIN_RUNS: u32 = 100;
+
+/// A window that is being read.
+struct Reading {
+    from: From,
+    end: String,
+    runs: u64,
+    task: JoinHandle<Result<(Stretch, Duration), HistoryError>>,
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Sends the history's runs up to the key `last`, in windows of at most `max_runs`, beginning behind
+/// the cursor of an earlier walk.
+pub fn walk(
+    history: Arc<History>,
+    cursor: Option<String>,
+    last: String,
+    max_runs: u32,
+) -> Stretches {
+    let (sender, stretches) = Stretches::channel();
+    let max_runs = max_runs.clamp(1, MAX_RUNS);
+    let walk = Walk {
+        history,
+        next: cursor.map_or(From::First, From::Behind),
+        last,
+        runs: FIRST_RUNS.min(max_runs),
+        max_runs,
+        reading: VecDeque::new(),
+        all_begun: false,
+    };
+    tokio::spawn(walk.run(sender));
+    stretches
+}
+
+struct Walk {
+    history: Arc<History>,
+    /// Where the next window begins.
+    next: From,
+    last: String,
+    /// Runs of the next window.
+    runs: u32,
+    max_runs: u32,
+    /// In the order of their keys.
+    reading: VecDeque<Reading>,
+    all_begun: bool,
+}
+
+impl Walk {
+    async fn run(mut self, sender: Sender) {
+        loop {
+            let sent = match self.step().await {
+                Ok(Some(stretch)) => sender.send(Ok(Some(stretch))).await,
+                Ok(None) => {
+                    // Nobody may be waiting any more; then nobody needs to know.
+                    let _ = sender.send(Ok(None)).await;
+                    return;
+                }
+                Err(error) => {
+                    let _ = sender.send(Err(error)).await;
+                    return;
+                }
+            };
+            if sent.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The first window that is not sent yet, when it is read; `None` behind the last.
+    async fn step(&mut self) -> Result<Option<Stretch>, HistoryError> {
+        loop {
+            while self.reading.len() < AT_ONCE && !self.all_begun {
+                self.begin().await?;
+            }
+            let Some(mut first) = self.reading.pop_front() else {
+                return Ok(None);
+            };
+            match (&mut first.task).await {
+                Ok(Ok((mut stretch, took))) => {
+                    self.adapt(first.runs, took);
+                    stretch.tally.scanned = first.runs;
+                    let mapped = stretch.tally.uses + stretch.tally.skipped_in_all();
+                    stretch.tally.unmapped = first.runs.saturating_sub(mapped);
+                    stretch.cursor = Some(first.end.clone());
+                    return Ok(Some(stretch));
+                }
+                Ok(Err(HistoryError::TimedOut(_))) if first.runs > u64::from(MIN_RUNS) => {
+                    // Begin again here with half of it; what was begun behind it is too large too.
+                    self.runs = u32::try_from(first.runs / 2)
+                        .unwrap_or(MIN_RUNS)
+                        .max(MIN_RUNS);
+                    self.max_runs = self.runs;
+                    self.next = first.from.clone();
+                    self.all_begun = false;
+                    self.reading.clear();
+                    tracing::warn!(runs = self.runs, "a window took too long; it is halved");
+                }
+                Ok(Err(error)) => return Err(lost(&first, &error)),
+                Err(error) => return Err(lost(&first, &error)),
+            }
+        }
+    }
+
+    async fn begin(&mut self) -> Result<(), HistoryError> {
+        let (end, runs) = self
+            .history
+            .window_end(&self.next, &self.last, self.runs)
+            .await?;
+        self.all_begun = end == self.last;
+        let from = std::mem::replace(&mut self.next, From::Behind(end.clone()));
+        let task = tokio::spawn(read(Arc::clone(&self.history), from.clone(), end.clone()));
+        self.reading.push_back(Reading {
+            from,
+            end,
+            runs,
+            task,
+        });
+        Ok(())
+    }
+
+    /// Lets the next windows take about [`TARGET`], changing at most twofold at once.
+    fn adapt(&mut self, runs: u64, took: Duration) {
+        let fitting = runs as f64 * TARGET.as_secs_f64() / took.as_secs_f64().max(0.001);
+        let fitting = fitting.clamp(f64::from(self.runs) / 2.0, f64::from(self.runs) * 2.0);
+        // In range: between the two bounds of a u32.
+        self.runs = (fitting as u32).clamp(MIN_RUNS.min(self.max_runs), self.max_runs);
+    }
+}
+
+async fn read(
+    history: Arc<History>,
+    from: From,
+    end: String,
+) -> Result<(Stretch, Duration), HistoryError> {
+    let (mut stretch, started, now) = (Stretch::default(), Instant::now(), Time::now());
+    let window = Part::Window(&from, &end);
+    history
+        .read(window, Patience::Window, |raw: RawUse<'_>| {
+            stretch.take(raw, now)
+        })
+        .await?;
+    Ok((stretch, started.elapsed()))
+}
+
+fn lost(window: &Reading, error: &(dyn std::error::Error + 'static)) -> HistoryError {
+    let from = match &window.from {
+        From::First => "the first".into(),
+        From::Behind(key) => format!("behind {key}"),
+    };
+    let mut problem = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        problem = format!("{problem}: {cause}");
+        source = cause.source();
+    }
+    HistoryError::Window {
+        from,
+        to: window.end.clone(),
+        problem,
+    }
+}
+
+/// Sends the whole history, or one workspace of it, as one query reads it: one snapshot, no cursor.
+pub fn one_pass(history: Arc<History>, workspace: Option<String>) -> Stretches {
+    let (sender, stretches) = Stretches::channel();
+    tokio::spawn(async move {
+        let sent = send_one_pass(&history, workspace.as_deref(), &sender).await;
+        // Nobody may be waiting any more; then nobody needs to know.
+        let _ = sender.send(sent.map(|()| None)).await;
+    });
+    stretches
+}
+
+/// The single stream's uses are sent when their fold has this many bytes: seldom, since folding twice
+/// costs more than folding once.
+const ONE_PASS_BYTES: usize = 24 * 1024 * 1024;
+/// Its counts are sent more often, so that progress is seen.
+const ONE_PASS_RUNS: u64 = 200_000;
+
+/// Takes the single stream, stretch by stretch.
+struct OnePass<'a> {
+    stretch: Stretch,
+    now: Time,
+    sender: &'a Sender,
+}
+
+impl Taker for &mut OnePass<'_> {
+    fn take(&mut self, raw: RawUse<'_>) -> bool {
+        self.stretch.tally.scanned += 1;
+        self.stretch.take(raw, self.now);
+        self.stretch.fold.bytes() > ONE_PASS_BYTES || self.stretch.tally.scanned >= ONE_PASS_RUNS
+    }
+
+    async fn hand_over(&mut self) {
+        let tally = std::mem::take(&mut self.stretch.tally);
+        let mut sent = Stretch {
+            tally,
+            ..Stretch::default()
+        };
+        if self.stretch.fold.bytes() > ONE_PASS_BYTES {
+            sent.fold = std::mem::take(&mut self.stretch.fold);
+        }
+        // Where nobody receives any more, the reading is about to be dropped.
+        let _ = self.sender.send(Ok(Some(sent))).await;
+    }
+}
+
+async fn send_one_pass(
+    history: &History,
+    workspace: Option<&str>,
+    sender: &Sender,
+) -> Result<(), HistoryError> {
+    let part = workspace.map_or(Part::All, Part::Workspace);
+    let mut taker = OnePass {
+        stretch: Stretch::default(),
+        now: Time::now(),
+        sender,
+    };
+    let reading = history.read(part, Patience::Whole, &mut taker);
+    tokio::select! {
+        read = reading => read?,
+        () = sender.closed() => return Ok(()),
+    }
+    // Nobody may be waiting any more; then nobody needs to know.
+    let _ = sender.send(Ok(Some(taker.stretch))).await;
+    Ok(())
+}

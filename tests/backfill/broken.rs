@@ -1,0 +1,109 @@
+//! A window that cannot be read stops the backfill there: nothing behind it counts as read.
+
+use crate::support::history::setup::{last_json, same};
+use crate::support::history::{Gate, History, Layout, Run, Setup, maximum};
+use crate::support::{Backend, TestDb, both};
+
+both!(
+    a_window_that_fails_is_named_and_read_again_once_it_can_be,
+    one_pass_that_fails_counts_for_nothing,
+);
+
+/// A history whose users stand in JSON, and the text of run 250 is broken: in eight windows of a
+/// hundred runs it is in the third, and in no sample from either end.
+async fn broken(db: TestDb) -> Setup {
+    let runs = (1..=800).map(|key| {
+        let workspace = format!("w{}", key % 5);
+        Run::new(key, &workspace, key % 30, key * 31 % 97).by(&format!("u{}", key % 3))
+    });
+    let mut setup = Setup::of(
+        db,
+        History::of(Layout::of(Backend::Postgres), runs.collect()),
+    )
+    .await;
+    let (uid, to_json) = match setup.source().backend {
+        Backend::Postgres => ("r.uid::json ->> 'u'", "concat('{\"u\":\"', uid, '\"}')"),
+        Backend::Sqlite => ("r.uid ->> 'u'", "'{\"u\":\"' || uid || '\"}'"),
+    };
+    setup.query = setup.query.replace("r.uid", &format!("{uid} as uid"));
+    setup
+        .source()
+        .execute(&format!("update saved_run set uid = {to_json}"))
+        .await;
+    break_run(&setup, "replace(uid, '}', '')").await;
+    setup
+}
+
+async fn break_run(setup: &Setup, uid: &str) {
+    setup
+        .source()
+        .execute(&format!("update saved_run set uid = {uid} where id = 250"))
+        .await;
+}
+
+async fn a_window_that_fails_is_named_and_read_again_once_it_can_be(db: TestDb) {
+    for backend in [db.backend, Backend::Sqlite] {
+        let setup = broken(TestDb::migrated(backend).await).await;
+        let command = ["backfill", "--window-runs", "100", "--json"];
+        for attempt in 1..=2 {
+            let failed = setup.recents(&command).expect(1);
+            let place = "the runs behind 200 to 300 of the history were not read: ";
+            assert!(failed.err.contains(place), "attempt {attempt}: {failed:?}");
+            assert!(
+                failed.err.to_lowercase().contains("json"),
+                "it says why: {failed:?}"
+            );
+            assert_eq!(failed.out, "");
+            assert_eq!(setup.job("cursor").await, "200", "behind the second window");
+            assert_eq!(setup.job("state").await, "failed");
+            assert!(
+                setup.job("error").await.contains(place),
+                "the job says it too"
+            );
+            // The third window's neighbours were read at the same time, and do not count either.
+            let uses = setup.history.uses();
+            same(
+                &setup.store.rows().await,
+                &maximum(&uses[..200]),
+                "up to the second window",
+            );
+        }
+        break_run(&setup, "uid || '}'").await;
+        let ended = setup.recents(&command).expect(0);
+        assert!(ended.err.contains("going on behind 200 runs"), "{ended:?}");
+        assert_eq!(last_json(&ended)["scanned"], 800, "each run once");
+        setup.assert_equal("after it was mended").await;
+        setup.recents(&["verify"]).expect(0);
+    }
+}
+
+async fn one_pass_that_fails_counts_for_nothing(db: TestDb) {
+    let setup = broken(db).await;
+    let failed = setup.recents(&["backfill", "--one-pass"]).expect(1);
+    assert!(failed.err.to_lowercase().contains("json"), "{failed:?}");
+    assert_eq!(
+        (setup.job("state").await, setup.job("cursor").await),
+        ("failed".into(), "NULL".into())
+    );
+    break_run(&setup, "uid || '}'").await;
+    let summary = setup.backfill(&["--one-pass"]).await;
+    assert_eq!(summary["scanned"], 800);
+}
+
+/// The first window, of all runs, waits at a gate until its time is over; then its halves do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_window_that_takes_too_long_is_read_in_halves() {
+    let setup = Gate::setup(TestDb::migrated(Backend::Postgres).await).await;
+    let mut closed = Gate::close(&setup, 500).await;
+    let mut worker = setup.start(&["backfill", "--json"]);
+    for windows in [1, 2] {
+        let waiting = async || (closed.waiting().await == windows).then_some(());
+        worker
+            .until(&format!("{windows} windows wait"), waiting)
+            .await;
+    }
+    closed.open().await;
+    let ended = worker.ended().await.expect(0);
+    assert_eq!(last_json(&ended)["scanned"], 1_000);
+    setup.assert_equal("after a window was halved").await;
+}

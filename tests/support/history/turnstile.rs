@@ -1,0 +1,109 @@
+//! A way to PostgreSQL that lets a number of requests through and no more: whoever comes next
+//! hears nothing.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// A turnstile before a PostgreSQL server, gone when dropped.
+pub(crate) struct Turnstile {
+    /// The url of the database behind it.
+    pub(crate) url: String,
+    passed: Arc<AtomicUsize>,
+    lets: usize,
+    task: JoinHandle<()>,
+}
+
+impl Turnstile {
+    /// Lets this many requests through to the database at `url`.
+    pub(crate) async fn letting(requests: usize, url: &str) -> Self {
+        let (before, address) = url.split_once('@').expect("a url with a user");
+        let (server, database) = address.split_once('/').expect("a url with a database");
+        let server: SocketAddr = server.parse().expect("an address");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("its address").port();
+        let passed = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&passed);
+        let task = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let Ok(server) = TcpStream::connect(server).await else {
+                    continue;
+                };
+                client.set_nodelay(true).expect("no delay");
+                server.set_nodelay(true).expect("no delay");
+                let (from_client, mut to_client) = client.into_split();
+                let (mut from_server, to_server) = server.into_split();
+                tokio::spawn(async move {
+                    // The answers' end is the connection's.
+                    let _ = tokio::io::copy(&mut from_server, &mut to_client).await;
+                });
+                tokio::spawn(pass(from_client, to_server, Arc::clone(&counter), requests));
+            }
+        });
+        let url = format!("{before}@127.0.0.1:{port}/{database}");
+        Self {
+            url,
+            passed,
+            lets: requests,
+            task,
+        }
+    }
+
+    /// Whether a request is being held back.
+    pub(crate) fn holds(&self) -> bool {
+        self.passed.load(Ordering::SeqCst) > self.lets
+    }
+}
+
+impl Drop for Turnstile {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Passes a client's messages on. `Sync` and a simple query end a request.
+async fn pass(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    passed: Arc<AtomicUsize>,
+    lets: usize,
+) -> std::io::Result<()> {
+    // Before the start-up message there may be one that asks for TLS, which is denied.
+    loop {
+        let body = body(&mut from).await?;
+        to.write_all(&framed(None, &body)).await?;
+        if body[..4] != 80_877_103_u32.to_be_bytes() {
+            break;
+        }
+    }
+    loop {
+        let kind = from.read_u8().await?;
+        let body = body(&mut from).await?;
+        if matches!(kind, b'S' | b'Q') && passed.fetch_add(1, Ordering::SeqCst) >= lets {
+            // Keeps both connections open for as long as the client lives.
+            while from.read_u8().await.is_ok() {}
+            return Ok(());
+        }
+        to.write_all(&framed(Some(kind), &body)).await?;
+    }
+}
+
+async fn body(from: &mut OwnedReadHalf) -> std::io::Result<Vec<u8>> {
+    let length = from.read_u32().await? as usize;
+    let mut body = vec![0; length - 4];
+    from.read_exact(&mut body).await?;
+    Ok(body)
+}
+
+fn framed(kind: Option<u8>, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).expect("a short message");
+    let mut frame: Vec<u8> = kind.into_iter().collect();
+    frame.extend(length.to_be_bytes());
+    frame.extend(body);
+    frame
+}

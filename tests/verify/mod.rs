@@ -1,0 +1,1 @@
+//! Verify: what it finds is so, and what it does not find is not.
