@@ -23,9 +23,8 @@ pub(super) fn read_file(values: &mut Values, file: Option<&Path>) -> Result<(), 
         }
     };
     let table: Table = text.parse().map_err(|error: toml::de::Error| {
-        let line = error.span().map_or(1, |at| {
-            text[..at.start.min(text.len())].lines().count().max(1)
-        });
+        let before = error.span().and_then(|at| text.get(..at.start));
+        let line = before.unwrap_or("").matches('\n').count() + 1;
         ConfigError::new(
             path.display(),
             format_args!("line {line}: {}", error.message()),

@@ -1,7 +1,7 @@
 //! What is promised of the table, kept on both databases.
 
 mod counts;
-mod fold;
+pub(crate) mod fold;
 pub(crate) mod ids;
 mod lists;
 mod model;
