@@ -1,7 +1,7 @@
 //! Histories in files: CSV or NDJSON, plain or gzipped, or standard input.
 
-mod csv;
-mod ndjson;
+mod csv_lines;
+mod json_lines;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -55,6 +55,17 @@ pub enum FileError {
         line: u64,
         /// What is wrong with it.
         problem: String,
+    },
+    /// A line of CSV goes on and on.
+    #[error(
+        "{}: line {line}: is longer than 1 MiB, more than a use can be; is a quote not closed?",
+        path.display()
+    )]
+    Endless {
+        /// Which file.
+        path: PathBuf,
+        /// In which line it begins, from 1.
+        line: u64,
     },
 }
 
@@ -124,15 +135,10 @@ impl FileSource {
         let (input, bytes): (Box<dyn Read>, _) = match self.is_stdin() {
             true => (Box::new(io::stdin()), None),
             false => {
-                let file = File::open(&self.path).map_err(io)?;
-                let bytes = file.metadata().map_err(io)?.len();
-                (
-                    Box::new(Counted {
-                        input: file,
-                        taken: Arc::clone(&taken),
-                    }),
-                    Some(bytes),
-                )
+                let input = File::open(&self.path).map_err(io)?;
+                let bytes = input.metadata().map_err(io)?.len();
+                let taken = Arc::clone(&taken);
+                (Box::new(Counted { input, taken }), Some(bytes))
             }
         };
         let mut input: Box<dyn BufRead> = Box::new(BufReader::new(input));
@@ -145,7 +151,6 @@ impl FileSource {
             .iter()
             .find(|byte| !byte.is_ascii_whitespace());
         let is_json = first == Some(&b'{');
-        let stretch = Stretch::default();
         let mut taking = Taking {
             file: self,
             sender,
@@ -153,14 +158,15 @@ impl FileSource {
             read: 0,
             bytes,
             taken,
-            stretch,
+            stretch: Stretch::default(),
         };
-        match is_json {
-            true => taking.take_json(input)?,
-            false => taking.take_csv(input)?,
-        }
+        let taken = match is_json {
+            true => taking.take_json(input),
+            false => taking.take_csv(input),
+        };
+        // What stands before a broken line, or before the file broke off, is kept.
         taking.hand_over();
-        Ok(())
+        taken
     }
 }
 
@@ -183,7 +189,7 @@ type Line<'a> = Result<RawUse<'a>, String>;
 
 impl Taking<'_> {
     /// Takes a record; `false` where nobody waits for more.
-    fn take(&mut self, line: u64, raw: Line<'_>) -> Result<bool, FileError> {
+    fn take(&mut self, line: impl Fn() -> u64, raw: Line<'_>) -> Result<bool, FileError> {
         self.read += 1;
         if self.read <= self.skip {
             return Ok(true);
@@ -193,13 +199,11 @@ impl Taking<'_> {
             Ok(raw) => self.stretch.take(raw, Time::now()),
             Err(_) if self.file.on_error == OnError::Skip => self.stretch.tally.unmapped += 1,
             Err(problem) => {
-                // What stands before the broken line is kept.
                 self.read -= 1;
                 self.stretch.tally.scanned -= 1;
-                self.hand_over();
                 return Err(FileError::Line {
                     path: self.file.path.clone(),
-                    line,
+                    line: line(),
                     problem,
                 });
             }

@@ -1,6 +1,6 @@
-//! NDJSON: an object a line, with the columns as fields.
+//! NDJSON: an object a line.
 
-use std::io::{BufRead, Read};
+use std::io::{self, BufRead, Read};
 
 use serde_json::Value;
 
@@ -9,39 +9,45 @@ use crate::model::RawUse;
 
 impl Taking<'_> {
     pub(super) fn take_json(&mut self, mut input: Box<dyn BufRead>) -> Result<(), FileError> {
-        let io = |error| FileError::Io(self.file.path.clone(), error);
         let (mut line, mut text) = (0, Vec::new());
         loop {
-            text.clear();
-            let bytes = (&mut input)
-                .take(MAX_LINE_BYTES)
-                .read_until(b'\n', &mut text)
-                .map_err(io)?;
+            let path = &self.file.path;
+            let read = next_line(&mut input, &mut text);
+            let is_whole = read.map_err(|error| FileError::Io(path.clone(), error))?;
             line += 1;
-            if bytes == 0 {
+            if text.is_empty() {
                 return Ok(());
-            }
-            if bytes as u64 == MAX_LINE_BYTES && text.last() != Some(&b'\n') {
-                let problem = format!("is longer than {MAX_LINE_BYTES} bytes");
-                return Err(FileError::Line {
-                    path: self.file.path.clone(),
-                    line,
-                    problem,
-                });
             }
             if text.trim_ascii().is_empty() {
                 continue;
             }
-            let value: Result<Value, _> = serde_json::from_slice(&text);
+            let value = match is_whole {
+                true => {
+                    serde_json::from_slice(&text).map_err(|error| format!("is not JSON: {error}"))
+                }
+                false => Err("is longer than 1 MiB".into()),
+            };
             let more = match &value {
-                Ok(value) => json_use(value, |raw| self.take(line, raw))?,
-                Err(error) => self.take(line, Err(format!("is not JSON: {error}")))?,
+                Ok(value) => json_use(value, |raw| self.take(|| line, raw))?,
+                Err(problem) => self.take(|| line, Err(problem.clone()))?,
             };
             if !more {
                 return Ok(());
             }
         }
     }
+}
+
+/// Reads a line, and passes over what it has more than [`MAX_LINE_BYTES`]: `false` where that was
+/// something.
+fn next_line(input: &mut impl BufRead, text: &mut Vec<u8>) -> io::Result<bool> {
+    text.clear();
+    let bytes = input.take(MAX_LINE_BYTES).read_until(b'\n', text)?;
+    if (bytes as u64) < MAX_LINE_BYTES || text.ends_with(b"\n") {
+        return Ok(true);
+    }
+    input.skip_until(b'\n')?;
+    Ok(false)
 }
 
 fn json_use<T>(value: &Value, take: impl FnOnce(Line<'_>) -> T) -> T {
