@@ -8,6 +8,7 @@
 )]
 
 mod backfill;
+mod cli;
 mod faults;
 mod history;
 mod http;

@@ -1,8 +1,7 @@
 //! The complete-check: no use of the history is greater than its row.
 
-use super::look;
-use super::verify::{LOOK_AGAIN_AFTER, LOOKS, VerifyError};
-use super::{Difference, Kind};
+use super::look::{self, LOOK_AGAIN_AFTER, LOOKS};
+use super::{CheckError, Difference, Kind};
 use crate::history::History;
 use crate::model::{Key, Newest};
 use crate::store::recent::{self, MAX_KEYS, Outdone};
@@ -14,7 +13,7 @@ pub(super) async fn check(
     store: &Store,
     history: &History,
     uses: &[(Key, Newest)],
-) -> Result<Vec<Difference>, VerifyError> {
+) -> Result<Vec<Difference>, CheckError> {
     let mut outdone = Vec::new();
     for chunk in uses.chunks(MAX_KEYS) {
         outdone.extend(with_retries(|| recent::outdone(store, chunk)).await?);
@@ -44,7 +43,7 @@ async fn look_again(
     store: &Store,
     history: &History,
     outdone: &[Outdone],
-) -> Result<Vec<Outdone>, VerifyError> {
+) -> Result<Vec<Outdone>, CheckError> {
     let mut still = Vec::new();
     for chunk in outdone.chunks(MAX_KEYS) {
         let said = look::at_runs(history, chunk.iter().map(|o| &o.newest)).await?;

@@ -1,10 +1,16 @@
 //! Looking at the history: by run, and by key.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use crate::history::{History, HistoryError, Part, Patience};
+use crate::history::{History, HistoryError, Lookup};
 use crate::model::{Key, Newest, RawUse};
 use crate::record::Fold;
+
+/// How often a difference is looked at again before it is believed,
+pub(super) const LOOKS: usize = 2;
+/// and how long after: a hook comes some milliseconds after its run.
+pub(super) const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 /// What runs say now: for each use its keys and its time.
 pub(super) struct Uses(HashMap<Box<str>, Said>);
@@ -37,7 +43,7 @@ pub(super) async fn at_runs(
         return Ok(Uses(uses));
     }
     history
-        .read(Part::Runs(&runs), Patience::Keys, |raw: RawUse<'_>| {
+        .look_up(Lookup::Runs(&runs), |raw: RawUse<'_>| {
             if let (Ok(usage), Some(run)) = (raw.check(), raw.run) {
                 let key = |uid| Key::new(usage.workspace, uid, usage.published_run);
                 let newest = Newest {
@@ -69,7 +75,7 @@ pub(super) async fn at_keys<'a>(
     let mut fold = Fold::default();
     if !pairs.is_empty() {
         history
-            .read(Part::Pairs(&pairs), Patience::Keys, |raw: RawUse<'_>| {
+            .look_up(Lookup::Pairs(&pairs), |raw: RawUse<'_>| {
                 if let Ok(usage) = raw.check() {
                     fold.add(&usage);
                 }

@@ -11,11 +11,13 @@ mod repair;
 mod supported;
 pub mod verify;
 
-pub use verify::{VerifyError, verify};
+pub use verify::verify;
 
 use std::fmt;
 
+use crate::history::HistoryError;
 use crate::model::{Key, Newest};
+use crate::store::StoreError;
 
 /// How a row differs from what the history says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,4 +54,18 @@ pub struct Difference {
     pub history: Option<Newest>,
     /// What the table says; `None` for [`Kind::Missing`].
     pub table: Option<Newest>,
+}
+
+/// Why the table could not be checked.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// The history failed.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// The table failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The differences could not be passed on.
+    #[error("the differences cannot be written")]
+    Output(#[source] std::io::Error),
 }

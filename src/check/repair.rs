@@ -1,7 +1,6 @@
 //! Repair: rows that differ are computed again from the history.
 
-use super::look;
-use super::verify::VerifyError;
+use super::{CheckError, look};
 use crate::history::History;
 use crate::model::{Key, Newest};
 use crate::store::recent::{self, MAX_KEYS, RecentRow, Swap};
@@ -20,7 +19,7 @@ pub(super) async fn repair(
     store: &Store,
     history: &History,
     mut keys: Vec<Key>,
-) -> Result<(), VerifyError> {
+) -> Result<(), CheckError> {
     for _ in 0..ROUNDS {
         keys.sort_unstable();
         keys.dedup();

@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::look;
-use super::verify::{LOOK_AGAIN_AFTER, LOOKS, VerifyError};
-use super::{Difference, Kind};
+use super::look::{self, LOOK_AGAIN_AFTER, LOOKS};
+use super::{CheckError, Difference, Kind};
 use crate::history::History;
 use crate::model::Key;
 use crate::store::recent::{self, MAX_KEYS, RecentRow};
@@ -16,7 +15,7 @@ pub(super) async fn check(
     store: &Store,
     history: &History,
     rows: Vec<RecentRow>,
-) -> Result<Vec<Difference>, VerifyError> {
+) -> Result<Vec<Difference>, CheckError> {
     let mut unsupported = unsupported(history, rows).await?;
     for _ in 0..LOOKS {
         if unsupported.is_empty() {
@@ -53,7 +52,7 @@ pub(super) async fn check(
 async fn unsupported(
     history: &History,
     rows: Vec<RecentRow>,
-) -> Result<Vec<RecentRow>, VerifyError> {
+) -> Result<Vec<RecentRow>, CheckError> {
     let said = look::at_runs(history, rows.iter().map(|(_, newest)| newest)).await?;
     Ok(rows
         .into_iter()

@@ -3,16 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Difference, complete, repair, supported};
+use super::{CheckError, Difference, complete, repair, supported};
 use crate::history::{History, HistoryError, Stretches, Tally, windows};
 use crate::model::Id;
 use crate::record::Fold;
-use crate::store::{Store, StoreError, recent, with_retries};
-
-/// How often a difference is looked at again before it is believed,
-pub(super) const LOOKS: usize = 2;
-/// and how long after: a hook comes some milliseconds after its run.
-pub(super) const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(250);
+use crate::store::{Store, recent, with_retries};
 
 /// Rows of the table that are checked together.
 const ROWS: u32 = 10_000;
@@ -32,26 +27,12 @@ pub struct Summary {
     pub elapsed: Duration,
 }
 
-/// Why it could not be verified.
-#[derive(Debug, thiserror::Error)]
-pub enum VerifyError {
-    /// The history failed.
-    #[error(transparent)]
-    History(#[from] HistoryError),
-    /// The table failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The differences could not be passed on.
-    #[error("the differences cannot be written")]
-    Output(#[source] std::io::Error),
-}
-
 /// Holds the table against the history: every row supported, every row complete. Each difference is
 /// handed to `differs`, and with `mend` its row is computed again. `progress` hears of every
 /// stretch.
 ///
 /// # Errors
-/// [`VerifyError`] where either side fails, or `differs` does.
+/// [`CheckError`] where either side fails, or `differs` does.
 pub async fn verify(
     store: &Store,
     history: &Arc<History>,
@@ -59,14 +40,14 @@ pub async fn verify(
     mend: bool,
     mut differs: impl FnMut(&Difference) -> std::io::Result<()>,
     mut progress: impl FnMut(&Summary),
-) -> Result<Summary, VerifyError> {
+) -> Result<Summary, CheckError> {
     let started = Instant::now();
     let mut summary = Summary::default();
     let mut found = async |differences: Vec<Difference>, summary: &mut Summary| {
         summary.differences += differences.len() as u64;
         summary.elapsed = started.elapsed();
         for difference in &differences {
-            differs(difference).map_err(VerifyError::Output)?;
+            differs(difference).map_err(CheckError::Output)?;
         }
         if mend {
             let keys = differences
@@ -75,7 +56,7 @@ pub async fn verify(
                 .collect();
             repair::repair(store, history, keys).await?;
         }
-        Ok::<_, VerifyError>(())
+        Ok::<_, CheckError>(())
     };
 
     let mut after = None;

@@ -21,6 +21,9 @@ pub(super) fn check(config: &Config, as_json: bool) -> Result<Done, Failure> {
     if let Some(history) = &config.history {
         history::judge(history).map_err(Failure::from_history)?;
     }
+    for name in &config.unknown_environment {
+        eprintln!("{name} is not a key of the configuration; it has no effect");
+    }
     if as_json {
         let values: Map<String, Value> = config
             .explain()

@@ -3,6 +3,8 @@
 mod backfill;
 mod completions;
 mod config;
+mod demo;
+mod estimate;
 mod list;
 mod migrate;
 mod openapi;
@@ -20,7 +22,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, KEYS};
-use crate::history::HistoryError;
+use crate::history::{self, HistoryError};
 use crate::store::{PoolSettings, Store};
 
 /// "Recently used" lists that stay instant and exact, however long the history behind them grows.
@@ -41,6 +43,10 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage or configuration
 enum Commands {
     /// Serve the lists over HTTP
     Serve,
+    /// Show the whole way on a sample history, embedded, and serve it
+    Demo(demo::DemoArgs),
+    /// Tell what the history's question costs today and what it would cost; only reads
+    Estimate(Json),
     /// Bring the database's schema up to date
     Migrate,
     /// Seed the table from the history, or from a file
@@ -156,6 +162,8 @@ fn dispatch(matches: &ArgMatches) -> Result<Done, Failure> {
     let configuration = || load(matches, &cli);
     match &cli.command {
         Commands::Serve => serve::run(&configuration()?),
+        Commands::Demo(args) => demo::run(args, flags(matches)),
+        Commands::Estimate(args) => wait_for(estimate::run(&configuration()?, args)),
         Commands::Migrate => wait_for(migrate::run(&configuration()?)),
         Commands::Backfill(args) => wait_for(backfill::run(&configuration()?, args)),
         Commands::Verify(args) => wait_for(verify::run(&configuration()?, args)),
@@ -169,19 +177,27 @@ fn dispatch(matches: &ArgMatches) -> Result<Done, Failure> {
 }
 
 fn load(matches: &ArgMatches, cli: &Cli) -> Result<Config, Failure> {
+    let environment: BTreeMap<_, _> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let config = Config::load(&flags(matches), &environment, cli.config.as_deref());
+    let config = config.map_err(usage)?;
+    if let Some(history) = &config.history {
+        history::judge(history).map_err(Failure::from_history)?;
+    }
+    Ok(config)
+}
+
+/// The configuration's keys that were given as flags.
+fn flags(matches: &ArgMatches) -> Vec<(&'static str, String)> {
     // Global flags stand at whichever level they were given.
     let mut level = matches;
     while let Some((_, deeper)) = level.subcommand() {
         level = deeper;
     }
-    let flags: Vec<_> = KEYS
-        .iter()
+    KEYS.iter()
         .filter_map(|key| Some((key.name, level.get_one::<String>(key.name)?.clone())))
-        .collect();
-    let environment: BTreeMap<_, _> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    Config::load(&flags, &environment, cli.config.as_deref()).map_err(usage)
+        .collect()
 }
 
 fn usage(error: ConfigError) -> Failure {

@@ -73,3 +73,15 @@ pub(super) fn thousands(number: u64) -> String {
     }
     text
 }
+
+/// A duration in the unit that fits it.
+pub(super) fn duration(duration: std::time::Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    match seconds {
+        s if s >= 100.0 => format!("{:.0} min", s / 60.0),
+        s if s >= 1.0 => format!("{s:.1} s"),
+        s if s >= 0.01 => format!("{:.0} ms", s * 1e3),
+        s if s >= 0.001 => format!("{:.1} ms", s * 1e3),
+        s => format!("{:.0} µs", s * 1e6),
+    }
+}

@@ -1,9 +1,10 @@
 //! Progress of long work: a bar on a terminal, otherwise a plain line every two seconds.
 
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::output::thousands;
 
@@ -21,7 +22,7 @@ impl Progress {
         if std::io::stderr().is_terminal() {
             let bar = ProgressBar::no_length();
             bar.enable_steady_tick(Duration::from_millis(200));
-            bar.set_style(style("{spinner} {human_pos} runs, {per_sec}"));
+            bar.set_style(style("{spinner} {human_pos} runs, {rate}/s"));
             return Self::Bar(bar);
         }
         let now = Instant::now();
@@ -47,7 +48,7 @@ impl Progress {
                     && bar.length().is_none()
                 {
                     bar.set_style(style(
-                        "{bar:30} {percent}% {human_pos}/{human_len} runs, {per_sec}, {eta} left",
+                        "{bar:30} {percent}% {human_pos}/{human_len} runs, {rate}/s, {eta} left",
                     ));
                     // The rate is that of this process.
                     bar.set_position(done - now.min(done));
@@ -89,5 +90,11 @@ impl Progress {
 
 fn style(template: &str) -> ProgressStyle {
     // A template that does not parse would show the default bar.
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+    let style = ProgressStyle::with_template(template);
+    style
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .with_key("rate", |state: &ProgressState, out: &mut dyn Write| {
+            // Writing to the bar's own buffer does not fail.
+            let _ = out.write_str(&thousands(state.per_sec().round() as u64));
+        })
 }

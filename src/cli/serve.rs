@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::oneshot;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
 use super::{Done, Failure, open, output, usage};
@@ -18,6 +20,8 @@ use crate::telemetry::{Metrics, trace};
 
 /// How often the database is asked whether it answers, and a start that failed is tried again.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a stop waits for answers about the service itself, which take milliseconds.
+const ADMIN_GRACE: Duration = Duration::from_secs(1);
 
 pub(super) fn run(config: &Config) -> Result<Done, Failure> {
     trace::start(config.log_format, &config.log_level)
@@ -35,7 +39,7 @@ async fn serve(config: &Config) -> Result<Done, Failure> {
     let public = bind("listen", config.listen).await?;
     let admin = bind("admin_listen", config.admin_listen).await?;
     let metrics = Arc::new(Metrics::new(&store));
-    let (recorder, writer) = Recorder::start(store.clone(), Arc::clone(&metrics));
+    let (recorder, mut writer) = Recorder::start(store.clone(), Arc::clone(&metrics));
     let readiness = Arc::new(Readiness::default());
     let app = App {
         store: store.clone(),
@@ -51,26 +55,9 @@ async fn serve(config: &Config) -> Result<Done, Failure> {
         version = env!("CARGO_PKG_VERSION"),
         "serving"
     );
-    let (stop, stopped) = watch::channel(false);
-    let stopping = |mut stopped: watch::Receiver<bool>| async move {
-        // An error means that the sender is gone, which is a stop as well.
-        let _ = stopped.wait_for(|stop| *stop).await;
-    };
     let grace = config.shutdown_grace;
-    let listeners = [
-        tokio::spawn(server::serve(
-            public,
-            public_router(app.clone()),
-            stopping(stopped.clone()),
-            grace,
-        )),
-        tokio::spawn(server::serve(
-            admin,
-            admin_router(app),
-            stopping(stopped),
-            grace,
-        )),
-    ];
+    let public = Listener::start(public, public_router(app.clone()), grace);
+    let admin = Listener::start(admin, admin_router(app), ADMIN_GRACE);
     let watching = tokio::spawn(watch_database(
         store.clone(),
         Arc::clone(&metrics),
@@ -80,15 +67,15 @@ async fn serve(config: &Config) -> Result<Done, Failure> {
     let outcome = tokio::select! {
         outcome = async { started.await?; std::future::pending().await } => outcome,
         signal = terminated() => signal.map_err(Failure::from),
+        // It never ends before its last recorder: it must have panicked.
+        _ = &mut writer => return Err(Failure::failed("the writer ended; see the log")),
     };
     readiness.set_draining();
     tracing::info!("stopping: requests under way may end, what is queued will be written");
     let deadline = Instant::now() + grace;
-    // The receivers may be gone already; then so are the listeners.
-    let _ = stop.send(true);
-    for listener in listeners {
-        listener.await?;
-    }
+    public.stop().await?;
+    // Last, so that until now whoever asked heard that the service drains.
+    admin.stop().await?;
     watching.abort();
     // The listeners held the last recorders: the writer ends when its queue is empty.
     if tokio::time::timeout_at(deadline, writer).await.is_err() {
@@ -99,6 +86,27 @@ async fn serve(config: &Config) -> Result<Done, Failure> {
     store.close().await;
     tracing::info!("stopped");
     outcome
+}
+
+/// A listener at work.
+struct Listener {
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<()>,
+}
+
+impl Listener {
+    fn start(listener: TcpListener, router: Router, grace: Duration) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let stopped = async { drop(stopped.await) };
+        let served = tokio::spawn(server::serve(listener, router, stopped, grace));
+        Self { stop, served }
+    }
+
+    /// Closes it, and lets the requests under way end within the grace period.
+    async fn stop(self) -> Result<(), JoinError> {
+        drop(self.stop);
+        self.served.await
+    }
 }
 
 async fn bind(key: &str, address: std::net::SocketAddr) -> Result<TcpListener, Failure> {

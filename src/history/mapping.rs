@@ -73,11 +73,13 @@ pub struct Mapping {
     pub(crate) query: String,
 }
 
-/// Types of the history's key and of two of the query's columns.
+/// Types of the history's key and of the query's columns.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Types {
     pub(crate) key: IdType,
+    pub(crate) run: IdType,
     pub(crate) workspace: IdType,
+    pub(crate) uid: IdType,
     pub(crate) published_run: IdType,
 }
 
@@ -90,24 +92,56 @@ pub enum From {
     Behind(String),
 }
 
-/// The mapping query over the relation `runs`, as rows of text and a time.
-pub(super) fn wrap(query: &str, runs: &str, dialect: Dialect, filter: &str) -> String {
+impl From {
+    /// The key behind which it begins.
+    pub(super) fn key(&self) -> Option<&str> {
+        match self {
+            Self::First => None,
+            Self::Behind(key) => Some(key),
+        }
+    }
+}
+
+/// The mapping query over the relation `runs`, as rows of ids and a time. Ids are texts, except those
+/// of `types` that come as they are.
+pub(super) fn wrap(
+    query: &str,
+    runs: &str,
+    dialect: Dialect,
+    types: Option<Types>,
+    filter: &str,
+) -> String {
+    let id = |name: &str, of: fn(Types) -> IdType| match types.map(of) {
+        None | Some(IdType::Other) => format!("cast(q.{name} as text)"),
+        Some(_) => format!("q.{name}"),
+    };
     let time = match dialect {
         // With the session's time zone UTC, a timestamp without one is taken as UTC.
         Dialect::Postgres => "cast(q.last_used_at as timestamptz)",
         Dialect::Sqlite => "q.last_used_at",
     };
+    let columns = [
+        id("run", |types| types.run),
+        id("workspace", |types| types.workspace),
+        id("uid", |types| types.uid),
+        id("published_run", |types| types.published_run),
+        time.into(),
+    ];
     // The newline ends a trailing comment of the query.
     format!(
-        "with runs as not materialized ({runs}) \
-         select cast(q.run as text), cast(q.workspace as text), cast(q.uid as text), \
-         cast(q.published_run as text), {time} from (\n{query}\n) as q{filter}"
+        "with runs as not materialized ({runs}) select {} from (\n{query}\n) as q{filter}",
+        columns.join(", ")
     )
+}
+
+/// A text as a literal of SQL, whose strings are standard-conforming in our sessions.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 impl Mapping {
     fn over(&self, runs: &str, filter: &str) -> String {
-        wrap(&self.query, runs, self.dialect, filter)
+        wrap(&self.query, runs, self.dialect, None, filter)
     }
 
     /// `$n` as a value of the given type: compared in the column's own type, so that its index
@@ -148,6 +182,26 @@ impl Mapping {
             From::First => format!("{key} <= {last} and $1 is null"),
             From::Behind(_) => format!("{key} > {} and {key} <= {last}", self.key_parameter(1)),
         }
+    }
+
+    /// All runs, or those of a window, for PostgreSQL's COPY: ids as they are, and the window's keys
+    /// as literals, because COPY takes no parameters.
+    pub(crate) fn bulk(&self, window: Option<(&From, &str)>) -> String {
+        let (table, key, of) = (&self.table, &self.key, self.types.key.sql());
+        let runs = match window {
+            None => format!("select * from {table}"),
+            Some((from, last)) => {
+                let behind = match from {
+                    From::First => String::new(),
+                    From::Behind(from) => format!("{key} > {}::{of} and ", literal(from)),
+                };
+                format!(
+                    "select * from {table} where {behind}{key} <= {}::{of}",
+                    literal(last)
+                )
+            }
+        };
+        wrap(&self.query, &runs, self.dialect, Some(self.types), "")
     }
 
     /// The runs whose keys `$1` lists.

@@ -4,11 +4,17 @@
 //! uses of some runs folded and with the cursor behind them, and says at the end that it is the
 //! end. A source that breaks off is an error, never an end.
 
+mod bulk;
+pub mod estimate;
 pub mod file;
+mod keys;
+mod look_up;
 pub mod mapping;
 mod open;
-mod read;
 pub mod refuse;
+mod scan;
+mod session;
+mod sqlite;
 pub mod stretch;
 mod try_out;
 pub mod windows;
@@ -17,9 +23,11 @@ use std::time::Duration;
 
 use sqlx::{PgPool, SqlitePool};
 
+pub use look_up::Lookup;
 pub use mapping::Mapping;
 pub use open::{connect, judge};
-pub use read::{Part, Patience, Taker};
+pub use scan::Range;
+pub use session::Taker;
 pub use stretch::{Stretch, Stretches, Tally};
 
 /// A history that is open: its database, and the mapping query that was checked against it.

@@ -7,10 +7,10 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{AssertSqlSafe, Column, Executor, Row, SqlSafeStr, Statement, TypeInfo};
 
+use super::look_up;
 use super::mapping::{self, IdType, Mapping, Types};
-use super::read::Patience;
 use super::refuse::{self, Judged};
-use super::{Database, History, HistoryError};
+use super::{Database, History, HistoryError, session};
 use crate::config::HistoryConfig;
 use crate::store::{Dialect, pg_options};
 
@@ -18,6 +18,13 @@ use crate::store::{Dialect, pg_options};
 const CONNECTIONS: u32 = 4;
 /// How long to wait for a connection to the history.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What every session starts with; transactions that map set it again, in case a pooler shares them.
+const SESSION: [(&str, &str); 3] = [
+    ("default_transaction_read_only", "on"),
+    ("search_path", "public"),
+    ("timezone", "UTC"),
+];
 
 /// Judges the configured mapping query by its text alone.
 ///
@@ -86,7 +93,9 @@ pub async fn connect(config: &HistoryConfig) -> Result<History, HistoryError> {
             .map_err(HistoryError::Database)?;
         describe_sqlite(pool, config, judged).await?
     } else {
-        let options = pg_options(&config.url, Patience::Keys.limit()).map_err(bad_url)?;
+        let options = pg_options(&config.url, look_up::TIMEOUT)
+            .map_err(bad_url)?
+            .options(SESSION);
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(CONNECT_TIMEOUT)
@@ -106,7 +115,7 @@ async fn describe_postgres(
     config: &HistoryConfig,
     judged: Judged,
 ) -> Result<History, HistoryError> {
-    let mut tx = super::read::begin(&pool, Patience::Keys.limit()).await?;
+    let mut tx = session::begin(&pool, look_up::TIMEOUT).await?;
     let volatile = sqlx::query(
         "select p.proname, case when p.prokind in ('a', 'w') then 'an aggregate'
                                 when p.proretset then 'set-returning' else 'volatile' end
@@ -160,6 +169,8 @@ async fn describe_postgres(
     let key_type = key.columns().first().map_or("?", |c| c.type_info().name());
     let types = Types {
         key: IdType::of(key_type),
+        run: IdType::of(kind(0)),
+        uid: IdType::of(kind(2)),
         workspace: IdType::of(kind(1)),
         published_run: IdType::of(kind(3)),
     };
@@ -223,6 +234,7 @@ async fn describe_sqlite(
         &judged.text,
         &RUNS(&config.table),
         Dialect::Sqlite,
+        None,
         " limit 0",
     );
     let prepared = conn.prepare(AssertSqlSafe(wrapped).into_sql_str()).await;
@@ -234,7 +246,9 @@ async fn describe_sqlite(
         key: config.key.clone(),
         types: Types {
             key,
+            run: IdType::Other,
             workspace: IdType::Other,
+            uid: IdType::Other,
             published_run: IdType::Other,
         },
         query: judged.text,

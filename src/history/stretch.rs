@@ -19,6 +19,8 @@ pub struct Stretch {
     pub tally: Tally,
     /// Everything up to here has been sent; `None` where the source cannot resume.
     pub cursor: Option<String>,
+    /// About how many runs there are in all, where only the source can tell.
+    pub total: Option<u64>,
 }
 
 /// Counts of runs.
@@ -98,6 +100,7 @@ impl Stretch {
         self.fold.merge(next.fold);
         self.tally.add(&next.tally);
         self.cursor = next.cursor;
+        self.total = next.total;
     }
 }
 

@@ -1,7 +1,6 @@
 //! Trying the mapping query on some runs: what neither its text nor the database's catalogue tells.
 
-use super::read::{Part, Patience};
-use super::{History, HistoryError};
+use super::{History, HistoryError, Lookup};
 use crate::model::RawUse;
 
 /// Runs from each end of the history that the mapping is tried with.
@@ -44,7 +43,7 @@ impl History {
     /// The runs that the mapping names when it is given these.
     async fn runs_named(&self, keys: &[String]) -> Result<Vec<String>, HistoryError> {
         let (mut named, mut unnamed) = (Vec::new(), false);
-        self.read(Part::Runs(keys), Patience::Keys, |raw: RawUse<'_>| {
+        self.look_up(Lookup::Runs(keys), |raw: RawUse<'_>| {
             unnamed |= raw.run.is_none();
             named.extend(raw.run.map(ToOwned::to_owned));
         })

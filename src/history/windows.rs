@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
+use super::look_up::Lookup;
 use super::mapping::From;
-use super::read::{Part, Patience, Taker};
+use super::scan::Range;
+use super::session::Taker;
 use super::stretch::{Sender, Stretch, Stretches};
 use super::{History, HistoryError};
 use crate::model::{RawUse, Time};
@@ -166,11 +168,9 @@ async fn read(
     end: String,
 ) -> Result<(Stretch, Duration), HistoryError> {
     let (mut stretch, started, now) = (Stretch::default(), Instant::now(), Time::now());
-    let window = Part::Window(&from, &end);
+    let window = Range::Window(&from, &end);
     history
-        .read(window, Patience::Window, |raw: RawUse<'_>| {
-            stretch.take(raw, now)
-        })
+        .scan(window, |raw: RawUse<'_>| stretch.take(raw, now))
         .await?;
     Ok((stretch, started.elapsed()))
 }
@@ -204,9 +204,10 @@ pub fn one_pass(history: Arc<History>, workspace: Option<String>) -> Stretches {
     stretches
 }
 
-/// A stretch of the single stream is sent when its fold has this many bytes.
-const ONE_PASS_BYTES: usize = 8 * 1024 * 1024;
-/// And when it has this many runs, so that progress is seen.
+/// The single stream's uses are sent when their fold has this many bytes: seldom, since folding twice
+/// costs more than folding once.
+const ONE_PASS_BYTES: usize = 24 * 1024 * 1024;
+/// Its counts are sent more often, so that progress is seen.
 const ONE_PASS_RUNS: u64 = 200_000;
 
 /// Takes the single stream, stretch by stretch.
@@ -224,11 +225,16 @@ impl Taker for &mut OnePass<'_> {
     }
 
     async fn hand_over(&mut self) {
+        let tally = std::mem::take(&mut self.stretch.tally);
+        let mut sent = Stretch {
+            tally,
+            ..Stretch::default()
+        };
+        if self.stretch.fold.bytes() > ONE_PASS_BYTES {
+            sent.fold = std::mem::take(&mut self.stretch.fold);
+        }
         // Where nobody receives any more, the reading is about to be dropped.
-        let _ = self
-            .sender
-            .send(Ok(Some(std::mem::take(&mut self.stretch))))
-            .await;
+        let _ = self.sender.send(Ok(Some(sent))).await;
     }
 }
 
@@ -237,17 +243,26 @@ async fn send_one_pass(
     workspace: Option<&str>,
     sender: &Sender,
 ) -> Result<(), HistoryError> {
-    let part = workspace.map_or(Part::All, Part::Workspace);
     let mut taker = OnePass {
         stretch: Stretch::default(),
         now: Time::now(),
         sender,
     };
-    let reading = history.read(part, Patience::Whole, &mut taker);
+    let reading = async {
+        match workspace {
+            None => history.scan(Range::All, &mut taker).await,
+            Some(workspace) => {
+                history
+                    .look_up(Lookup::Workspace(workspace), &mut taker)
+                    .await
+            }
+        }
+    };
     tokio::select! {
         read = reading => read?,
         () = sender.closed() => return Ok(()),
     }
-    (&mut taker).hand_over().await;
+    // Nobody may be waiting any more; then nobody needs to know.
+    let _ = sender.send(Ok(Some(taker.stretch))).await;
     Ok(())
 }

@@ -1,19 +1,22 @@
 //! The last word on every answer: its request id, its problem document, its log line, its time.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
 use uuid::Uuid;
 
 use super::App;
-use super::problem::Problem;
+use super::problem::{Code, Problem};
 use crate::telemetry::metrics::RequestLabels;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The longest that a request may take: a body's 30 seconds and a statement's five fit in. It ends
+/// what waits for a database that no longer says anything; a write goes on without its client.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
 /// A request id from outside is taken over up to this length, so that logs stay readable.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
@@ -33,7 +36,11 @@ pub(super) async fn finish(State(app): State<App>, request: Request, next: Next)
         route,
         trace_id = trace_id(&request),
     );
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let answer = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).instrument(span.clone());
+    let mut response = answer.await.unwrap_or_else(|_| {
+        let detail = "the database did not answer in time; try again";
+        Problem::new(Code::DatabaseUnavailable, detail).into_response()
+    });
     let status = response.status();
     // What the framework refuses by itself comes as plain text; readiness has a body of its own.
     let kind = response.headers().get(header::CONTENT_TYPE);

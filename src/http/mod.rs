@@ -3,6 +3,7 @@
 pub mod admin;
 mod body;
 mod conditional;
+mod describe;
 mod fields;
 mod finish;
 mod path;
@@ -93,7 +94,7 @@ pub fn openapi() -> Description {
     let mut description = Api::openapi();
     description.merge(public.into_openapi());
     description.merge(admin.into_openapi());
-    problem::describe(&mut description);
+    describe::problems(&mut description);
     description
 }
 

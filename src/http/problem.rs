@@ -6,8 +6,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::ToSchema;
 
 use crate::record::RecordError;
 use crate::store::StoreError;
@@ -184,7 +183,7 @@ pub struct Problem {
 /// The document.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Problem)]
-struct Document<'a> {
+pub(super) struct Document<'a> {
     /// `urn:recents:problem:<code>`.
     #[serde(rename = "type")]
     kind: String,
@@ -335,46 +334,4 @@ pub(super) fn of_panic(panic: Box<dyn Any + Send>) -> Response {
         .unwrap_or("nothing");
     tracing::error!(panic = said, "a handler panicked");
     Problem::new(Code::Internal, "the service failed; its log says more").into_response()
-}
-
-/// Adds the problem document, with every code, to each operation of the description.
-pub(super) fn describe(description: &mut utoipa::openapi::OpenApi) {
-    let codes: Vec<_> = Code::ALL
-        .into_iter()
-        .map(|code| format!("- `{}` ({})", code.urn(), code.status().as_u16()))
-        .collect();
-    let text = format!(
-        "A problem document. `type` is one of:\n\n{}",
-        codes.join("\n")
-    );
-    let content = ContentBuilder::new()
-        .schema(Some(Ref::from_schema_name("Problem")))
-        .build();
-    let response = ResponseBuilder::new()
-        .description(text)
-        .content("application/problem+json", content)
-        .build();
-    let components = description.components.get_or_insert_default();
-    components
-        .responses
-        .insert("Problem".into(), RefOr::T(response));
-    let mut schemas = Vec::new();
-    Document::schemas(&mut schemas);
-    schemas.push((Document::name().into_owned(), Document::schema()));
-    components.schemas.extend(schemas);
-    for item in description.paths.paths.values_mut() {
-        let operations = [
-            &mut item.get,
-            &mut item.post,
-            &mut item.delete,
-            &mut item.patch,
-        ];
-        for operation in operations.into_iter().flatten() {
-            let problem = RefOr::Ref(Ref::from_response_name("Problem"));
-            operation
-                .responses
-                .responses
-                .insert("default".into(), problem);
-        }
-    }
 }

@@ -1,7 +1,6 @@
 //! Long work that survives its worker: the backfill.
 
 pub mod backfill;
-mod checkpoint;
 
 /// The kind of a backfill's jobs.
 pub const BACKFILL: &str = "backfill";

@@ -48,7 +48,10 @@ pub fn check(text: &str) -> Result<(), IdError> {
     if text.len() > MAX_ID_BYTES {
         return Err(IdError::TooLong(text.len()));
     }
-    if let Some(control) = text.chars().find(|c| c.is_control()) {
+    // Most ids are printable ASCII, which is told by its bytes.
+    if !text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+        && let Some(control) = text.chars().find(|c| c.is_control())
+    {
         return Err(IdError::Control(control as u32));
     }
     if text == "." || text == ".." {

@@ -29,13 +29,6 @@ pub struct Newest {
     pub run: Option<Box<str>>,
 }
 
-impl Newest {
-    /// Whether a use at `(last_used_at, run)` comes after this one.
-    pub fn is_before(&self, last_used_at: Time, run: Option<&str>) -> bool {
-        (self.last_used_at, self.run.as_deref()) < (last_used_at, run)
-    }
-}
-
 /// Fields as a history, a file or a client gave them, before any check.
 #[derive(Debug, Clone, Copy)]
 pub struct RawUse<'a> {

@@ -2,13 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Fold, Pending, RecordError, Recorded};
 use crate::model::{Key, Newest};
 use crate::store::recent::{self, MAX_KEYS};
 use crate::store::{Store, StoreError, with_retries};
 use crate::telemetry::{Metrics, metrics::Source};
+
+/// A database that says nothing for so long, not even that the statement took too long, is gone:
+/// the flushes behind this one must not wait for it for ever.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Requests that are written together.
 pub(super) struct Batch {
@@ -97,7 +101,9 @@ async fn write(mut requests: Vec<Pending>, fold: Fold, store: &Store, metrics: &
 }
 
 async fn raise(store: &Store, uses: &[(Key, Newest)]) -> Result<Vec<Key>, StoreError> {
-    recent::raise(store.acquire().await?.conn(), uses).await
+    let raise = async { recent::raise(store.acquire().await?.conn(), uses).await };
+    let raised = tokio::time::timeout(FLUSH_TIMEOUT, raise).await;
+    raised.unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))
 }
 
 /// Tells each request which of its uses changed the workspace's list.

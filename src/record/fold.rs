@@ -2,17 +2,51 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use crate::model::{Key, Newest, Time, Usage};
 
-/// What an entry costs beside the bytes of its texts: two boxed texts, a time, the table's slack.
-const ENTRY_BYTES: usize = 112;
+/// What an entry costs beside the bytes of its texts: two texts, a time, the table's slack.
+const ENTRY_BYTES: usize = 128;
 
 /// Uses folded by key, in memory that the caller bounds by [`Fold::bytes`].
 #[derive(Debug, Default)]
 pub struct Fold {
-    newest: HashMap<Key, Newest>,
+    newest: HashMap<Key, Held, RandomState>,
     bytes: usize,
     packed: String,
+}
+
+/// A [`Newest`] whose text is overwritten in place: in a history that was written in the order of
+/// time, every use outdoes the one before.
+#[derive(Debug)]
+struct Held {
+    last_used_at: Time,
+    /// Empty: none.
+    run: String,
+}
+
+impl Held {
+    fn new(last_used_at: Time, run: Option<&str>) -> Self {
+        Self {
+            last_used_at,
+            run: run.unwrap_or_default().into(),
+        }
+    }
+
+    fn raise(&mut self, last_used_at: Time, run: Option<&str>) {
+        // No run is the lowest, and so is the empty text among texts.
+        let run = run.unwrap_or_default();
+        if (self.last_used_at, self.run.as_str()) < (last_used_at, run) {
+            self.last_used_at = last_used_at;
+            self.run.clear();
+            self.run.push_str(run);
+        }
+    }
+
+    fn run(&self) -> Option<&str> {
+        Some(self.run.as_str()).filter(|run| !run.is_empty())
+    }
 }
 
 impl Fold {
@@ -29,43 +63,44 @@ impl Fold {
         // allocating anything.
         Key::pack_into(&mut self.packed, usage.workspace, uid, usage.published_run);
         match self.newest.get_mut(self.packed.as_str()) {
-            Some(newest) => raise(newest, usage.last_used_at, usage.run),
+            Some(held) => held.raise(usage.last_used_at, usage.run),
             None => {
-                let newest = Newest {
-                    last_used_at: usage.last_used_at,
-                    run: usage.run.map(Into::into),
-                };
-                self.insert(Key::from_packed(&self.packed), newest);
+                let held = Held::new(usage.last_used_at, usage.run);
+                self.insert(Key::from_packed(&self.packed), held);
             }
         }
     }
 
     /// Takes in what one use makes of one row.
-    pub fn raise(&mut self, key: &Key, theirs: &Newest) {
+    pub fn raise(&mut self, key: &Key, newest: &Newest) {
+        let run = newest.run.as_deref();
         match self.newest.get_mut(key) {
-            Some(newest) => raise(newest, theirs.last_used_at, theirs.run.as_deref()),
-            None => self.insert(key.clone(), theirs.clone()),
+            Some(held) => held.raise(newest.last_used_at, run),
+            None => self.insert(key.clone(), Held::new(newest.last_used_at, run)),
+        }
+    }
+
+    fn insert(&mut self, key: Key, held: Held) {
+        self.bytes += ENTRY_BYTES + key.heap_bytes() + held.run.len();
+        self.newest.insert(key, held);
+    }
+
+    /// Takes in what another fold holds.
+    pub fn merge(&mut self, mut other: Self) {
+        if other.len() > self.len() {
+            std::mem::swap(self, &mut other);
+        }
+        for (key, theirs) in other.newest {
+            match self.newest.get_mut(&key) {
+                Some(held) => held.raise(theirs.last_used_at, theirs.run()),
+                None => self.insert(key, theirs),
+            }
         }
     }
 
     /// Whether it holds a use of this key.
     pub fn contains(&self, key: &Key) -> bool {
         self.newest.contains_key(key)
-    }
-
-    fn insert(&mut self, key: Key, newest: Newest) {
-        self.bytes += ENTRY_BYTES + key.heap_bytes() + newest.run.as_deref().map_or(0, str::len);
-        self.newest.insert(key, newest);
-    }
-
-    /// Takes in what another fold holds.
-    pub fn merge(&mut self, other: Self) {
-        for (key, theirs) in other.newest {
-            match self.newest.get_mut(&key) {
-                Some(newest) => raise(newest, theirs.last_used_at, theirs.run.as_deref()),
-                None => self.insert(key, theirs),
-            }
-        }
     }
 
     /// About how many bytes it takes.
@@ -85,15 +120,18 @@ impl Fold {
 
     /// What it holds, sorted by key, as every writer locks rows.
     pub fn into_sorted(self) -> Vec<(Key, Newest)> {
-        let mut sorted: Vec<_> = self.newest.into_iter().collect();
+        let newest = |held: Held| Newest {
+            last_used_at: held.last_used_at,
+            run: Some(held.run)
+                .filter(|run| !run.is_empty())
+                .map(String::into_boxed_str),
+        };
+        let mut sorted: Vec<_> = self
+            .newest
+            .into_iter()
+            .map(|(key, held)| (key, newest(held)))
+            .collect();
         sorted.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         sorted
-    }
-}
-
-fn raise(newest: &mut Newest, last_used_at: Time, run: Option<&str>) {
-    if newest.is_before(last_used_at, run) {
-        newest.last_used_at = last_used_at;
-        newest.run = run.map(Into::into);
     }
 }

@@ -30,36 +30,39 @@ static RUNNING: Statement = Statement::new("job_running", || {
 });
 
 static TAKE_OVER: Statement = Statement::new("job_take_over", || {
-    "update {recents}job set state = 'running', fence = fence + 1, lease_until = {lease_end}
+    "update {recents}job set state = 'running', fence = fence + 1,
+            lease_until = {now} + {lease} * {second}
      where kind = $1 and source = $2 and state in ('running', 'paused', 'failed')
        and coalesce(lease_until < {now}, true)
      returning id, fence, cursor, range_end, scanned, total, counts"
-        .into()
+        .replace("{lease}", &LEASE.as_secs().to_string())
 });
 
 static ABANDON: Statement = Statement::new("job_abandon", || {
     "update {recents}job set state = 'cancelled', lease_until = null, finished_at = {now}
-     where kind = $1 and state in ('running', 'paused', 'failed') and coalesce(lease_until < {now}, true)"
+     where kind = $1 and state in ('running', 'paused', 'failed')
+       and coalesce(lease_until < {now}, true)"
         .into()
 });
 
 static START: Statement = Statement::new("job_start", || {
     "insert into {recents}job (id, kind, source, state, lease_until, range_end, total, started_at)
-     values ($1, $2, $3, 'running', {lease_end}, $4, $5, {now})"
-        .into()
+     values ($1, $2, $3, 'running', {now} + {lease} * {second}, $4, $5, {now})"
+        .replace("{lease}", &LEASE.as_secs().to_string())
 });
 
 // An UPDATE, not a SELECT: it locks the row, so that a takeover waits or this finds no row.
 static HEARTBEAT: Statement = Statement::new("job_heartbeat", || {
-    "update {recents}job set lease_until = {lease_end}
+    "update {recents}job set lease_until = {now} + {lease} * {second}
      where id = $1 and fence = $2 and state = 'running' and lease_until >= {now}"
-        .into()
+        .replace("{lease}", &LEASE.as_secs().to_string())
 });
 
 static SAVE: Statement = Statement::new("job_save", || {
-    "update {recents}job set cursor = $3, scanned = $4, counts = $5, lease_until = {lease_end}
+    "update {recents}job set cursor = $3, scanned = $4, counts = $5,
+            lease_until = {now} + {lease} * {second}
      where id = $1 and fence = $2 and state = 'running' and lease_until >= {now}"
-        .into()
+        .replace("{lease}", &LEASE.as_secs().to_string())
 });
 
 static FINISH: Statement = Statement::new("job_finish", || {

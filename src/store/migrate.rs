@@ -80,8 +80,10 @@ impl Store {
         };
         let mut tx = self.begin().await?;
         if let Conn::Postgres(conn) = tx.conn() {
+            // Statements of a migration take the time that they take; only waiting is bounded.
             let lock = format!(
-                "set local lock_timeout = '{LOCK_TIMEOUT}'; select pg_advisory_xact_lock({LOCK_KEY});"
+                "set local statement_timeout = 0; set local lock_timeout = '{LOCK_TIMEOUT}'; \
+                 select pg_advisory_xact_lock({LOCK_KEY});"
             );
             sqlx::raw_sql(AssertSqlSafe(lock))
                 .execute(&mut *conn)

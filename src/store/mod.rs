@@ -21,7 +21,15 @@ pub(crate) use codec::time_from_postgres;
 pub use error::StoreError;
 pub use open::{PoolSettings, pg_options};
 pub use retry::with_retries;
-pub use statement::Dialect;
+pub use statement::{Dialect, Statement};
+
+/// Every statement of the product's own tables.
+pub fn statements() -> impl Iterator<Item = &'static Statement> {
+    [&statement::PING]
+        .into_iter()
+        .chain(recent::STATEMENTS)
+        .chain(job::STATEMENTS)
+}
 
 /// The database with the table.
 #[derive(Debug, Clone)]

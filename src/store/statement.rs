@@ -3,8 +3,6 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{job, recent};
-
 /// Which SQL is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
@@ -17,7 +15,7 @@ pub enum Dialect {
 /// A named SQL statement, written once for both databases, and how often it was sent.
 ///
 /// Tokens: `{recents}` qualifies a table's name, `{now}` is the database's clock and
-/// `{lease_end}` the end of a lease that begins now, and
+/// `{second}` a second of it, and
 /// `{keys}`, `{uses}`, `{swaps}` are relations of rows bound as parameters, so that a batch of any
 /// size is the same prepared statement.
 #[derive(Debug)]
@@ -59,14 +57,6 @@ impl Statement {
     }
 }
 
-/// Every statement of the product's own tables.
-pub fn all() -> impl Iterator<Item = &'static Statement> {
-    [&PING]
-        .into_iter()
-        .chain(recent::STATEMENTS)
-        .chain(job::STATEMENTS)
-}
-
 const KEY: [(&str, &str); 3] = [
     ("workspace", "text"),
     ("uid", "text"),
@@ -77,23 +67,18 @@ const SEEN: [(&str, &str); 2] = [("seen_last_used_at", "timestamptz"), ("seen_ru
 
 impl Dialect {
     fn expand(self, template: &str) -> String {
-        let lease = job::LEASE.as_secs();
-        let (qualifier, now, lease_end) = match self {
-            Self::Postgres => (
-                "recents.",
-                "clock_timestamp()",
-                format!("clock_timestamp() + interval '{lease} seconds'"),
-            ),
+        let (qualifier, now, second) = match self {
+            Self::Postgres => ("recents.", "clock_timestamp()", "interval '1 second'"),
             Self::Sqlite => (
                 "",
                 "cast(unixepoch('subsec') * 1000000 as integer)",
-                format!("cast((unixepoch('subsec') + {lease}) * 1000000 as integer)"),
+                "1000000",
             ),
         };
         template
             .replace("{recents}", qualifier)
             .replace("{now}", now)
-            .replace("{lease_end}", &lease_end)
+            .replace("{second}", second)
             .replace("{keys}", &self.relation(&KEY))
             .replace(
                 "{uses}",

@@ -9,7 +9,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::store::{Store, statement};
+use crate::store::{self, Store};
 
 /// From a cached answer to the longest request that is not cut off.
 const REQUEST_BUCKETS: [f64; 14] = [
@@ -184,7 +184,7 @@ impl Collector for DatabaseCollector {
             None,
             counter.metric_type(),
         )?;
-        for statement in statement::all() {
+        for statement in store::statements() {
             let labels = [("statement", statement.name)];
             let count = ConstCounter::new(statement.executed());
             count.encode(statements.encode_family(&labels)?)?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use recents::record::{Recorded, Recorder};
+use recents::store::Store;
 use recents::telemetry::Metrics;
 
 use crate::support::uses::{Rows, T0};
@@ -18,14 +19,18 @@ both!(
 );
 
 /// A recorder on `db`.
-pub(super) fn recorder(db: &TestDb) -> Recorder {
-    let store = db.store();
-    let metrics = Arc::new(Metrics::new(&store));
-    Recorder::start(store, metrics).0
+pub(crate) fn recorder(db: &TestDb) -> Recorder {
+    recorder_on(&db.store())
+}
+
+/// A recorder that writes to `store`.
+pub(crate) fn recorder_on(store: &Store) -> Recorder {
+    let metrics = Arc::new(Metrics::new(store));
+    Recorder::start(store.clone(), metrics).0
 }
 
 /// Records `uses` in one request.
-pub(super) async fn record(recorder: &Recorder, uses: &[Use]) -> Recorded {
+pub(crate) async fn record(recorder: &Recorder, uses: &[Use]) -> Recorded {
     let uses: Vec<_> = uses.iter().map(Use::usage).collect();
     recorder.record(&uses).await.expect("the uses are recorded")
 }

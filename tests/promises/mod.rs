@@ -1,7 +1,10 @@
 //! What is promised of the table, kept on both databases.
 
-mod fold;
-mod ids;
+mod counts;
+pub(crate) mod fold;
+pub(crate) mod ids;
 mod lists;
 mod model;
+mod plans;
+mod statements;
 mod times;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::fold::{record, recorder};
 use super::lists::{Items, scope, walk};
-use crate::support::uses::{Rows, T0};
+use crate::support::uses::Rows;
 use crate::support::{TestDb, Use, both};
 
 both!(any_order_and_batching_by_several_writers_ends_as_the_grouped_maximum);

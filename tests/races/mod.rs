@@ -1,1 +1,5 @@
 //! What holds whatever runs at once.
+
+mod group_commit;
+mod migrations;
+mod writers;

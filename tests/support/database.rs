@@ -1,15 +1,14 @@
 //! Databases: one for each test, of either kind.
 
-use std::str::FromStr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use recents::store::{PoolSettings, Store};
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use tempfile::TempDir;
 
+use super::beside::Beside;
 use super::cluster::{shared_url, temp_dir};
 use super::uses::Rows;
 
@@ -49,7 +48,7 @@ pub(crate) struct TestDb {
 
 enum Kind {
     Postgres { name: String, roles: Vec<String> },
-    Sqlite(TempDir),
+    Sqlite { _dir: TempDir },
 }
 
 impl TestDb {
@@ -77,7 +76,7 @@ impl TestDb {
             Backend::Sqlite => {
                 let dir = temp_dir();
                 let url = format!("sqlite://{}", dir.path().join("recents.db").display());
-                let kind = Kind::Sqlite(dir);
+                let kind = Kind::Sqlite { _dir: dir };
                 Self { backend, url, kind }
             }
         }
@@ -120,18 +119,7 @@ impl TestDb {
 
     /// A connection beside the product's, for what only a test does.
     pub(crate) async fn connect(&self) -> Beside {
-        match self.backend {
-            Backend::Postgres => Beside::Postgres(
-                PgConnection::connect(&self.url)
-                    .await
-                    .expect("a connection"),
-            ),
-            Backend::Sqlite => {
-                let options = SqliteConnectOptions::from_str(&self.url).expect("a good url");
-                let options = options.busy_timeout(Duration::from_secs(20));
-                Beside::Sqlite(options.connect().await.expect("a connection"))
-            }
-        }
+        Beside::connect(self.backend, &self.url).await
     }
 
     /// Runs SQL beside the product. `{recents}` qualifies a table's name.
@@ -172,81 +160,6 @@ impl Drop for TestDb {
                 }
                 Ok::<_, sqlx::Error>(())
             });
-        }
-    }
-}
-
-/// A connection of the test's own.
-pub(crate) enum Beside {
-    Postgres(PgConnection),
-    Sqlite(SqliteConnection),
-}
-
-impl Beside {
-    pub(crate) async fn execute(&mut self, sql: &str) {
-        self.try_execute(sql)
-            .await
-            .unwrap_or_else(|e| panic!("{sql}: {e}"));
-    }
-
-    pub(crate) async fn try_execute(&mut self, sql: &str) -> Result<(), sqlx::Error> {
-        match self {
-            Self::Postgres(conn) => {
-                let sql = sql.replace("{recents}", "recents.");
-                sqlx::raw_sql(AssertSqlSafe(sql))
-                    .execute(conn)
-                    .await
-                    .map(drop)
-            }
-            Self::Sqlite(conn) => {
-                let sql = sql.replace("{recents}", "");
-                sqlx::raw_sql(AssertSqlSafe(sql))
-                    .execute(conn)
-                    .await
-                    .map(drop)
-            }
-        }
-    }
-
-    /// The first column of every row, as text.
-    pub(crate) async fn texts(&mut self, sql: &str) -> Vec<String> {
-        let text = |value: Option<String>| value.unwrap_or_else(|| "NULL".into());
-        match self {
-            Self::Postgres(conn) => {
-                let sql = AssertSqlSafe(sql.replace("{recents}", "recents."));
-                let rows = sqlx::query(sql).fetch_all(conn).await.expect("an answer");
-                rows.iter().map(|row| text(row.get(0))).collect()
-            }
-            Self::Sqlite(conn) => {
-                let sql = AssertSqlSafe(sql.replace("{recents}", ""));
-                let rows = sqlx::query(sql).fetch_all(conn).await.expect("an answer");
-                rows.iter().map(|row| text(row.get(0))).collect()
-            }
-        }
-    }
-
-    async fn rows(&mut self) -> Rows {
-        match self {
-            Self::Postgres(conn) => sqlx::query(
-                "select workspace, uid, published_run,
-                        (extract(epoch from last_used_at) * 1000000)::bigint, run
-                 from recents.recent_workflow",
-            )
-            .fetch_all(conn)
-            .await
-            .expect("the table")
-            .iter()
-            .map(|r| ((r.get(0), r.get(1), r.get(2)), (r.get(3), r.get(4))))
-            .collect(),
-            Self::Sqlite(conn) => sqlx::query(
-                "select workspace, uid, published_run, last_used_at, run from recent_workflow",
-            )
-            .fetch_all(conn)
-            .await
-            .expect("the table")
-            .iter()
-            .map(|r| ((r.get(0), r.get(1), r.get(2)), (r.get(3), r.get(4))))
-            .collect(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Holding writers up, so that a test decides when they go on.
 
-use super::database::{Beside, TestDb};
+use super::beside::Beside;
+use super::database::TestDb;
 
 /// Keeps every writer of the table waiting; readers go on. Gone when released or dropped.
 ///

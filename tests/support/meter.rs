@@ -2,14 +2,14 @@
 
 use std::cell::Cell;
 
-use recents::store::{Dialect, statement};
+use hyper::body::Bytes;
+use recents::store::Dialect;
 use serde_json::Value;
 
 use super::client::{Client, list_path};
 use super::database::TestDb;
 use super::server::Server;
 use super::uses::{Use, body_of};
-use super::wait::until;
 
 /// What the service asks by itself now and then, whatever its clients do.
 const BACKGROUND: [&str; 2] = ["ping", "job_last_success"];
@@ -18,8 +18,7 @@ const BACKGROUND: [&str; 2] = ["ping", "job_last_success"];
 pub(crate) struct Meter {
     pub(crate) server: Server,
     dialect: Dialect,
-    /// Fences sent so far, by kind.
-    fences: [Cell<usize>; 2],
+    passed: Cell<u32>,
 }
 
 /// A request whose statement marks an end of what is counted; of a kind that is not counted.
@@ -41,12 +40,17 @@ impl Fence {
 impl Meter {
     pub(crate) async fn start(db: &TestDb) -> Self {
         // One connection: when a statement's line is in the log, so is that of every earlier one.
-        let flags = ["--pool-size", "1", "--log-level", "info,sqlx::query=debug"];
+        let flags = [
+            "--pool-size",
+            "1",
+            "--log-level",
+            "info,recents::http=debug,sqlx::query=debug",
+        ];
         let server = Server::with(&db.url, &flags).await;
         let meter = Self {
             server,
             dialect: db.store().dialect(),
-            fences: Default::default(),
+            passed: Cell::new(0),
         };
         // What the driver asks once per connection is asked now.
         meter.pass(Fence::Read).await;
@@ -68,34 +72,33 @@ impl Meter {
         self.sent().into_iter().filter(apart).skip(before).collect()
     }
 
+    /// Waits until the log has the statement of every request before this one.
     async fn pass(&self, fence: Fence) {
-        match fence {
-            Fence::Read => self
-                .client()
-                .get(&list_path("fence", None))
+        let id = format!("fence-{}", self.passed.get());
+        self.passed.set(self.passed.get() + 1);
+        // The connection takes the second statement when the first one's line is written, and the
+        // second answer is logged after both.
+        for id in ["", &id] {
+            let headers = [("x-request-id", id), ("content-type", "application/json")];
+            let (method, path, body) = match fence {
+                Fence::Read => ("GET", list_path("fence", None), Bytes::new()),
+                Fence::Write => (
+                    "POST",
+                    "/v1/runs".into(),
+                    body_of(&[Use::new("fence", "fence", 0)]).to_string().into(),
+                ),
+            };
+            self.client()
+                .send(method, &path, &headers, body)
                 .await
-                .expect(200),
-            Fence::Write => {
-                let body = body_of(&[Use::new("fence", "fence", 0)]);
-                self.client().post("/v1/runs", &body).await.expect(200)
-            }
-        };
-        let sent = &self.fences[fence as usize];
-        sent.set(sent.get() + 1);
-        until("the fence's statement is in the log", async || {
-            let logged = self
-                .sent()
-                .iter()
-                .filter(|name| *name == fence.statement())
-                .count();
-            assert!(
-                logged <= sent.get(),
-                "more than the fence sends {}",
-                fence.statement()
-            );
-            (logged == sent.get()).then_some(())
-        })
-        .await;
+                .expect(200);
+        }
+        let answered =
+            |event: &Value| event["message"] == "answered" && event["span"]["request_id"] == *id;
+        self.server
+            .log
+            .event("the fence is in the log", answered)
+            .await;
     }
 
     fn sent(&self) -> Vec<String> {
@@ -110,7 +113,8 @@ impl Meter {
     }
 
     fn name(&self, text: &str) -> String {
-        let known = statement::all().find(|statement| statement.text(self.dialect).trim() == text);
+        let known = recents::store::statements()
+            .find(|statement| statement.text(self.dialect).trim() == text);
         known.map_or(text, |statement| statement.name).to_owned()
     }
 }

@@ -1,5 +1,6 @@
 //! What the tests share: databases, servers, a client, and waiting.
 
+pub(crate) mod beside;
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod command;
@@ -10,10 +11,11 @@ pub(crate) mod log;
 pub(crate) mod meter;
 pub(crate) mod raw;
 pub(crate) mod server;
+pub(crate) mod snapshot;
 pub(crate) mod uses;
 pub(crate) mod wait;
 
-pub(crate) use client::Answer;
+pub(crate) use beside::Beside;
 pub(crate) use cluster::Cluster;
 pub(crate) use command::recents;
 pub(crate) use database::{Backend, TestDb, both};

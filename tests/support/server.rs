@@ -2,9 +2,14 @@
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use recents::http::server::serve;
+use recents::http::{App, public_router};
+use recents::record::Recorder;
+use recents::store::Store;
+use recents::telemetry::Metrics;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -63,12 +68,15 @@ impl Server {
             _dir: dir,
         };
         let serving = until("the server listens", async || {
-            server.check_alive();
-            server
+            let found = server
                 .log
                 .events()
                 .into_iter()
-                .find(|event| event["message"] == "serving")
+                .find(|event| event["message"] == "serving");
+            if found.is_none() {
+                server.check_alive();
+            }
+            found
         })
         .await;
         let address = |name: &str| serving[name].as_str().and_then(|text| text.parse().ok());
@@ -151,17 +159,23 @@ pub(crate) struct InProcess {
 }
 
 impl InProcess {
-    pub(crate) async fn start(router: Router) -> Self {
+    /// The public listener's service on `store`, where a test needs a store that no URL describes.
+    pub(crate) async fn on(store: Store) -> Self {
+        let metrics = Arc::new(Metrics::new(&store));
+        let (recorder, _) = Recorder::start(store.clone(), Arc::clone(&metrics));
+        let router = public_router(App {
+            store,
+            recorder,
+            metrics,
+            max_clock_skew: Duration::from_secs(300),
+            has_history: false,
+            readiness: Arc::default(),
+        });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let client = Client(listener.local_addr().expect("its address"));
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async { drop(stopped.await) };
-        tokio::spawn(recents::http::server::serve(
-            listener,
-            router,
-            stopped,
-            Duration::from_secs(1),
-        ));
+        tokio::spawn(serve(listener, router, stopped, Duration::from_secs(1)));
         Self {
             client,
             _stop: stop,

@@ -34,6 +34,8 @@ async fn history(runs: u32) -> Arc<History> {
             key: "id".into(),
             types: Types {
                 key: IdType::Int8,
+                run: of_ids,
+                uid: of_ids,
                 workspace: of_ids,
                 published_run: of_ids,
             },

@@ -3,6 +3,7 @@
 use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
+use utoipa::IntoParams;
 
 use crate::http::path::ScopePath;
 use crate::http::problem::{FieldError, Problem};
@@ -12,6 +13,23 @@ use crate::model::Scope;
 use crate::read::page::{DEFAULT_LIMIT, MAX_LIMIT};
 use crate::read::{Cursor, Page, PageRequest, pages};
 
+/// Which page of a list.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(
+    dead_code,
+    reason = "describes the query; it is read field by field, to name every error"
+)]
+struct ListParameters {
+    /// Items at the most
+    #[param(minimum = 1, maximum = 100, default = 4)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before
+    cursor: Option<String>,
+    /// `details` for the details of each item
+    expand: Option<String>,
+}
+
 /// The workflows that anyone used last in a workspace
 ///
 /// Newest first. A workspace never seen has an empty list.
@@ -20,9 +38,7 @@ use crate::read::{Cursor, Page, PageRequest, pages};
     path = "/v1/workspaces/{workspace}/recent-workflows",
     params(
         ("workspace" = String, Path, description = "The workspace"),
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "Items at the most; 4 unless given"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("expand" = Option<String>, Query, description = "`details` for the details of each item"),
+        ListParameters,
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` of a known answer"),
     ),
     responses(
@@ -49,9 +65,7 @@ pub(super) async fn of_workspace(
     params(
         ("workspace" = String, Path, description = "The workspace"),
         ("uid" = String, Path, description = "The user"),
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "Items at the most; 4 unless given"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("expand" = Option<String>, Query, description = "`details` for the details of each item"),
+        ListParameters,
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` of a known answer"),
     ),
     responses(

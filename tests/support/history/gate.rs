@@ -2,7 +2,7 @@
 
 use super::{History, Run, Setup, layout};
 use crate::support::TestDb;
-use crate::support::database::Beside;
+use crate::support::beside::Beside;
 
 /// Runs of a history with gates.
 pub(crate) const RUNS: i64 = 1_000;

@@ -6,6 +6,8 @@ mod json_lines;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
 
@@ -129,9 +131,15 @@ impl FileSource {
 
     fn send(&self, sender: &Sender, skip: u64) -> Result<(), FileError> {
         let io = |error| FileError::Io(self.path.clone(), error);
-        let input: Box<dyn Read> = match self.is_stdin() {
-            true => Box::new(io::stdin()),
-            false => Box::new(File::open(&self.path).map_err(io)?),
+        let taken = Arc::new(AtomicU64::new(0));
+        let (input, bytes): (Box<dyn Read>, _) = match self.is_stdin() {
+            true => (Box::new(io::stdin()), None),
+            false => {
+                let input = File::open(&self.path).map_err(io)?;
+                let bytes = input.metadata().map_err(io)?.len();
+                let taken = Arc::clone(&taken);
+                (Box::new(Counted { input, taken }), Some(bytes))
+            }
         };
         let mut input: Box<dyn BufRead> = Box::new(BufReader::new(input));
         if input.fill_buf().map_err(io)?.starts_with(&[0x1f, 0x8b]) {
@@ -148,6 +156,8 @@ impl FileSource {
             sender,
             skip,
             read: 0,
+            bytes,
+            taken,
             stretch: Stretch::default(),
         };
         let taken = match is_json {
@@ -168,6 +178,9 @@ struct Taking<'a> {
     skip: u64,
     /// Records read so far, skipped and broken ones included.
     read: u64,
+    /// Bytes of the file, where it is one, and those taken so far.
+    bytes: Option<u64>,
+    taken: Arc<AtomicU64>,
     stretch: Stretch,
 }
 
@@ -203,6 +216,10 @@ impl Taking<'_> {
     }
 
     fn hand_over(&mut self) -> bool {
+        // As many records in the rest of the file as in what was taken of it.
+        let taken = self.taken.load(Ordering::Relaxed).max(1);
+        let total = |bytes: u64| (self.read as f64 * bytes as f64 / taken as f64) as u64;
+        self.stretch.total = self.bytes.map(total);
         self.stretch.cursor = (!self.file.is_stdin()).then(|| self.read.max(self.skip).to_string());
         let stretch = std::mem::take(&mut self.stretch);
         self.sender.blocking_send(Ok(Some(stretch))).is_ok()
@@ -214,5 +231,19 @@ fn time(text: Option<&str>) -> Result<Option<Result<Time, TimeError>>, String> {
     match text.map(Time::parse_sql) {
         Some(Err(error @ TimeError::Malformed)) => Err(format!("last_used_at {error}")),
         time => Ok(time),
+    }
+}
+
+/// Counts the bytes that were taken.
+struct Counted {
+    input: File,
+    taken: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.input.read(buffer)?;
+        self.taken.fetch_add(bytes as u64, Ordering::Relaxed);
+        Ok(bytes)
     }
 }

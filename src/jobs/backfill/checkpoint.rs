@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::backfill::BackfillError;
+use super::error::BackfillError;
 use crate::history::{Stretch, Tally};
 use crate::model::{Key, Newest};
 use crate::store::job::{Job, Lost};

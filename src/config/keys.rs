@@ -1,0 +1,108 @@
+//! The keys of the configuration: the one list behind the file, the environment and the flags.
+
+/// A key of the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Its name in the file, with dots for tables.
+    pub name: &'static str,
+    /// What it is unless set; `None` for nothing.
+    pub default: Option<&'static str>,
+    /// What it does, in one line.
+    pub about: &'static str,
+    /// Whether its value is never shown.
+    pub secret: bool,
+}
+
+const fn key(name: &'static str, default: Option<&'static str>, about: &'static str) -> Key {
+    Key {
+        name,
+        default,
+        about,
+        secret: false,
+    }
+}
+
+const fn secret(name: &'static str, default: Option<&'static str>, about: &'static str) -> Key {
+    Key {
+        name,
+        default,
+        about,
+        secret: true,
+    }
+}
+
+/// Every key. A secret one may also be given as a file: `<name>_file`.
+pub const KEYS: [Key; 16] = [
+    secret(
+        "database_url",
+        Some("sqlite://recents.db"),
+        "where the table lives",
+    ),
+    key(
+        "listen",
+        Some("127.0.0.1:8080"),
+        "address of the public listener",
+    ),
+    key(
+        "admin_listen",
+        Some("127.0.0.1:8081"),
+        "address of the admin listener",
+    ),
+    key(
+        "auth",
+        Some("none"),
+        "who may call: `none` is everyone who can connect",
+    ),
+    key(
+        "allow_unauthenticated",
+        Some("false"),
+        "`auth = none` on other than loopback addresses",
+    ),
+    secret(
+        "history.url",
+        None,
+        "where the runs live; the default is database_url",
+    ),
+    key(
+        "history.table",
+        None,
+        "the table of runs, such as app.saved_run",
+    ),
+    key("history.key", None, "its key column"),
+    key(
+        "history.query",
+        None,
+        "the mapping query: reads from `runs`, returns uses",
+    ),
+    key(
+        "pool_size",
+        Some("8"),
+        "connections to the database at the most",
+    ),
+    key(
+        "statement_timeout",
+        Some("5s"),
+        "the longest that one statement may take",
+    ),
+    key(
+        "shutdown_grace",
+        Some("30s"),
+        "how long a stop waits for requests and writes",
+    ),
+    key(
+        "max_clock_skew",
+        Some("5m"),
+        "how far ahead of the server's clock a use may be",
+    ),
+    key(
+        "migrate_on_start",
+        Some("true"),
+        "whether serve brings the schema up to date",
+    ),
+    key("log.format", Some("text"), "text or json"),
+    key(
+        "log.level",
+        Some("info"),
+        "error, warn, info, debug or trace",
+    ),
+];

@@ -1,0 +1,98 @@
+//! Typed values out of texts.
+
+use std::time::Duration;
+
+use super::{ConfigError, HistoryConfig, KEYS, Origin, Values, is_database_url};
+
+/// The largest pool; more connections than this only queue inside the database.
+const MAX_POOL_SIZE: i64 = 1_000;
+
+/// Reads typed values, naming key and origin where one is bad.
+pub(super) struct Reader<'a>(pub(super) &'a Values);
+
+impl Reader<'_> {
+    pub(super) fn optional(&self, name: &str) -> Option<String> {
+        self.0.get(name).map(|(value, _)| value.clone())
+    }
+
+    pub(super) fn required(&self, name: &str) -> Result<String, ConfigError> {
+        self.optional(name)
+            .ok_or_else(|| ConfigError::new(name, "is not set"))
+    }
+
+    pub(super) fn bad(&self, name: &str, expected: &str) -> ConfigError {
+        let secret = KEYS.iter().any(|key| key.name == name && key.secret);
+        let (value, origin) = match self.0.get(name) {
+            Some((value, origin)) => (value.as_str(), origin),
+            None => ("", &Origin::Default),
+        };
+        let value = if secret { "(not shown)" } else { value };
+        ConfigError::new(
+            name,
+            format_args!("`{value}` (from {origin}) is not {expected}"),
+        )
+    }
+
+    pub(super) fn parsed<T: std::str::FromStr>(
+        &self,
+        name: &str,
+        expected: &str,
+    ) -> Result<T, ConfigError> {
+        self.required(name)?
+            .parse()
+            .map_err(|_| self.bad(name, expected))
+    }
+
+    pub(super) fn duration(&self, name: &str) -> Result<Duration, ConfigError> {
+        let bad = || self.bad(name, "a time such as 250ms, 5s or 5m");
+        let duration = humantime::parse_duration(&self.required(name)?).map_err(|_| bad())?;
+        if duration.is_zero() {
+            Err(bad())
+        } else {
+            Ok(duration)
+        }
+    }
+
+    pub(super) fn pool_size(&self) -> Result<u32, ConfigError> {
+        let size: i64 = self.parsed("pool_size", "a whole number")?;
+        if !(1..=MAX_POOL_SIZE).contains(&size) {
+            return Err(self.bad("pool_size", "between 1 and 1000"));
+        }
+        u32::try_from(size).map_err(|_| self.bad("pool_size", "a whole number"))
+    }
+
+    pub(super) fn history(&self, database_url: &str) -> Result<Option<HistoryConfig>, ConfigError> {
+        let parts = ["history.table", "history.key", "history.query"];
+        let given = parts
+            .iter()
+            .filter(|part| self.0.contains_key(**part))
+            .count();
+        if given == 0 {
+            return match self.0.contains_key("history.url") {
+                true => Err(ConfigError::new(
+                    "history",
+                    "has a url, but no table, key and query",
+                )),
+                false => Ok(None),
+            };
+        }
+        if let Some(missing) = parts.iter().find(|part| !self.0.contains_key(**part)) {
+            return Err(ConfigError::new(
+                missing,
+                "is missing; a history needs table, key and query",
+            ));
+        }
+        let url = self
+            .optional("history.url")
+            .unwrap_or_else(|| database_url.into());
+        if !is_database_url(&url) {
+            return Err(self.bad("history.url", "a postgres:// or sqlite:// URL"));
+        }
+        Ok(Some(HistoryConfig {
+            url,
+            table: self.required("history.table")?,
+            key: self.required("history.key")?,
+            query: self.required("history.query")?,
+        }))
+    }
+}

@@ -1,0 +1,239 @@
+//! Estimates from statistics and bounded samples: what a history's question costs today.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use sqlx::{AssertSqlSafe, PgPool};
+
+use super::look_up::raw_use;
+use super::mapping::wrap;
+use super::session::begin;
+use super::{Database, History, HistoryError};
+use crate::model::Usage;
+use crate::store::Dialect;
+
+/// Runs of the sample: enough to rank workspaces that matter, read in well under a second.
+const SAMPLE_RUNS: u64 = 50_000;
+/// Runs of one workspace that its question is timed with.
+const TIMED_RUNS: u64 = 20_000;
+/// No query of an estimate may take longer.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// Busiest workspaces that are shown.
+const SHOWN: usize = 5;
+/// What a row of the table takes in PostgreSQL with its two indexes, beside its ids: measured.
+const ROW_BYTES: u64 = 110;
+
+/// What a history costs, and what the table would.
+#[derive(Debug, Clone)]
+pub struct Estimate {
+    /// About how many runs there are.
+    pub runs: u64,
+    /// How many were sampled.
+    pub sampled: u64,
+    /// The busiest workspaces.
+    pub busiest: Vec<Workspace>,
+    /// A round trip to the database: the most of what the table's read costs.
+    pub round_trip: Duration,
+    /// About how many rows the table would have, workspaces' and users' lists together.
+    pub rows: u64,
+    /// About how large it would be, indexes included.
+    pub table_bytes: u64,
+    /// About how long a backfill by windows would take.
+    pub backfill: Duration,
+}
+
+/// What one workspace's question costs today.
+#[derive(Debug, Clone)]
+pub struct Workspace {
+    /// Which one.
+    pub workspace: String,
+    /// About how many runs it has.
+    pub runs: u64,
+    /// About how many published runs.
+    pub published_runs: u64,
+    /// How long its newest published runs take from history; `None` where even a sample of its runs
+    /// took longer than two seconds.
+    pub today: Option<Duration>,
+    /// Runs with which that was measured.
+    pub timed_runs: u64,
+}
+
+/// Estimates, reading only, each query within two seconds.
+///
+/// # Errors
+/// [`HistoryError::Misfit`] for a history that is not in PostgreSQL, [`HistoryError::Database`] where
+/// it does not answer.
+pub async fn estimate(history: &History) -> Result<Estimate, HistoryError> {
+    let Database::Postgres(pool) = &history.database else {
+        return Err(HistoryError::misfit(
+            "history.url",
+            "estimate reads PostgreSQL's statistics",
+        ));
+    };
+    let Some(runs) = history.about_how_many().await? else {
+        return Err(HistoryError::misfit(
+            "history.table",
+            format_args!(
+                "the statistics know no runs of {t}; run `analyze {t}` first",
+                t = history.mapping.table
+            ),
+        ));
+    };
+    let started = Instant::now();
+    let sample = sample(history, pool, runs).await?;
+    let sampling = started.elapsed();
+    let scale = |part: usize| scaled(part as u64, runs, sample.runs);
+
+    let mut by_runs: Vec<_> = sample.workspaces.iter().collect();
+    by_runs.sort_by(|a, b| b.1.runs.cmp(&a.1.runs).then(a.0.cmp(b.0)));
+    let mut busiest = Vec::new();
+    for (name, seen) in by_runs.into_iter().take(SHOWN) {
+        let runs = scale(seen.runs);
+        let (today, timed_runs) = question(history, pool, name, runs).await?;
+        let published_runs = seen.published_runs.values();
+        busiest.push(Workspace {
+            workspace: name.clone(),
+            runs,
+            published_runs: distinct(published_runs.copied(), seen.runs as u64, runs),
+            today,
+            timed_runs,
+        });
+    }
+    let rows = distinct(sample.keys.values().copied(), sample.runs, runs);
+    let row_bytes = ROW_BYTES + sample.key_bytes / (sample.keys.len() as u64).max(1) * 3;
+    // A sample reads blocks here and there and maps their runs, as a window does with its range.
+    let per_run = sampling.as_secs_f64() / sample.runs.max(1) as f64;
+    Ok(Estimate {
+        runs,
+        sampled: sample.runs,
+        busiest,
+        round_trip: round_trip(pool).await?,
+        rows,
+        table_bytes: rows * row_bytes,
+        backfill: Duration::from_secs_f64(per_run * runs as f64),
+    })
+}
+
+#[derive(Default)]
+struct Sample {
+    runs: u64,
+    workspaces: HashMap<String, Seen>,
+    /// How often each key of the table was seen.
+    keys: HashMap<(String, String, String), u64>,
+    key_bytes: u64,
+}
+
+#[derive(Default)]
+struct Seen {
+    runs: usize,
+    published_runs: HashMap<String, u64>,
+}
+
+impl Sample {
+    fn take(&mut self, usage: &Usage<'_>) {
+        let seen = self.workspaces.entry(usage.workspace.into()).or_default();
+        seen.runs += 1;
+        *seen
+            .published_runs
+            .entry(usage.published_run.into())
+            .or_default() += 1;
+        for uid in HashSet::from(["", usage.uid.unwrap_or("")]) {
+            let key = (
+                usage.workspace.into(),
+                uid.to_owned(),
+                usage.published_run.into(),
+            );
+            let bytes = usage.workspace.len() + uid.len() + usage.published_run.len();
+            let count = self.keys.entry(key).or_insert_with(|| {
+                self.key_bytes += bytes as u64;
+                0
+            });
+            *count += 1;
+        }
+    }
+}
+
+async fn sample(history: &History, pool: &PgPool, runs: u64) -> Result<Sample, HistoryError> {
+    let mapping = &history.mapping;
+    let percent = (SAMPLE_RUNS as f64 * 100.0 / runs as f64).min(100.0);
+    let part = format!(
+        "select * from {} tablesample system ({percent:.6}) limit {SAMPLE_RUNS}",
+        mapping.table
+    );
+    let text = wrap(&mapping.query, &part, Dialect::Postgres, None, "");
+    let mut tx = begin(pool, TIMEOUT).await?;
+    let rows = sqlx::query(AssertSqlSafe(text)).fetch_all(&mut *tx).await;
+    let mut sample = Sample::default();
+    for row in rows.map_err(HistoryError::Database)? {
+        sample.runs += 1;
+        if let Ok(usage) = raw_use(&row).map_err(HistoryError::Database)?.check() {
+            sample.take(&usage);
+        }
+    }
+    Ok(sample)
+}
+
+/// How long one workspace's newest published runs take, from a bounded number of its runs: sorting
+/// them makes it grow a little faster than they do.
+async fn question(
+    history: &History,
+    pool: &PgPool,
+    workspace: &str,
+    runs: u64,
+) -> Result<(Option<Duration>, u64), HistoryError> {
+    let timed = runs.clamp(1, TIMED_RUNS);
+    let uses = history.mapping.workspace();
+    let text = format!(
+        "select count(*) from (select distinct on (published_run) * from \
+         (select * from ({uses}) as w (run, workspace, uid, published_run, last_used_at) \
+          limit {timed}) as u order by published_run, last_used_at desc) as newest"
+    );
+    let mut tx = begin(pool, TIMEOUT).await?;
+    // Once for the cache, once for the clock.
+    for warm in [false, true] {
+        let started = Instant::now();
+        let query = sqlx::query(AssertSqlSafe(text.clone())).bind(workspace);
+        match query.fetch_one(&mut *tx).await {
+            Ok(_) if warm => {
+                let more = runs as f64 / timed as f64;
+                let sorting = (runs.max(2) as f64).ln() / (timed.max(2) as f64).ln();
+                let today = started.elapsed().mul_f64(more * sorting.max(1.0));
+                return Ok((Some(today), timed));
+            }
+            Ok(_) => {}
+            Err(sqlx::Error::Database(error)) if error.code().is_some_and(|c| c == "57014") => {
+                break;
+            }
+            Err(error) => return Err(HistoryError::Database(error)),
+        }
+    }
+    Ok((None, timed))
+}
+
+async fn round_trip(pool: &PgPool) -> Result<Duration, HistoryError> {
+    let mut best = TIMEOUT;
+    for _ in 0..10 {
+        let started = Instant::now();
+        sqlx::query("select 1")
+            .execute(pool)
+            .await
+            .map_err(HistoryError::Database)?;
+        best = best.min(started.elapsed());
+    }
+    Ok(best)
+}
+
+fn scaled(part: u64, runs: u64, sampled: u64) -> u64 {
+    (part as f64 * runs as f64 / sampled.max(1) as f64).round() as u64
+}
+
+/// How many distinct values a whole has of which a sample saw each value so often: the estimator of
+/// Haas and Stokes (1998) that PostgreSQL's own `n_distinct` uses, n·d / (n − f1 + f1·n/N).
+fn distinct(seen: impl Iterator<Item = u64> + Clone, sampled: u64, whole: u64) -> u64 {
+    let (values, once) = (
+        seen.clone().count() as f64,
+        seen.filter(|n| *n == 1).count() as f64,
+    );
+    let (n, whole) = (sampled.max(1) as f64, whole.max(sampled).max(1) as f64);
+    (n * values / (n - once + once * n / whole)).round() as u64
+}

@@ -1,0 +1,80 @@
+//! The keys of a history: where it ends, and where its windows do.
+
+use sqlx::AssertSqlSafe;
+
+use super::mapping::From;
+use super::{Database, History, HistoryError};
+use crate::store::on_both;
+
+impl History {
+    /// The last key; `None` where the history is empty.
+    pub(crate) async fn last_key(&self) -> Result<Option<String>, HistoryError> {
+        Ok(self.texts(self.mapping.last_key()).await?.pop())
+    }
+
+    pub(super) async fn sample_keys(&self, each: u32) -> Result<Vec<String>, HistoryError> {
+        self.texts(self.mapping.sample_keys(each)).await
+    }
+
+    async fn texts(&self, text: String) -> Result<Vec<String>, HistoryError> {
+        let query = AssertSqlSafe(text);
+        on_both!(Database, &self.database, |pool, _dialect| {
+            sqlx::query_scalar(query).fetch_all(pool).await
+        })
+        .map_err(HistoryError::Database)
+    }
+
+    /// The key that ends the next window of `runs` runs, with the number of its runs: `last` where
+    /// there are fewer.
+    pub(crate) async fn window_end(
+        &self,
+        from: &From,
+        last: &str,
+        runs: u32,
+    ) -> Result<(String, u64), HistoryError> {
+        let boundary = AssertSqlSafe(self.mapping.boundary(from));
+        let count = AssertSqlSafe(self.mapping.count(from));
+        on_both!(Database, &self.database, |pool, _dialect| {
+            async {
+                let offset = i64::from(runs) - 1;
+                let end = sqlx::query_scalar(boundary)
+                    .bind(from.key())
+                    .bind(last)
+                    .bind(offset);
+                if let Some(end) = end.fetch_optional(pool).await? {
+                    return Ok((end, u64::from(runs)));
+                }
+                let count = sqlx::query_scalar(count).bind(from.key()).bind(last);
+                let count: i64 = count.fetch_one(pool).await?;
+                Ok((last.to_owned(), count.unsigned_abs()))
+            }
+            .await
+        })
+        .map_err(HistoryError::Database)
+    }
+
+    /// About how many runs there are: from PostgreSQL's statistics where there are some; SQLite has
+    /// none that are current, and counts fast.
+    pub(crate) async fn about_how_many(&self) -> Result<Option<u64>, HistoryError> {
+        let pool = match &self.database {
+            Database::Postgres(pool) => pool,
+            Database::Sqlite(pool) => {
+                let count = AssertSqlSafe(format!("select count(*) from {}", self.mapping.table));
+                let count = sqlx::query_scalar::<_, i64>(count).fetch_one(pool).await;
+                return Ok(Some(count.map_err(HistoryError::Database)?.unsigned_abs()));
+            }
+        };
+        // Partitions have the rows, their parent has none.
+        let query = sqlx::query_scalar(
+            "select sum(greatest(c.reltuples, 0))::bigint from pg_catalog.pg_class c
+             where c.oid in (select relid from pg_catalog.pg_partition_tree(to_regclass($1)))
+                or c.oid = to_regclass($1)",
+        );
+        let about: Option<i64> = query
+            .bind(&self.mapping.table)
+            .fetch_one(pool)
+            .await
+            .map_err(HistoryError::Database)?;
+        Ok(about.map(i64::unsigned_abs).filter(|runs| *runs > 0))
+    }
+}

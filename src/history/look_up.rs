@@ -1,0 +1,114 @@
+//! Looking up some runs of a history: by their keys, or by what they map to.
+
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, PgPool, Row};
+
+use super::session::Taker;
+use super::{Database, History, HistoryError, session, sqlite};
+use crate::model::RawUse;
+use crate::store::time_from_postgres;
+
+/// Without a fitting index, a look-up reads the whole history once.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Some runs.
+#[derive(Debug, Clone, Copy)]
+pub enum Lookup<'a> {
+    /// These; what cannot be a key of the history is left out.
+    Runs(&'a [String]),
+    /// Every run that maps to a workspace.
+    Workspace(&'a str),
+    /// Every run that maps to one of these pairs of a workspace and a published run.
+    Pairs(&'a [(&'a str, &'a str)]),
+}
+
+impl History {
+    /// Maps these runs and hands each row to `take`, one by one, in no order.
+    ///
+    /// # Errors
+    /// [`HistoryError::TimedOut`] or [`HistoryError::Database`]; rows may have been taken before.
+    pub async fn look_up(
+        &self,
+        lookup: Lookup<'_>,
+        mut take: impl Taker,
+    ) -> Result<(), HistoryError> {
+        let text = match lookup {
+            Lookup::Runs(_) => self.mapping.runs(),
+            Lookup::Workspace(_) => self.mapping.workspace(),
+            Lookup::Pairs(_) => self.mapping.pairs(),
+        };
+        match &self.database {
+            Database::Postgres(pool) => {
+                let read = self
+                    .look_up_in_postgres(pool, text, lookup, &mut take)
+                    .await;
+                session::timed_out(read, TIMEOUT)
+            }
+            Database::Sqlite(pool) => {
+                let query = sqlx::query(AssertSqlSafe(text));
+                let query = match lookup {
+                    Lookup::Runs(runs) => query.bind(serde_json::json!(runs).to_string()),
+                    Lookup::Workspace(workspace) => match sqlite::number(workspace) {
+                        Some(number) => query.bind(workspace).bind(number),
+                        None => query.bind(workspace).bind(workspace),
+                    },
+                    Lookup::Pairs(pairs) => query.bind(sqlite::json_pairs(pairs)),
+                };
+                sqlite::take_rows(pool, query, &mut take).await
+            }
+        }
+    }
+
+    async fn look_up_in_postgres(
+        &self,
+        pool: &PgPool,
+        text: String,
+        lookup: Lookup<'_>,
+        take: &mut impl Taker,
+    ) -> Result<(), HistoryError> {
+        let types = self.mapping.types;
+        let query = sqlx::query(AssertSqlSafe(text));
+        let query = match lookup {
+            Lookup::Runs(runs) => {
+                let runs = runs.iter().filter(|run| types.key.accepts(run));
+                query.bind(runs.cloned().collect::<Vec<_>>())
+            }
+            // It cannot be a value of the column: there are none.
+            Lookup::Workspace(workspace) if !types.workspace.accepts(workspace) => return Ok(()),
+            Lookup::Workspace(workspace) => query.bind(workspace),
+            Lookup::Pairs(pairs) => {
+                let valid = |(workspace, published_run): &(&str, &str)| {
+                    types.workspace.accepts(workspace) && types.published_run.accepts(published_run)
+                };
+                let (workspaces, published_runs): (Vec<_>, Vec<_>) =
+                    pairs.iter().copied().filter(valid).unzip();
+                query.bind(workspaces).bind(published_runs)
+            }
+        };
+        let mut tx = session::begin(pool, TIMEOUT).await?;
+        let mut rows = query.fetch(&mut *tx);
+        while let Some(row) = rows.try_next().await.map_err(HistoryError::Database)? {
+            if take.take(raw_use(&row).map_err(HistoryError::Database)?) {
+                take.hand_over().await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A row of the wrapped mapping query.
+pub(super) fn raw_use(row: &PgRow) -> Result<RawUse<'_>, sqlx::Error> {
+    Ok(RawUse {
+        run: row.try_get(0)?,
+        workspace: row.try_get(1)?,
+        uid: row.try_get(2)?,
+        published_run: row.try_get(3)?,
+        // As the integer that it is on the wire: `infinity` and far years must not fail to decode.
+        last_used_at: row
+            .try_get_unchecked::<Option<i64>, _>(4)?
+            .map(time_from_postgres),
+    })
+}

@@ -1,0 +1,91 @@
+//! Sessions with a history. Nothing here depends on session state, so that a transaction pooler may
+//! stand between.
+
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
+
+use super::{History, HistoryError};
+use crate::history::Database;
+use crate::model::RawUse;
+use crate::store::on_both;
+
+/// How long a command that was stopped waits for a query of the history to end.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
+/// Takes the rows of a part, one by one.
+pub trait Taker: Send {
+    /// Takes a row; `true` asks for [`Taker::hand_over`] before the next one.
+    fn take(&mut self, raw: RawUse<'_>) -> bool;
+
+    /// Passes on what was taken so far, so that it need not stay in memory.
+    fn hand_over(&mut self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+}
+
+impl<F: FnMut(RawUse<'_>) + Send> Taker for F {
+    fn take(&mut self, raw: RawUse<'_>) -> bool {
+        self(raw);
+        false
+    }
+}
+
+/// The settings of a transaction that reads a history: whatever the role or the database have set, the
+/// mapping means the same.
+pub(super) fn settings(timeout: Duration) -> String {
+    format!(
+        "set local statement_timeout = {}; set local timezone = 'UTC'; \
+         set local datestyle = 'ISO'; set local search_path = public; \
+         set local standard_conforming_strings = on",
+        timeout.as_millis()
+    )
+}
+
+/// Begins a read-only transaction with the settings that the mapping relies on.
+pub(super) async fn begin(
+    pool: &PgPool,
+    timeout: Duration,
+) -> Result<Transaction<'static, Postgres>, HistoryError> {
+    let mut tx = pool
+        .begin_with("begin read only")
+        .await
+        .map_err(HistoryError::Database)?;
+    let set = sqlx::raw_sql(AssertSqlSafe(settings(timeout)))
+        .execute(&mut *tx)
+        .await;
+    set.map_err(HistoryError::Database)?;
+    Ok(tx)
+}
+
+/// Tells a statement that PostgreSQL ended because of its time-out from other failures.
+pub(super) fn timed_out(
+    read: Result<(), HistoryError>,
+    timeout: Duration,
+) -> Result<(), HistoryError> {
+    let cancelled = |error: &sqlx::Error| {
+        error
+            .as_database_error()
+            .and_then(|error| error.code())
+            .is_some_and(|code| code == "57014")
+    };
+    match read {
+        Err(HistoryError::Database(error)) if cancelled(&error) => {
+            Err(HistoryError::TimedOut(timeout))
+        }
+        read => read,
+    }
+}
+
+impl History {
+    /// Closes the connections. A query that was given up is not waited for long: its server may go
+    /// on with it until it looks for its client.
+    pub async fn close(&self) {
+        let close = async {
+            on_both!(Database, &self.database, |pool, _dialect| pool
+                .close()
+                .await);
+        };
+        let _ = tokio::time::timeout(CLOSE_WITHIN, close).await;
+    }
+}

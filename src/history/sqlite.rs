@@ -1,0 +1,76 @@
+//! Rows of a history in SQLite.
+
+use futures_util::TryStreamExt;
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{Row, Sqlite, SqlitePool, TypeInfo, ValueRef};
+
+use super::HistoryError;
+use super::session::Taker;
+use crate::model::time::TimeError;
+use crate::model::{RawUse, Time};
+
+/// Hands every row of `query` to `take`.
+pub(super) async fn take_rows(
+    pool: &SqlitePool,
+    query: Query<'_, Sqlite, SqliteArguments>,
+    take: &mut impl Taker,
+) -> Result<(), HistoryError> {
+    let mut rows = query.fetch(pool);
+    while let Some(row) = rows.try_next().await.map_err(HistoryError::Database)? {
+        let time = time_of(&row).map_err(HistoryError::Database)?;
+        let raw = || -> Result<_, sqlx::Error> {
+            Ok(RawUse {
+                run: row.try_get(0)?,
+                workspace: row.try_get(1)?,
+                uid: row.try_get(2)?,
+                published_run: row.try_get(3)?,
+                last_used_at: time,
+            })
+        };
+        if take.take(raw().map_err(HistoryError::Database)?) {
+            take.hand_over().await;
+        }
+    }
+    Ok(())
+}
+
+/// A text that is an integer exactly as SQLite would write it.
+pub(super) fn number(text: &str) -> Option<i64> {
+    text.parse()
+        .ok()
+        .filter(|number: &i64| number.to_string() == text)
+}
+
+/// Pairs as a JSON array. SQLite compares an expression without affinity strictly by type, so that
+/// an id that is a number stands there as text and as number.
+pub(super) fn json_pairs(pairs: &[(&str, &str)]) -> String {
+    let forms = |text: &str| {
+        let mut forms = vec![serde_json::Value::from(text)];
+        forms.extend(number(text).map(serde_json::Value::from));
+        forms
+    };
+    let mut all = Vec::new();
+    for (workspace, published_run) in pairs {
+        for workspace in forms(workspace) {
+            for published_run in forms(published_run) {
+                all.push(serde_json::json!([workspace, published_run]));
+            }
+        }
+    }
+    serde_json::Value::Array(all).to_string()
+}
+
+/// SQLite has no time type: an integer is microseconds since 1970, as in the table itself; a text is
+/// RFC 3339 or SQL's form, in UTC unless it has an offset.
+fn time_of(row: &SqliteRow) -> Result<Option<Result<Time, TimeError>>, sqlx::Error> {
+    let value = row.try_get_raw(4)?;
+    if value.is_null() {
+        return Ok(None);
+    }
+    Ok(Some(match value.type_info().name() {
+        "INTEGER" => Time::from_micros(row.try_get_unchecked(4)?),
+        "TEXT" => Time::parse_sql(row.try_get_unchecked(4)?),
+        _ => Err(TimeError::Malformed),
+    }))
+}

@@ -1,0 +1,56 @@
+//! A backfill that only tells.
+
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use super::{BackfillError, Event, FOLD_BYTES, Origin, Outcome, Report};
+use crate::history::Stretch;
+use crate::store::Store;
+use crate::store::recent::{self, MAX_KEYS};
+
+/// Reads everything and counts the rows that would change, writing nothing. Where the uses do not
+/// fit into memory at once, a row may be counted more than once.
+pub(super) async fn dry_run(
+    store: &Store,
+    origin: Origin,
+    mut stop: watch::Receiver<bool>,
+    mut tell: impl FnMut(Event),
+) -> Result<(Outcome, Report), BackfillError> {
+    let (started, total) = (Instant::now(), origin.total().await?);
+    let mut report = Report {
+        total,
+        ..Report::default()
+    };
+    let range_end = origin.last_key().await?;
+    let Some(mut stretches) = origin.stretches(None, range_end) else {
+        return Ok((Outcome::Complete, report));
+    };
+    let mut pending = Stretch::default();
+    loop {
+        let next = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return Ok((Outcome::Stopped, report)),
+            next = stretches.next() => next?,
+        };
+        let end = next.is_none();
+        if let Some(stretch) = next {
+            report.tally.add(&stretch.tally);
+            pending.append(stretch);
+        }
+        if end || pending.fold.bytes() > FOLD_BYTES {
+            for chunk in std::mem::take(&mut pending)
+                .fold
+                .into_sorted()
+                .chunks(MAX_KEYS)
+            {
+                report.applied += recent::outdone(store, chunk).await?.len() as u64;
+            }
+        }
+        report.scanned_now = report.tally.scanned;
+        report.elapsed = started.elapsed();
+        tell(Event::Progress(report));
+        if end {
+            return Ok((Outcome::Complete, report));
+        }
+    }
+}

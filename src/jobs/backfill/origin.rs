@@ -1,0 +1,74 @@
+//! Where a backfill's runs come from.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::history::file::FileSource;
+use crate::history::{History, HistoryError, Stretches, windows};
+
+/// Where the runs come from.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// The configured history, by windows of at most this many runs.
+    Windows(Arc<History>, u32),
+    /// The configured history, in a single stream over one snapshot.
+    OnePass(Arc<History>),
+    /// A file.
+    File(FileSource),
+}
+
+impl Origin {
+    /// What tells this origin from others, so that a cursor is never applied to another one.
+    pub(super) fn identity(&self) -> Result<String, HistoryError> {
+        Ok(match self {
+            Self::Windows(history, _) => format!("windows {}", identity_of(history)),
+            Self::OnePass(history) => format!("one pass {}", identity_of(history)),
+            Self::File(file) => file.identity()?,
+        })
+    }
+
+    pub(super) async fn last_key(&self) -> Result<Option<String>, HistoryError> {
+        match self {
+            Self::Windows(history, _) => history.last_key().await,
+            Self::OnePass(_) | Self::File(_) => Ok(None),
+        }
+    }
+
+    pub(super) async fn total(&self) -> Result<Option<u64>, HistoryError> {
+        match self {
+            Self::Windows(history, _) | Self::OnePass(history) => history.about_how_many().await,
+            Self::File(_) => Ok(None),
+        }
+    }
+
+    /// Its stretches behind `cursor`; `None` for a history without a single run.
+    pub(super) fn stretches(
+        self,
+        cursor: Option<String>,
+        range_end: Option<String>,
+    ) -> Option<Stretches> {
+        Some(match self {
+            Self::Windows(history, runs) => windows::walk(history, cursor, range_end?, runs),
+            Self::OnePass(history) => windows::one_pass(history, None),
+            Self::File(file) => file.read(cursor.as_deref()),
+        })
+    }
+}
+
+fn identity_of(history: &History) -> String {
+    let mapping = &history.mapping;
+    let hash = Sha256::digest(format!(
+        "{}\0{}\0{}\0{}",
+        history.place(),
+        mapping.table,
+        mapping.key,
+        mapping.query
+    ));
+    let hash: String = hash
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("{} {hash}", mapping.table)
+}

@@ -1,0 +1,7 @@
+//! What users of the command line are promised.
+
+mod config;
+mod data;
+mod precedence;
+mod secrets;
+mod usage;

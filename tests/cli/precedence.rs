@@ -1,0 +1,182 @@
+//! Flag > environment > file > default.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::cluster::temp_dir;
+use crate::support::command::{Ended, command};
+use crate::support::server::Server;
+use crate::support::{Backend, TestDb};
+
+const FILE: &str = "database_url = 'sqlite://file.db'\npool_size = 1\n[log]\nlevel = 'warn'\n";
+
+fn directory() -> TempDir {
+    let dir = temp_dir();
+    fs::write(dir.path().join("recents.toml"), FILE).expect("a file");
+    dir
+}
+
+/// What `recents config check --json` says of `key`: its value and where it came from.
+fn explained(dir: &TempDir, key: &str, arrange: impl Fn(&mut Command)) -> (String, String) {
+    let mut command = command(dir.path());
+    command.args(["config", "check", "--json"]);
+    arrange(&mut command);
+    let ended = Ended::from(command.output().expect("recents runs")).expect(0);
+    let values: Value = serde_json::from_str(&ended.out).expect("JSON");
+    let text = |part: &str| values[key][part].as_str().expect("text").to_owned();
+    (text("value"), text("origin"))
+}
+
+fn is(found: (String, String), value: &str, origin: &str) {
+    assert_eq!(found, (value.into(), origin.into()));
+}
+
+#[test]
+fn a_flag_beats_the_environment_which_beats_the_file_which_beats_the_default() {
+    let empty = temp_dir();
+    is(explained(&empty, "pool_size", |_| {}), "8", "default");
+    let dir = directory();
+    is(
+        explained(&dir, "pool_size", |_| {}),
+        "1",
+        "file recents.toml",
+    );
+    let environment = |c: &mut Command| drop(c.env("RECENTS_POOL_SIZE", "2"));
+    is(
+        explained(&dir, "pool_size", environment),
+        "2",
+        "environment RECENTS_POOL_SIZE",
+    );
+    let flag = |c: &mut Command| drop(c.env("RECENTS_POOL_SIZE", "2").args(["--pool-size", "3"]));
+    is(explained(&dir, "pool_size", flag), "3", "flag");
+}
+
+#[test]
+fn dots_are_underscores_in_the_environment_and_dashes_in_flags() {
+    let dir = directory();
+    let environment = |c: &mut Command| drop(c.env("RECENTS_LOG_LEVEL", "debug"));
+    is(
+        explained(&dir, "log.level", environment),
+        "debug",
+        "environment RECENTS_LOG_LEVEL",
+    );
+    let flag = |c: &mut Command| drop(c.args(["--log-level", "trace"]));
+    is(explained(&dir, "log.level", flag), "trace", "flag");
+}
+
+#[test]
+fn another_tools_database_url_beats_the_file_and_is_beaten_by_ours() {
+    let empty = temp_dir();
+    is(
+        explained(&empty, "database_url", |_| {}),
+        "sqlite://recents.db",
+        "default",
+    );
+    let dir = directory();
+    let theirs = |c: &mut Command| drop(c.env("DATABASE_URL", "sqlite://theirs.db"));
+    is(
+        explained(&dir, "database_url", theirs),
+        "sqlite://theirs.db",
+        "environment DATABASE_URL",
+    );
+    let both = |c: &mut Command| {
+        c.env("DATABASE_URL", "sqlite://theirs.db")
+            .env("RECENTS_DATABASE_URL", "sqlite://ours.db");
+    };
+    is(
+        explained(&dir, "database_url", both),
+        "sqlite://ours.db",
+        "environment RECENTS_DATABASE_URL",
+    );
+    let flag = |c: &mut Command| {
+        both(c);
+        c.args(["--database-url", "sqlite://flag.db"]);
+    };
+    is(
+        explained(&dir, "database_url", flag),
+        "sqlite://flag.db",
+        "flag",
+    );
+}
+
+#[test]
+fn a_file_can_be_named_by_flag_or_environment() {
+    let dir = directory();
+    fs::write(dir.path().join("other.toml"), "pool_size = 9").expect("a file");
+    fs::write(dir.path().join("third.toml"), "pool_size = 10").expect("a file");
+    let environment = |c: &mut Command| drop(c.env("RECENTS_CONFIG", "other.toml"));
+    is(
+        explained(&dir, "pool_size", environment),
+        "9",
+        "file other.toml",
+    );
+    is(explained(&dir, "log.level", environment), "info", "default");
+    let flag = |c: &mut Command| {
+        environment(c);
+        c.args(["--config", "third.toml"]);
+    };
+    is(explained(&dir, "pool_size", flag), "10", "file third.toml");
+}
+
+#[test]
+fn a_secret_may_stand_in_a_file_of_its_own() {
+    let dir = temp_dir();
+    fs::write(dir.path().join("url"), "sqlite://from-a-file.db\n").expect("a file");
+    fs::write(dir.path().join("recents.toml"), "database_url_file = 'url'").expect("a file");
+    is(
+        explained(&dir, "database_url", |_| {}),
+        "sqlite://from-a-file.db",
+        "file recents.toml",
+    );
+    fs::write(dir.path().join("recents.toml"), "").expect("a file");
+    let environment = |c: &mut Command| drop(c.env("RECENTS_DATABASE_URL_FILE", "url"));
+    let origin = "environment RECENTS_DATABASE_URL_FILE";
+    is(
+        explained(&dir, "database_url", environment),
+        "sqlite://from-a-file.db",
+        origin,
+    );
+
+    let mut missing = command(dir.path());
+    missing
+        .args(["config", "check"])
+        .env("RECENTS_DATABASE_URL_FILE", "nowhere");
+    let missing = Ended::from(missing.output().expect("recents runs")).expect(2);
+    assert!(
+        missing
+            .one_line()
+            .starts_with("database_url_file: cannot read `nowhere`"),
+        "{}",
+        missing.err
+    );
+}
+
+#[tokio::test]
+async fn the_first_line_of_the_log_says_which_store_and_where_that_came_from() {
+    let db = TestDb::migrated(Backend::Sqlite).await;
+    let server = Server::spawn(&db.url, &[]).await;
+    let first = server
+        .log
+        .events()
+        .into_iter()
+        .next()
+        .expect("a first line");
+    assert_eq!(first["store"], *db.url);
+    assert_eq!(first["from"], "environment RECENTS_DATABASE_URL");
+    drop(server);
+    let other = TestDb::migrated(Backend::Postgres).await;
+    let server = Server::spawn(&db.url, &["--database-url", &other.url]).await;
+    let first = server
+        .log
+        .events()
+        .into_iter()
+        .next()
+        .expect("a first line");
+    assert_eq!(
+        (&first["store"], &first["from"]),
+        (&Value::from(other.url.clone()), &Value::from("flag"))
+    );
+}

@@ -1,0 +1,97 @@
+//! A full disk.
+
+use std::str::FromStr;
+
+use recents::store::Store;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+
+use crate::support::client::{Client, list_path};
+use crate::support::uses::body_of;
+use crate::support::{Backend, InProcess, Server, TestDb, Use};
+
+fn uses(workspace: usize) -> Vec<Use> {
+    (0..1_000)
+        .map(|i| Use::new(&format!("w{workspace}"), &format!("p{i}"), i))
+        .collect()
+}
+
+/// Writes say that the disk is full; reads go on.
+async fn assert_full(client: &Client) {
+    let refused = client
+        .post("/v1/runs", &body_of(&uses(999)))
+        .await
+        .expect(503);
+    assert_eq!(refused.problem(), "storage_full");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    let list = client.get(&list_path("w0", None)).await.expect(200);
+    assert_eq!(list.published_runs().len(), 4, "reads go on");
+    let list = client.get(&list_path("w999", None)).await.expect(200);
+    assert_eq!(
+        list.published_runs().len(),
+        0,
+        "nothing of what was refused"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_is_told_and_writes_go_on_when_there_is_room_sqlite() {
+    let db = TestDb::migrated(Backend::Sqlite).await;
+    let options = SqliteConnectOptions::from_str(&db.url)
+        .expect("a good url")
+        .pragma("max_page_count", "100");
+    let pool = SqlitePoolOptions::new()
+        .max_connections(1)
+        .connect_lazy_with(options);
+    let service = InProcess::on(Store::Sqlite(pool.clone())).await;
+    let full = async || {
+        for workspace in 0..100 {
+            if service
+                .client
+                .post("/v1/runs", &body_of(&uses(workspace)))
+                .await
+                .status
+                != 200
+            {
+                return;
+            }
+        }
+        panic!("100,000 rows fit in 400 KiB");
+    };
+    full().await;
+    assert_full(&service.client).await;
+    sqlx::query("pragma max_page_count = 100000")
+        .execute(&pool)
+        .await
+        .expect("room");
+    service
+        .client
+        .post("/v1/runs", &body_of(&uses(999)))
+        .await
+        .expect(200);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_writes_go_on_when_there_is_room_postgres() {
+    let db = TestDb::migrated(Backend::Postgres).await;
+    let server = Server::start(&db).await;
+    server
+        .public
+        .post("/v1/runs", &body_of(&uses(0)))
+        .await
+        .expect(200);
+    // What PostgreSQL says where it cannot extend a file.
+    db.execute(
+        "create function no_room() returns trigger language plpgsql as
+         $$ begin raise exception 'could not extend file' using errcode = '53100'; end $$;
+         create trigger no_room before insert on recents.recent_workflow for each row execute function no_room()",
+    )
+    .await;
+    assert_full(&server.public).await;
+    db.execute("drop trigger no_room on recents.recent_workflow")
+        .await;
+    server
+        .public
+        .post("/v1/runs", &body_of(&uses(999)))
+        .await
+        .expect(200);
+}

@@ -1,0 +1,69 @@
+//! The database goes away and comes back.
+
+use crate::support::client::list_path;
+use crate::support::uses::body_of;
+use crate::support::{Cluster, Server, Use, until};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_is_told_and_ends_by_itself() {
+    let cluster = Cluster::start();
+    let server = Server::with(&cluster.url, &[]).await;
+    let client = server.public;
+    let path = list_path("w", None);
+    client
+        .post("/v1/runs", &body_of(&[Use::new("w", "acknowledged", 0)]))
+        .await
+        .expect(200);
+
+    cluster.crash();
+    let read = client.get(&path).await.expect(503);
+    let write = client
+        .post("/v1/runs", &body_of(&[Use::new("w", "during", 1)]))
+        .await
+        .expect(503);
+    for answer in [read, write] {
+        assert_eq!(answer.problem(), "database_unavailable");
+        assert_eq!(answer.header("retry-after"), Some("1"));
+    }
+    database(&server, "down").await;
+    assert_eq!(server.metric("recents_database_up").await, 0.0);
+
+    // A replica that is started meanwhile waits.
+    let mut late = Server::spawn(&cluster.url, &[]).await;
+    assert_eq!(
+        late.admin.get("/readyz").await.expect(503).json()["status"],
+        "starting"
+    );
+
+    cluster.restart();
+    let list = until("lists are answered again", async || {
+        let answer = client.get(&path).await;
+        (answer.status == 200).then_some(answer)
+    })
+    .await;
+    assert_eq!(
+        list.published_runs(),
+        ["acknowledged"],
+        "200 means durable, 503 was not recorded"
+    );
+    client
+        .post("/v1/runs", &body_of(&[Use::new("w", "after", 2)]))
+        .await
+        .expect(200);
+    database(&server, "up").await;
+    assert_eq!(server.metric("recents_database_up").await, 1.0);
+    late.ready().await;
+    assert_eq!(
+        late.public.get(&path).await.expect(200).published_runs(),
+        ["after", "acknowledged"]
+    );
+}
+
+/// Waits until the server, which stays ready, says that of its database.
+async fn database(server: &Server, state: &str) {
+    until(&format!("the database is {state}"), async || {
+        let health = server.admin.get("/readyz").await.expect(200).json();
+        (health["database"] == state).then_some(())
+    })
+    .await;
+}

@@ -1,0 +1,222 @@
+//! Plans of the reads: a range of one index, no sort, no row read beyond the page.
+
+use recents::model::Time;
+use recents::store::Dialect;
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Row};
+
+use super::fold::{record, recorder};
+
+use crate::support::uses::T0;
+use crate::support::{Backend, Beside, TestDb, Use};
+
+/// Workspaces of 2,500 published runs each, where runs of equal times are longer than a page.
+const WORKSPACES: usize = 8;
+const ITEMS: i64 = 2_500;
+const TIE: i64 = 50;
+/// A page of four and the item that tells whether there is a next one.
+const LIMIT: u32 = 5;
+
+async fn crowded(backend: Backend) -> TestDb {
+    let db = TestDb::migrated(backend).await;
+    let recorder = recorder(&db);
+    for workspace in 0..WORKSPACES {
+        let item = |i: i64| Use::new(&workspace.to_string(), &format!("p{i:04}"), i / TIE);
+        let uses: Vec<_> = (0..ITEMS).map(item).collect();
+        for uses in uses.chunks(1_000) {
+            record(&recorder, uses).await;
+        }
+    }
+    db.execute("analyze").await;
+    db
+}
+
+/// Where lists are read from: the start, within a tie, near the end, behind it.
+fn positions() -> [(i64, String); 4] {
+    let at = |i: i64| (T0 + i / TIE, format!("p{i:04}"));
+    [
+        (Time::MAX.micros() + 1, String::new()),
+        at(ITEMS - TIE / 2),
+        at(3),
+        (0, String::new()),
+    ]
+}
+
+fn text_of(name: &str, dialect: Dialect) -> &'static str {
+    let found = recents::store::statements().find(|statement| statement.name == name);
+    found.expect("a statement of that name").text(dialect)
+}
+
+/// Every node of a plan of PostgreSQL's.
+fn nodes(plan: &Value) -> Vec<&Value> {
+    let inner = plan["Plans"].as_array().into_iter().flatten();
+    std::iter::once(plan).chain(inner.flat_map(nodes)).collect()
+}
+
+fn is_sort(node: &Value) -> bool {
+    node["Node Type"]
+        .as_str()
+        .is_some_and(|kind| kind.ends_with("Sort"))
+}
+
+fn reads_table(plan: &Value) -> bool {
+    nodes(plan)
+        .iter()
+        .any(|node| node.get("Relation Name").is_some())
+}
+
+async fn explain(conn: &mut Beside, sql: &str) -> Value {
+    let text = conn
+        .texts(&format!("explain (analyze, timing off, format json) {sql}"))
+        .await
+        .remove(0);
+    let mut plan: Value = serde_json::from_str(&text).expect("a plan");
+    plan[0]["Plan"].take()
+}
+
+#[tokio::test]
+async fn postgres_reads_a_range_of_the_index_and_no_row_beyond_the_page() {
+    let db = crowded(Backend::Postgres).await;
+    let mut conn = db.connect().await;
+    for (name, size, lists) in [("read_1", 1, 1), ("read_10", 10, 7), ("read_100", 100, 61)] {
+        let text = text_of(name, Dialect::Postgres);
+        conn.execute(&format!("prepare {name} as {text}")).await;
+        for (mode, (micros, published_run)) in positions()
+            .iter()
+            .flat_map(|p| [("force_custom_plan", p), ("force_generic_plan", p)])
+        {
+            let list = |at: usize| match at < lists {
+                true => format!(
+                    "'{}', '', timestamptz 'epoch' + {micros} * interval '1 microsecond', '{published_run}'",
+                    at % WORKSPACES
+                ),
+                // What fills the statement up.
+                false => "null, null, timestamptz '10000-01-01 UTC', ''".into(),
+            };
+            let arguments: Vec<_> = (0..size).map(list).collect();
+            conn.execute(&format!("set plan_cache_mode = {mode}")).await;
+            let execute = format!("execute {name} ({LIMIT}, {})", arguments.join(", "));
+            let plan = explain(&mut conn, &execute).await;
+            let nodes = nodes(&plan);
+            let what = format!("{name}, {mode}, after {published_run}: {plan:#}");
+            // What fills the statement up is sorted too, but has no rows.
+            let sorts = nodes
+                .iter()
+                .filter(|node| is_sort(node) && reads_table(node));
+            assert_eq!(sorts.count(), 0, "sorted: {what}");
+            let scans: Vec<_> = nodes
+                .iter()
+                .filter(|node| node.get("Relation Name").is_some())
+                .collect();
+            assert!(scans.len() >= lists, "a scan for each list: {what}");
+            for scan in scans {
+                assert_eq!(scan["Index Name"], "recent_workflow_newest", "{what}");
+                assert_eq!(scan["Scan Direction"], "Backward", "{what}");
+                assert!(
+                    scan["Actual Rows"]
+                        .as_f64()
+                        .is_some_and(|rows| rows <= f64::from(LIMIT)),
+                    "{what}"
+                );
+                let removed = scan.get("Rows Removed by Filter").and_then(Value::as_f64);
+                assert_eq!(
+                    removed.unwrap_or(0.0),
+                    0.0,
+                    "rows were read for nothing: {what}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn sqlite_reads_a_range_of_the_index() {
+    let db = crowded(Backend::Sqlite).await;
+    let mut conn = db.connect().await;
+    for (name, size) in [("read_1", 1), ("read_10", 10), ("read_100", 100)] {
+        let plan = plan_of_sqlite(&mut conn, text_of(name, Dialect::Sqlite)).await;
+        let range = "SEARCH recent_workflow USING INDEX recent_workflow_newest \
+                     (workspace=? AND uid=? AND (last_used_at,published_run)<(?,?))";
+        let ranges = plan.iter().filter(|step| *step == range).count();
+        assert_eq!(ranges, size, "a range for each list: {plan:#?}");
+        assert!(
+            !plan.iter().any(|step| step.contains("TEMP B-TREE")),
+            "sorted: {plan:#?}"
+        );
+        assert!(
+            !plan
+                .iter()
+                .any(|step| step.contains("SCAN recent_workflow")),
+            "{plan:#?}"
+        );
+    }
+}
+
+/// The steps of a plan of SQLite's.
+async fn plan_of_sqlite(conn: &mut Beside, text: &str) -> Vec<String> {
+    let Beside::Sqlite(conn) = conn else {
+        panic!("SQLite's plans")
+    };
+    let sql = AssertSqlSafe(format!("explain query plan {text}"));
+    let rows = sqlx::query(sql).fetch_all(conn).await.expect("a plan");
+    rows.iter().map(|row| row.get("detail")).collect()
+}
+
+#[tokio::test]
+async fn postgres_looks_rows_to_raise_up_by_their_key() {
+    let db = crowded(Backend::Postgres).await;
+    let mut conn = db.connect().await;
+    conn.execute(&format!(
+        "prepare raise as {}",
+        text_of("raise", Dialect::Postgres)
+    ))
+    .await;
+    for mode in ["force_custom_plan", "force_generic_plan"] {
+        conn.execute(&format!("set plan_cache_mode = {mode}")).await;
+        for uses in [1, 2_000] {
+            // Half of them newer than their rows, half of them new.
+            let column = |of: &dyn Fn(i64) -> String| {
+                let values: Vec<_> = (1..=uses).map(|i| format!("'{}'", of(i))).collect();
+                format!("array[{}]", values.join(", "))
+            };
+            let arguments = [
+                column(&|i| (i % 8).to_string()),
+                column(&|_| String::new()),
+                column(&|i| format!("p{:04}", i * 2)),
+                column(&|_| "2100-01-01".into()) + "::timestamptz[]",
+                column(&|i| i.to_string()),
+            ];
+            conn.execute("begin").await;
+            let plan = explain(
+                &mut conn,
+                &format!("execute raise ({})", arguments.join(", ")),
+            )
+            .await;
+            conn.execute("rollback").await;
+            let nodes = nodes(&plan);
+            let scans: Vec<_> = nodes
+                .iter()
+                .filter(|node| node["Alias"] == "r" && node["Node Type"] != "ModifyTable")
+                .collect();
+            assert!(!scans.is_empty(), "the rows are looked at: {plan:#}");
+            for scan in scans {
+                assert_eq!(
+                    scan["Index Name"], "recent_workflow_pkey",
+                    "{mode}, {uses} uses: {plan:#}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn sqlite_looks_rows_to_raise_up_by_their_key() {
+    let db = crowded(Backend::Sqlite).await;
+    let plan = plan_of_sqlite(&mut db.connect().await, text_of("raise", Dialect::Sqlite)).await;
+    let by_key = "SEARCH r USING PRIMARY KEY (workspace=? AND uid=? AND published_run=?)";
+    assert!(plan.iter().any(|step| step == by_key), "{plan:#?}");
+    assert!(
+        !plan.iter().any(|step| step.starts_with("SCAN r")),
+        "{plan:#?}"
+    );
+}
