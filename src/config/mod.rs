@@ -215,20 +215,23 @@ impl fmt::Debug for Config {
 }
 
 /// A URL without what may be a password: the user info's second part, and the whole query, which
-/// may hold one too.
+/// may hold one too. A password may have been written as it is, with characters that end a part of
+/// a proper URL.
 fn mask(url: &str) -> String {
-    let url = url.split_once('?').map_or(url, |(before, _)| before);
-    let Some((scheme, rest)) = url.split_once("://") else {
+    let (before, query) = url.split_once('?').unwrap_or((url, ""));
+    let Some((scheme, rest)) = before.split_once("://") else {
         return "(set)".into();
     };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    match authority.rsplit_once('@') {
+    if query.contains('@') {
+        return format!("{scheme}://***");
+    }
+    match rest.rsplit_once('@') {
         Some((user_info, host)) => {
             let user = user_info.split(':').next().unwrap_or("");
             let password = if user_info.contains(':') { ":***" } else { "" };
-            format!("{scheme}://{user}{password}@{host}{path}")
+            format!("{scheme}://{user}{password}@{host}")
         }
-        None => url.into(),
+        None => before.into(),
     }
 }
 

@@ -27,13 +27,16 @@ impl fmt::Display for LogFormat {
     }
 }
 
+/// The driver warns of an unknown part of a URL with its value, which may be a password.
+const DRIVERS_URL: &str = "sqlx_postgres::options=off";
+
 /// Logs to standard error from now on. `level` is a level (`info`) or a list of directives
 /// (`info,recents=debug`).
 ///
 /// # Errors
 /// Where `level` is neither.
 pub fn start(format: LogFormat, level: &str) -> Result<(), ParseError> {
-    let filter = EnvFilter::try_new(level)?;
+    let filter = EnvFilter::try_new(level)?.add_directive(DRIVERS_URL.parse()?);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

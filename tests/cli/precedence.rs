@@ -1,7 +1,6 @@
 //! Flag > environment > file > default.
 
 use std::fs;
-use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -20,83 +19,89 @@ fn directory() -> TempDir {
 }
 
 /// What `recents config check --json` says of `key`: its value and where it came from.
-fn explained(dir: &TempDir, key: &str, arrange: impl Fn(&mut Command)) -> (String, String) {
+fn explained(
+    dir: &TempDir,
+    key: &str,
+    environment: &[(&str, &str)],
+    flags: &[&str],
+) -> (String, String) {
     let mut command = command(dir.path());
-    command.args(["config", "check", "--json"]);
-    arrange(&mut command);
+    command
+        .args(["config", "check", "--json"])
+        .args(flags)
+        .envs(environment.iter().copied());
     let ended = Ended::from(command.output().expect("recents runs")).expect(0);
     let values: Value = serde_json::from_str(&ended.out).expect("JSON");
     let text = |part: &str| values[key][part].as_str().expect("text").to_owned();
     (text("value"), text("origin"))
 }
 
+#[track_caller]
 fn is(found: (String, String), value: &str, origin: &str) {
     assert_eq!(found, (value.into(), origin.into()));
 }
 
 #[test]
 fn a_flag_beats_the_environment_which_beats_the_file_which_beats_the_default() {
-    let empty = temp_dir();
-    is(explained(&empty, "pool_size", |_| {}), "8", "default");
+    let found =
+        |dir: &_, environment: &[_], flags: &[_]| explained(dir, "pool_size", environment, flags);
+    is(found(&temp_dir(), &[], &[]), "8", "default");
     let dir = directory();
+    is(found(&dir, &[], &[]), "1", "file recents.toml");
+    let environment = &[("RECENTS_POOL_SIZE", "2")];
     is(
-        explained(&dir, "pool_size", |_| {}),
-        "1",
-        "file recents.toml",
-    );
-    let environment = |c: &mut Command| drop(c.env("RECENTS_POOL_SIZE", "2"));
-    is(
-        explained(&dir, "pool_size", environment),
+        found(&dir, environment, &[]),
         "2",
         "environment RECENTS_POOL_SIZE",
     );
-    let flag = |c: &mut Command| drop(c.env("RECENTS_POOL_SIZE", "2").args(["--pool-size", "3"]));
-    is(explained(&dir, "pool_size", flag), "3", "flag");
+    is(found(&dir, environment, &["--pool-size", "3"]), "3", "flag");
 }
 
 #[test]
 fn dots_are_underscores_in_the_environment_and_dashes_in_flags() {
     let dir = directory();
-    let environment = |c: &mut Command| drop(c.env("RECENTS_LOG_LEVEL", "debug"));
+    let environment = explained(&dir, "log.level", &[("RECENTS_LOG_LEVEL", "debug")], &[]);
+    is(environment, "debug", "environment RECENTS_LOG_LEVEL");
     is(
-        explained(&dir, "log.level", environment),
-        "debug",
-        "environment RECENTS_LOG_LEVEL",
+        explained(&dir, "log.level", &[], &["--log-level", "trace"]),
+        "trace",
+        "flag",
     );
-    let flag = |c: &mut Command| drop(c.args(["--log-level", "trace"]));
-    is(explained(&dir, "log.level", flag), "trace", "flag");
 }
 
 #[test]
 fn another_tools_database_url_beats_the_file_and_is_beaten_by_ours() {
-    let empty = temp_dir();
+    let found = |dir: &_, environment: &[_], flags: &[_]| {
+        explained(dir, "database_url", environment, flags)
+    };
     is(
-        explained(&empty, "database_url", |_| {}),
+        found(&temp_dir(), &[], &[]),
         "sqlite://recents.db",
         "default",
     );
     let dir = directory();
-    let theirs = |c: &mut Command| drop(c.env("DATABASE_URL", "sqlite://theirs.db"));
     is(
-        explained(&dir, "database_url", theirs),
+        found(&dir, &[], &[]),
+        "sqlite://file.db",
+        "file recents.toml",
+    );
+    let (theirs, ours) = (
+        ("DATABASE_URL", "sqlite://theirs.db"),
+        ("RECENTS_DATABASE_URL", "sqlite://ours.db"),
+    );
+    is(
+        found(&dir, &[theirs], &[]),
         "sqlite://theirs.db",
         "environment DATABASE_URL",
     );
-    let both = |c: &mut Command| {
-        c.env("DATABASE_URL", "sqlite://theirs.db")
-            .env("RECENTS_DATABASE_URL", "sqlite://ours.db");
-    };
     is(
-        explained(&dir, "database_url", both),
+        found(&dir, &[theirs, ours], &[]),
         "sqlite://ours.db",
         "environment RECENTS_DATABASE_URL",
     );
-    let flag = |c: &mut Command| {
-        both(c);
-        c.args(["--database-url", "sqlite://flag.db"]);
-    };
+    let flag = &["--database-url", "sqlite://flag.db"];
     is(
-        explained(&dir, "database_url", flag),
+        found(&dir, &[theirs, ours], flag),
         "sqlite://flag.db",
         "flag",
     );
@@ -107,18 +112,23 @@ fn a_file_can_be_named_by_flag_or_environment() {
     let dir = directory();
     fs::write(dir.path().join("other.toml"), "pool_size = 9").expect("a file");
     fs::write(dir.path().join("third.toml"), "pool_size = 10").expect("a file");
-    let environment = |c: &mut Command| drop(c.env("RECENTS_CONFIG", "other.toml"));
+    let environment = &[("RECENTS_CONFIG", "other.toml")];
     is(
-        explained(&dir, "pool_size", environment),
+        explained(&dir, "pool_size", environment, &[]),
         "9",
         "file other.toml",
     );
-    is(explained(&dir, "log.level", environment), "info", "default");
-    let flag = |c: &mut Command| {
-        environment(c);
-        c.args(["--config", "third.toml"]);
-    };
-    is(explained(&dir, "pool_size", flag), "10", "file third.toml");
+    is(
+        explained(&dir, "log.level", environment, &[]),
+        "info",
+        "default",
+    );
+    let flag = &["--config", "third.toml"];
+    is(
+        explained(&dir, "pool_size", environment, flag),
+        "10",
+        "file third.toml",
+    );
 }
 
 #[test]
@@ -126,16 +136,13 @@ fn a_secret_may_stand_in_a_file_of_its_own() {
     let dir = temp_dir();
     fs::write(dir.path().join("url"), "sqlite://from-a-file.db\n").expect("a file");
     fs::write(dir.path().join("recents.toml"), "database_url_file = 'url'").expect("a file");
-    is(
-        explained(&dir, "database_url", |_| {}),
-        "sqlite://from-a-file.db",
-        "file recents.toml",
-    );
+    let by_file = explained(&dir, "database_url", &[], &[]);
+    is(by_file, "sqlite://from-a-file.db", "file recents.toml");
     fs::write(dir.path().join("recents.toml"), "").expect("a file");
-    let environment = |c: &mut Command| drop(c.env("RECENTS_DATABASE_URL_FILE", "url"));
+    let environment = &[("RECENTS_DATABASE_URL_FILE", "url")];
     let origin = "environment RECENTS_DATABASE_URL_FILE";
     is(
-        explained(&dir, "database_url", environment),
+        explained(&dir, "database_url", environment, &[]),
         "sqlite://from-a-file.db",
         origin,
     );

@@ -17,7 +17,9 @@ fn hides(ended: Ended) -> Ended {
 
 #[test]
 fn no_command_shows_a_password() {
+    let dir = temp_dir();
     let urls = [
+        format!("postgres://user@127.0.0.1:1/db?passwort={PASSWORD}"),
         format!("postgres://user:{PASSWORD}@127.0.0.1:1/db"),
         format!("postgres://user:{PASSWORD}@127.0.0.1:1/db?application_name=x"),
         format!("postgres://user@127.0.0.1:1/db?password={PASSWORD}"),
@@ -31,9 +33,8 @@ fn no_command_shows_a_password() {
             &["--help"],
             &["help", "serve"],
         ] {
-            let mut check = command(temp_dir().path());
+            let mut check = command(dir.path());
             check
-                .current_dir("/")
                 .args(args)
                 .env("RECENTS_DATABASE_URL", &url)
                 .env("DATABASE_URL", &url);
@@ -51,6 +52,27 @@ fn no_command_shows_a_password() {
     hides(recents(&["migrate", "--database-url", &out_of_reach]))
         .expect(1)
         .one_line();
+}
+
+#[test]
+fn a_password_that_was_written_unencoded_is_not_shown_either() {
+    for password in [
+        "hunter2/x",
+        "12/hunter2",
+        "hunter2?x",
+        "x?hunter2",
+        "x#hunter2",
+        "hunter2@x",
+        "x@y?hunter2@z",
+        "x?y@hunter2/z",
+    ] {
+        let url = format!("postgres://user:{password}@localhost/db");
+        hides(recents(&["config", "check", "--database-url", &url]));
+        // An address of nobody's, so that it ends after its first line.
+        let listen = ["--listen", "192.0.2.1:1", "--allow-unauthenticated", "true"];
+        let serve = recents(&[&["serve", "--database-url", &url][..], &listen].concat());
+        assert_ne!(hides(serve).code, Some(0));
+    }
 }
 
 #[test]

@@ -1,0 +1,194 @@
+//! The first backfill and the verify after it, against the least that reading the history costs.
+
+use std::path::Path;
+use std::time::Instant;
+
+use sqlx::PgConnection;
+
+use crate::Failure;
+use crate::program::{Program, Ran};
+use crate::report::{Report, digits, grouped, median, target, time};
+use crate::server::{Server, run, text};
+
+/// How often each is measured, in turns; the medians are told.
+const ROUNDS: usize = 3;
+
+/// One process reading the columns that the mapping needs.
+const SCAN: &str = "select count(updated_at)::text || max(workspace_id) from app.saved_run";
+
+/// The figures of one command.
+#[derive(Default)]
+struct Figures {
+    walls: Vec<f64>,
+    peaks: Vec<f64>,
+}
+
+impl Figures {
+    fn add(&mut self, ran: &Ran) {
+        self.walls.push(ran.wall.as_secs_f64());
+        self.peaks.extend(ran.peak);
+    }
+
+    fn peak(&self) -> Option<f64> {
+        self.peaks.iter().copied().reduce(f64::max)
+    }
+}
+
+pub(crate) async fn measure(
+    server: &Server,
+    runs: u64,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let mut conn = server.connect().await?;
+    let program = Program::new(&server.url)?;
+    let [mut one_pass, mut windows, mut verify] = [(); 3].map(|()| Figures::default());
+    let (mut scans, mut longest, mut rows) = (Vec::new(), None, 0);
+    run(&mut conn, "set max_parallel_workers_per_gather = 0").await?;
+    // Warm, with its plans made.
+    text(&mut conn, SCAN).await?;
+    for round in 1..=ROUNDS {
+        eprintln!("backfill, round {round} of {ROUNDS}");
+        let started = Instant::now();
+        text(&mut conn, SCAN).await?;
+        scans.push(started.elapsed().as_secs_f64());
+
+        forget(&mut conn).await?;
+        one_pass.add(&all_of(
+            runs,
+            program.run(&["backfill", "--one-pass"]).await?,
+        )?);
+        forget(&mut conn).await?;
+        let logged = log_queries(server, &mut conn, true).await?;
+        windows.add(&all_of(runs, program.run(&["backfill"]).await?)?);
+        log_queries(server, &mut conn, false).await?;
+        if let (Some(log), Some(from)) = (server.log(), logged) {
+            longest = longest_query(&log, from)?
+                .max(longest.unwrap_or(0.0))
+                .into();
+        }
+        let verified = program.run(&["verify"]).await?;
+        rows = verified.summary["rows"].as_u64().unwrap_or(0);
+        verify.add(&verified);
+    }
+    tell(report, rows, scans, longest, [one_pass, windows, verify]);
+    Ok(())
+}
+
+fn tell(
+    report: &mut Report,
+    rows: u64,
+    mut scans: Vec<f64>,
+    longest: Option<f64>,
+    [mut one_pass, mut windows, mut verify]: [Figures; 3],
+) {
+    let scan = median(&mut scans);
+    let [first, walk, check] =
+        [&mut one_pass, &mut windows, &mut verify].map(|figures| median(&mut figures.walls));
+    let row = |what: &str, wall: f64, figures: Option<&Figures>, mut targets: Vec<String>| {
+        let peak = figures.and_then(Figures::peak);
+        targets.extend(peak.map(|peak| target("≤ 100 MiB", peak <= 100.0)));
+        let peak = peak.map_or("–".into(), |peak| format!("{} MiB", digits(peak)));
+        vec![
+            what.into(),
+            time(wall),
+            digits(wall / scan),
+            peak,
+            targets.join(", "),
+        ]
+    };
+    let mut of_windows = vec![target("≤ 8 scans", walk <= 8.0 * scan)];
+    of_windows.extend(longest.map(|longest| {
+        target(
+            &format!("longest query {}, ≤ 500 ms", time(longest)),
+            longest <= 0.5,
+        )
+    }));
+    report.heading("Backfill and verify");
+    report.line(&format!(
+        "Whole commands, from their start to their end, into an empty table of {} rows; the \
+         medians of {ROUNDS} rounds in turns.",
+        grouped(rows)
+    ));
+    report.table(&[
+        ["", "time", "sequential scans", "peak memory", "target"]
+            .map(Into::into)
+            .into(),
+        row("sequential scan, one process", scan, None, Vec::new()),
+        row(
+            "`backfill --one-pass`",
+            first,
+            Some(&one_pass),
+            vec![target("≤ 4 scans", first <= 4.0 * scan)],
+        ),
+        row("`backfill`, by windows", walk, Some(&windows), of_windows),
+        row(
+            "`verify`",
+            check,
+            Some(&verify),
+            vec![target("≤ 2 backfills by windows", check <= 2.0 * walk)],
+        ),
+    ]);
+}
+
+/// Fills the table in whatever way is fast, where it is empty.
+pub(crate) async fn fill(server: &Server, runs: u64) -> Result<(), Failure> {
+    let mut conn = server.connect().await?;
+    if text(&mut conn, "to_regclass('recents.recent_workflow') is null").await? == "true" {
+        all_of(
+            runs,
+            Program::new(&server.url)?
+                .run(&["backfill", "--one-pass"])
+                .await?,
+        )?;
+    }
+    run(&mut conn, "vacuum analyze recents.recent_workflow").await
+}
+
+/// As before the first backfill.
+async fn forget(conn: &mut PgConnection) -> Result<(), Failure> {
+    run(conn, "drop schema if exists recents cascade").await
+}
+
+/// A backfill that read every run, or at least all that map.
+fn all_of(runs: u64, ran: Ran) -> Result<Ran, Failure> {
+    let scanned = ran.summary["scanned"].as_u64().unwrap_or(0);
+    if scanned > runs || scanned < runs / 2 {
+        return Err(format!("{scanned} of {runs} runs were scanned").into());
+    }
+    Ok(ran)
+}
+
+/// Has the server log every statement of new sessions; gives the length of its log.
+async fn log_queries(
+    server: &Server,
+    conn: &mut PgConnection,
+    on: bool,
+) -> Result<Option<u64>, Failure> {
+    let Some(log) = server.log() else {
+        return Ok(None);
+    };
+    let database = text(conn, "current_database()").await?;
+    let least = if on { 0 } else { -1 };
+    run(
+        conn,
+        &format!("alter database {database} set log_min_duration_statement = {least}"),
+    )
+    .await?;
+    Ok(Some(std::fs::metadata(log)?.len()))
+}
+
+/// The longest query of the history in what was logged behind `from`, in seconds.
+fn longest_query(log: &Path, from: u64) -> Result<f64, Failure> {
+    let log = std::fs::read(log)?;
+    let behind = log.get(usize::try_from(from)?..).unwrap_or_default();
+    let behind = String::from_utf8_lossy(behind);
+    let durations = behind
+        .lines()
+        .filter(|line| line.contains("app.saved_run"))
+        .filter_map(|line| line.split_once("duration: ")?.1.split_once(" ms"))
+        .filter_map(|(millis, _)| millis.parse::<f64>().ok());
+    durations
+        .reduce(f64::max)
+        .map(|millis| millis / 1000.0)
+        .ok_or_else(|| "no query of the history was logged".into())
+}

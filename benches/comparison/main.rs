@@ -1,0 +1,108 @@
+//! The table against the ways that it replaces: `cargo bench --bench comparison -- --runs N`.
+//!
+//! One run builds one history and measures everything on it, in turns, so that whatever else the
+//! machine does hits all alike. It prints a report in Markdown; only ratios mean something.
+//! `docs/BENCHMARKS.md` says what is measured and why.
+
+#![allow(
+    clippy::expect_used,
+    reason = "a bench that cannot go on has nothing to measure"
+)]
+
+mod backfill;
+#[path = "../cluster.rs"]
+mod cluster;
+mod history;
+mod hook;
+mod http;
+mod peers;
+mod program;
+mod reads;
+mod report;
+mod server;
+mod upsert;
+
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+
+use cluster::until_told;
+use report::Report;
+use server::Server;
+
+/// Whatever went wrong; there is nobody to tell the kinds apart.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Compares the table with the ways that it replaces.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Runs of the history; the workspaces keep their shares of it
+    #[arg(long, value_name = "N", default_value_t = 200_000,
+          value_parser = clap::value_parser!(u64).range(40_000..=history::FULL))]
+    runs: u64,
+    /// Only these parts
+    #[arg(long, value_name = "PART,…", value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Use this PostgreSQL, as superuser, instead of starting one; its database
+    /// `recents_comparison` is made anew and dropped in the end
+    #[arg(long, value_name = "URL")]
+    postgres_url: Option<String>,
+    /// Be the peer of the hook on this database; the program calls itself so
+    #[arg(long, hide = true, value_name = "URL")]
+    upsert_server: Option<String>,
+    /// Passed by cargo
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The first backfill and verify, against a sequential scan
+    Backfill,
+    /// The top four, against queries over the history
+    Reads,
+    /// Recording uses as they come, against an upsert a request
+    Hook,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let work = async {
+        match &args.upsert_server {
+            Some(url) => upsert::serve(url).await,
+            None => compare(&args).await,
+        }
+    };
+    match runtime.block_on(until_told(work)) {
+        Some(Ok(())) => ExitCode::SUCCESS,
+        Some(Err(error)) => {
+            eprintln!("comparison: {error}");
+            ExitCode::FAILURE
+        }
+        None => ExitCode::from(130),
+    }
+}
+
+async fn compare(args: &Args) -> Result<(), Failure> {
+    let wanted = |part| args.only.is_empty() || args.only.contains(&part);
+    let server = Server::start(args.postgres_url.as_deref(), args.runs).await?;
+    let mut report = Report::begin(&server, args.runs).await?;
+    if wanted(Part::Backfill) || wanted(Part::Reads) {
+        history::build(&server, args.runs, &mut report).await?;
+    }
+    if wanted(Part::Backfill) {
+        backfill::measure(&server, args.runs, &mut report).await?;
+    }
+    if wanted(Part::Reads) {
+        reads::measure(&server, args.runs, &mut report).await?;
+    }
+    if wanted(Part::Hook) {
+        hook::measure(&server, &mut report).await?;
+    }
+    print!("{}", report.text());
+    server.end().await
+}
