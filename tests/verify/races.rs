@@ -6,7 +6,7 @@ use crate::support::beside::Beside;
 use crate::support::history::layout::POSTGRES;
 use crate::support::history::{At, History, Run, Setup, Worker};
 use crate::support::uses::T0;
-use crate::support::{Backend, Lock, TestDb};
+use crate::support::{Backend, Lock, TestDb, until};
 
 const HOUR: i64 = 3_600_000_000;
 
@@ -78,7 +78,23 @@ async fn a_row_that_rose_before_it_was_lowered_or_removed_keeps_its_newest_use()
         run.uid = uid.map(Into::into);
         run.at = Some(At::Micros(T0 + 2 * HOUR));
         insert(&mut setup, run).await;
+        // What the repair does with the row is seen before it looks at the history again.
+        let mut history = setup.source().connect().await;
+        history
+            .execute("begin; lock table saved_run in access exclusive mode")
+            .await;
         writer.execute("commit").await;
+        let looks =
+            "select pid::text from pg_locks where not granted and relation = 'saved_run'::regclass";
+        let looks = async || (!beside.texts(looks).await.is_empty()).then_some(());
+        until("the repair looks again", looks).await;
+        let row = setup.store.rows().await[&key("w", uid_column, &format!("p{workflow}"))].clone();
+        assert_eq!(
+            row,
+            (T0 + 2 * HOUR, Some("5".into())),
+            "it was lowered below its newest use"
+        );
+        history.execute("rollback").await;
         worker.ended().await.expect(3);
         setup.assert_equal("after the repair").await;
         setup.recents(&["verify"]).expect(0);
