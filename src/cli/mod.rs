@@ -206,10 +206,13 @@ fn usage(error: ConfigError) -> Failure {
 
 /// Runs a command's future; one thread serves the pool's and the sources' tasks.
 fn wait_for(work: impl Future<Output = Result<Done, Failure>>) -> Result<Done, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .build()?
-        .block_on(work)
+        .build()?;
+    let done = runtime.block_on(work);
+    // A thread that reads a pipe cannot be stopped; the process need not wait for its next byte.
+    runtime.shutdown_background();
+    done
 }
 
 /// The store of the configuration.

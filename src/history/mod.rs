@@ -16,6 +16,7 @@ mod scan;
 mod session;
 mod sqlite;
 pub mod stretch;
+mod try_out;
 pub mod windows;
 
 use std::time::Duration;

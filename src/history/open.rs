@@ -7,20 +7,17 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{AssertSqlSafe, Column, Executor, Row, SqlSafeStr, Statement, TypeInfo};
 
-use super::look_up::{self, Lookup};
+use super::look_up;
 use super::mapping::{self, IdType, Mapping, Types};
 use super::refuse::{self, Judged};
 use super::{Database, History, HistoryError, session};
 use crate::config::HistoryConfig;
-use crate::model::RawUse;
 use crate::store::{Dialect, pg_options};
 
 /// Connections to the history: two windows at once, one look ahead, one to look again.
 const CONNECTIONS: u32 = 4;
 /// How long to wait for a connection to the history.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Runs from each end of the history that the mapping is tried with.
-const SAMPLE: u32 = 100;
 
 /// What every session starts with; transactions that map set it again, in case a pooler shares them.
 const SESSION: [(&str, &str); 3] = [
@@ -277,38 +274,5 @@ fn said(place: &'static str, error: sqlx::Error) -> HistoryError {
     match error {
         sqlx::Error::Database(database) => HistoryError::misfit(place, database.message()),
         error => HistoryError::Database(error),
-    }
-}
-
-impl History {
-    /// Tries the mapping on some runs: it must name the very runs that it was given, each once.
-    async fn try_out(&self) -> Result<(), HistoryError> {
-        let keys = self.sample_keys(SAMPLE).await?;
-        let mut seen = Vec::new();
-        self.look_up(Lookup::Runs(&keys), |raw: RawUse<'_>| {
-            seen.extend(raw.run.map(ToOwned::to_owned));
-        })
-        .await?;
-        if let Some(run) = seen.iter().find(|run| !keys.contains(run)) {
-            return Err(HistoryError::misfit(
-                "history.query",
-                format_args!(
-                    "it returned the run `{run}`, which is not a value of `{}` among the runs that \
-                     it was given; `run` must be the history's key",
-                    self.mapping.key
-                ),
-            ));
-        }
-        seen.sort_unstable();
-        if let Some([run, _]) = seen.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(HistoryError::misfit(
-                "history.query",
-                format_args!(
-                    "it returned the run `{run}` twice; each run gives one row or none: join on \
-                     unique columns"
-                ),
-            ));
-        }
-        Ok(())
     }
 }

@@ -1,10 +1,15 @@
 //! The backfill: the table ends as the history says, whatever happens meanwhile.
 
 mod broken;
+mod broken_lines;
 mod counts;
 mod equal;
+mod file_resume;
+mod files;
 mod gone;
+mod hook;
 mod leases;
+mod lines;
 mod odd;
 mod resume;
 mod steps;

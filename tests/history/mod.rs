@@ -1,1 +1,6 @@
 //! The history and its mapping query.
+
+mod accepted;
+mod misfits;
+mod refusals;
+mod refusing;
