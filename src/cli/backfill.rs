@@ -1,6 +1,6 @@
 //! `recents backfill`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
@@ -51,7 +51,10 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
     let (origin, history) = origin(config, args).await?;
     let store = open(config)?;
     match (args.dry_run, config.migrate_on_start) {
-        (false, true) => drop(store.migrate().await?),
+        (false, true) => match store.migrate().await? {
+            0 => {}
+            n => eprintln!("applied {n} migration(s)"),
+        },
         _ => store.check_schema().await?,
     }
     let mut progress = Progress::start();
@@ -87,7 +90,12 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
     Ok(match outcome {
         Outcome::Complete => Done::Complete,
         Outcome::Stopped => {
-            eprintln!("stopped; the same command goes on from here");
+            match args.from.as_deref() {
+                Some(from) if from == Path::new("-") => {
+                    eprintln!("stopped; standard input cannot be gone on with: send it again");
+                }
+                _ => eprintln!("stopped; the same command goes on from here"),
+            }
             Done::Resumable
         }
     })

@@ -38,6 +38,9 @@ pub(super) fn check(config: &Config, as_json: bool) -> Result<Done, Failure> {
         vec![name.into(), value, origin.to_string()]
     }));
     print(columns(&rows))?;
+    if config.history.is_some() {
+        eprintln!("the mapping query was read, but not tried: `recents estimate` or `verify` do");
+    }
     eprintln!("the configuration is good");
     Ok(Done::Complete)
 }

@@ -1,5 +1,7 @@
 //! The mapping query, wrapped for each part of the history.
 
+use uuid::Uuid;
+
 use crate::store::Dialect;
 
 /// The type of a column of ids, as far as it matters for comparing with it.
@@ -44,7 +46,8 @@ impl IdType {
             Self::Int2 => text.parse::<i16>().is_ok(),
             Self::Int4 => text.parse::<i32>().is_ok(),
             Self::Int8 => text.parse::<i64>().is_ok(),
-            Self::Uuid => uuid::Uuid::try_parse(text).is_ok(),
+            // As PostgreSQL writes it: the other forms never equal what the mapping returns.
+            Self::Uuid => Uuid::try_parse(text).is_ok_and(|u| u.hyphenated().to_string() == text),
             Self::Text | Self::Other => true,
         }
     }
@@ -160,7 +163,13 @@ impl Mapping {
 
     /// All runs.
     pub(crate) fn all(&self) -> String {
-        self.over(&format!("select * from {}", self.table), "")
+        self.over(
+            &format!(
+                "select * from {} where {} is not null",
+                self.table, self.key
+            ),
+            "",
+        )
     }
 
     /// The runs of a window: from `$1` (unless it is the first) to `$2`.
@@ -189,7 +198,7 @@ impl Mapping {
     pub(crate) fn bulk(&self, window: Option<(&From, &str)>) -> String {
         let (table, key, of) = (&self.table, &self.key, self.types.key.sql());
         let runs = match window {
-            None => format!("select * from {table}"),
+            None => format!("select * from {table} where {key} is not null"),
             Some((from, last)) => {
                 let behind = match from {
                     From::First => String::new(),

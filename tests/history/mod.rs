@@ -2,5 +2,6 @@
 
 mod accepted;
 mod misfits;
+mod plans;
 mod refusals;
 mod refusing;
