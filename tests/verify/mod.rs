@@ -1,1 +1,4 @@
 //! Verify: what it finds is so, and what it does not find is not.
+
+mod differences;
+mod found;
