@@ -12,7 +12,7 @@ use super::{Done, Failure, Json, open, signals, usage};
 use crate::config::{Config, ConfigError};
 use crate::history::file::{FileSource, OnError};
 use crate::history::{self, History, windows};
-use crate::jobs::backfill::{self, Event, Options, Origin, Outcome, Report};
+use crate::jobs::backfill::{self, BackfillError, Event, Options, Origin, Outcome, Report};
 
 #[derive(Debug, Args)]
 pub(super) struct BackfillArgs {
@@ -84,6 +84,9 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
     store.close().await;
     if let Some(history) = history {
         history.close().await;
+    }
+    if let Err(BackfillError::History(_)) = &ran {
+        eprintln!("what was read before is kept: the same command goes on from here");
     }
     let (outcome, report) = ran?;
     show(args, outcome, &report)?;

@@ -60,7 +60,9 @@ pub(super) fn columns(rows: &[Vec<String>]) -> String {
 }
 
 fn is_number_column(rows: &[Vec<String>], column: usize) -> bool {
-    let number = |cell: &String| cell.starts_with(|c: char| c.is_ascii_digit());
+    let number = |cell: &String| {
+        cell == "-" || (cell.starts_with(|c: char| c.is_ascii_digit()) && !cell.contains(':'))
+    };
     rows.iter()
         .skip(1)
         .filter_map(|row| row.get(column))

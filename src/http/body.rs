@@ -14,6 +14,8 @@ use super::problem::{Code, FieldError, Problem};
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// What is read of a body that is too large, so that its sender hears why it is refused.
 const MAX_DRAINED_BYTES: usize = 16 * MAX_BODY_BYTES;
+/// And for how long.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest that a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -43,7 +45,10 @@ impl<S: Send + Sync> FromRequest<S> for Json {
         let declared = request.headers().get(header::CONTENT_LENGTH);
         let declared = declared.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
         if declared.is_some_and(|bytes| bytes > MAX_BODY_BYTES) {
-            drain(request.into_body()).await;
+            // Who asks before sending is still waiting.
+            if !request.headers().contains_key(header::EXPECT) {
+                drain(request.into_body()).await;
+            }
             return Err(too_large());
         }
         let read = to_bytes(request.into_body(), MAX_BODY_BYTES);
@@ -79,7 +84,7 @@ async fn drain(body: Body) {
         }
     };
     // Whoever sends so slowly does without the answer.
-    let _ = tokio::time::timeout(BODY_TIMEOUT, reading).await;
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, reading).await;
 }
 
 fn invalid(code: &'static str, detail: impl ToString) -> Problem {

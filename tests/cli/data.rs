@@ -24,7 +24,7 @@ async fn list_prints_a_table_or_json(db: TestDb) {
     let table = list(&[]);
     let expected = [
         "published run  last used at                 run",
-        "a longer name  2023-11-14T22:13:22.000000Z  -",
+        "a longer name  2023-11-14T22:13:22.000000Z    -",
         "é              2023-11-14T22:13:21.000000Z    7",
         "88             2023-11-14T22:13:20.123456Z  991",
     ];
