@@ -39,15 +39,15 @@ impl IdType {
         }
     }
 
-    /// Whether a text can be a value of the type at all; what cannot names nothing, and a cast of it
-    /// would fail for all the others of its batch.
+    /// Whether a value of the type is written like this; another text, also another spelling of a
+    /// value, names nothing, and a cast of it could fail for all the others of its batch.
     pub(super) fn accepts(self, text: &str) -> bool {
+        let is = |written: Option<String>| written.is_some_and(|written| written == text);
         match self {
-            Self::Int2 => text.parse::<i16>().is_ok(),
-            Self::Int4 => text.parse::<i32>().is_ok(),
-            Self::Int8 => text.parse::<i64>().is_ok(),
-            // As PostgreSQL writes it: the other forms never equal what the mapping returns.
-            Self::Uuid => Uuid::try_parse(text).is_ok_and(|u| u.hyphenated().to_string() == text),
+            Self::Int2 => is(text.parse().ok().map(|n: i16| n.to_string())),
+            Self::Int4 => is(text.parse().ok().map(|n: i32| n.to_string())),
+            Self::Int8 => is(text.parse().ok().map(|n: i64| n.to_string())),
+            Self::Uuid => is(Uuid::try_parse(text).ok().map(|uuid| uuid.to_string())),
             Self::Text | Self::Other => true,
         }
     }
@@ -231,7 +231,10 @@ impl Mapping {
                 let column = workspace.comparable("q.workspace");
                 format!(" where {column} = {}", self.parameter(1, workspace))
             }
-            Dialect::Sqlite => " where q.workspace in ($1, $2)".into(),
+            // The first finds by index, the second leaves out other spellings of a number.
+            Dialect::Sqlite => {
+                " where q.workspace in ($1, $2) and cast(q.workspace as text) = $1".into()
+            }
         };
         self.over(&format!("select * from {}", self.table), &filter)
     }

@@ -2,3 +2,6 @@
 
 mod differences;
 mod found;
+mod junk;
+mod output;
+mod repairs;
