@@ -1,5 +1,7 @@
 //! Repair: rows that differ are computed again from the history.
 
+use std::collections::HashMap;
+
 use super::{CheckError, look};
 use crate::history::History;
 use crate::model::{Key, Newest};
@@ -26,11 +28,16 @@ pub(super) async fn repair(
         if keys.is_empty() {
             return Ok(());
         }
-        let mut written = Vec::new();
-        let mut best = look::at_keys(history, keys.iter()).await?;
+        // First the rows, then the history: what was recorded before the rows were read is in the
+        // history by now, and what is recorded later changes its row, which is then left alone.
+        let mut rows = HashMap::new();
         for chunk in keys.chunks(MAX_KEYS) {
-            let rows = with_retries(|| recent::rows_of_keys(store, chunk.iter())).await?;
-            let changes = Changes::between(chunk, rows, |key| best.remove(key));
+            rows.extend(with_retries(|| recent::rows_of_keys(store, chunk.iter())).await?);
+        }
+        let mut best = look::at_keys(history, keys.iter()).await?;
+        let mut written = Vec::new();
+        for chunk in keys.chunks(MAX_KEYS) {
+            let changes = Changes::between(chunk, |key| (best.remove(key), rows.remove(key)));
             changes.write(store).await?;
             written.extend(changes.keys());
         }
@@ -49,13 +56,11 @@ struct Changes {
 impl Changes {
     fn between(
         keys: &[Key],
-        rows: Vec<RecentRow>,
-        mut best: impl FnMut(&Key) -> Option<Newest>,
+        mut best_and_row: impl FnMut(&Key) -> (Option<Newest>, Option<Newest>),
     ) -> Self {
-        let mut rows: std::collections::HashMap<_, _> = rows.into_iter().collect();
         let mut changes = Self::default();
         for key in keys {
-            match (best(key), rows.remove(key)) {
+            match best_and_row(key) {
                 (Some(best), Some(row)) if best < row => {
                     changes.lower.push(Swap {
                         key: key.clone(),

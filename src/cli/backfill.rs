@@ -1,6 +1,6 @@
 //! `recents backfill`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
@@ -12,7 +12,7 @@ use super::{Done, Failure, Json, open, signals, usage};
 use crate::config::{Config, ConfigError};
 use crate::history::file::{FileSource, OnError};
 use crate::history::{self, History, windows};
-use crate::jobs::backfill::{self, Event, Options, Origin, Outcome, Report};
+use crate::jobs::backfill::{self, BackfillError, Event, Options, Origin, Outcome, Report};
 
 #[derive(Debug, Args)]
 pub(super) struct BackfillArgs {
@@ -51,7 +51,10 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
     let (origin, history) = origin(config, args).await?;
     let store = open(config)?;
     match (args.dry_run, config.migrate_on_start) {
-        (false, true) => drop(store.migrate().await?),
+        (false, true) => match store.migrate().await? {
+            0 => {}
+            n => eprintln!("applied {n} migration(s)"),
+        },
         _ => store.check_schema().await?,
     }
     let mut progress = Progress::start();
@@ -82,12 +85,20 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
     if let Some(history) = history {
         history.close().await;
     }
+    if let Err(BackfillError::History(_)) = &ran {
+        eprintln!("what was read before is kept: the same command goes on from here");
+    }
     let (outcome, report) = ran?;
     show(args, outcome, &report)?;
     Ok(match outcome {
         Outcome::Complete => Done::Complete,
         Outcome::Stopped => {
-            eprintln!("stopped; the same command goes on from here");
+            match args.from.as_deref() {
+                Some(from) if from == Path::new("-") => {
+                    eprintln!("stopped; standard input cannot be gone on with: send it again");
+                }
+                _ => eprintln!("stopped; the same command goes on from here"),
+            }
             Done::Resumable
         }
     })

@@ -4,6 +4,7 @@ mod questions;
 mod sample;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -38,12 +39,23 @@ pub(super) struct DemoArgs {
 /// Runs the demo; `flags` may name other addresses to listen on.
 pub(super) fn run(args: &DemoArgs, flags: Vec<(&'static str, String)>) -> Result<Done, Failure> {
     let config = configure(&args.dir, flags)?;
-    let done = super::wait_for(seed(&config, args))?;
-    if args.no_serve || done != Done::Complete {
-        return Ok(done);
+    // Before the work: a busy port is told at once.
+    let bound = if args.no_serve {
+        None
+    } else {
+        Some(serve::Bound::new(&config)?)
+    };
+    let listen = bound
+        .as_ref()
+        .map_or(Ok(config.listen), serve::Bound::address)?;
+    let done = super::wait_for(seed(&config, args, listen))?;
+    match bound {
+        Some(bound) if done == Done::Complete => {
+            eprintln!("\nServing until Ctrl-C.");
+            serve::run_on(&config, bound)
+        }
+        _ => Ok(done),
     }
-    eprintln!("\nServing until Ctrl-C.");
-    serve::run(&config)
 }
 
 /// The demo stands for itself: whatever is configured for real is not touched by it.
@@ -59,7 +71,7 @@ fn configure(dir: &Path, mut flags: Vec<(&'static str, String)>) -> Result<Confi
     Config::load(&flags, &BTreeMap::new(), Some(nothing)).map_err(usage)
 }
 
-async fn seed(config: &Config, args: &DemoArgs) -> Result<Done, Failure> {
+async fn seed(config: &Config, args: &DemoArgs, listen: SocketAddr) -> Result<Done, Failure> {
     for name in ["demo-recents.db", "demo-history.db"] {
         for suffix in ["", "-wal", "-shm"] {
             // There may be none yet; where one cannot be removed, opening it says why.
@@ -129,14 +141,14 @@ async fn seed(config: &Config, args: &DemoArgs) -> Result<Done, Failure> {
         columns(&rows)
     ))?;
     print(questions::FOOTNOTE)?;
-    show_curl(config, &store).await?;
+    show_curl(listen, &store).await?;
     store.close().await;
     history.close().await;
     Ok(Done::Complete)
 }
 
 /// Two lines to try: a run of the last item of the page, and the page again.
-async fn show_curl(config: &Config, store: &Store) -> Result<(), Failure> {
+async fn show_curl(listen: SocketAddr, store: &Store) -> Result<(), Failure> {
     let scope = Scope {
         workspace: Id::new(PLAYGROUND)?,
         uid: None,
@@ -161,7 +173,6 @@ async fn show_curl(config: &Config, store: &Store) -> Result<(), Failure> {
          -d '{{\"runs\":[{{\"workspace\":\"{PLAYGROUND}\",\"published_run\":\"{item}\"}}]}}'\n\
          curl -s http://{listen}/v1/workspaces/{PLAYGROUND}/recent-workflows\n",
         item = last.published_run,
-        listen = config.listen,
     ))?;
     Ok(())
 }

@@ -151,8 +151,14 @@ fn command() -> Command {
             .hide_short_help(true)
             .help_heading("Configuration")
             .help(match key.default {
-                Some(default) => format!("{} [default: {default}]", key.about),
-                None => key.about.into(),
+                Some(default) => {
+                    format!(
+                        "{} [env: {}] [default: {default}]",
+                        key.about,
+                        key.variable()
+                    )
+                }
+                None => format!("{} [env: {}]", key.about, key.variable()),
             })
     }))
 }

@@ -48,17 +48,25 @@ pub(super) fn columns(rows: &[Vec<String>]) -> String {
         let cells: Vec<_> = row
             .iter()
             .enumerate()
-            .map(
-                |(at, cell)| match cell.starts_with(|c: char| c.is_ascii_digit()) && at > 0 {
-                    true => format!("{cell:>width$}", width = width(at)),
-                    false => format!("{cell:<width$}", width = width(at)),
-                },
-            )
+            .map(|(at, cell)| match at > 0 && is_number_column(rows, at) {
+                true => format!("{cell:>width$}", width = width(at)),
+                false => format!("{cell:<width$}", width = width(at)),
+            })
             .collect();
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');
     }
     text
+}
+
+fn is_number_column(rows: &[Vec<String>], column: usize) -> bool {
+    let number = |cell: &String| {
+        cell == "-" || (cell.starts_with(|c: char| c.is_ascii_digit()) && !cell.contains(':'))
+    };
+    rows.iter()
+        .skip(1)
+        .filter_map(|row| row.get(column))
+        .all(number)
 }
 
 /// `1234567` as `1,234,567`.

@@ -1,5 +1,6 @@
 //! `recents serve`.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,21 +24,45 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a stop waits for answers about the service itself, which take milliseconds.
 const ADMIN_GRACE: Duration = Duration::from_secs(1);
 
+/// The two listeners, bound.
+pub(super) struct Bound {
+    public: std::net::TcpListener,
+    admin: std::net::TcpListener,
+}
+
+impl Bound {
+    pub(super) fn new(config: &Config) -> Result<Self, Failure> {
+        Ok(Self {
+            public: bind("listen", config.listen)?,
+            admin: bind("admin_listen", config.admin_listen)?,
+        })
+    }
+
+    /// Where the public one listens.
+    pub(super) fn address(&self) -> std::io::Result<SocketAddr> {
+        self.public.local_addr()
+    }
+}
+
 pub(super) fn run(config: &Config) -> Result<Done, Failure> {
+    run_on(config, Bound::new(config)?)
+}
+
+pub(super) fn run_on(config: &Config, bound: Bound) -> Result<Done, Failure> {
     trace::start(config.log_format, &config.log_level)
         .map_err(|error| usage(ConfigError::new("log.level", error)))?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
-        .block_on(serve(config))
+        .block_on(serve(config, bound))
 }
 
-async fn serve(config: &Config) -> Result<Done, Failure> {
+async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
     let (url, origin) = config.explain_store();
     tracing::info!(store = url, from = origin, "the table lives here");
     let store = open(config)?;
-    let public = bind("listen", config.listen).await?;
-    let admin = bind("admin_listen", config.admin_listen).await?;
+    let public = TcpListener::from_std(bound.public)?;
+    let admin = TcpListener::from_std(bound.admin)?;
     let metrics = Arc::new(Metrics::new(&store));
     let (recorder, mut writer) = Recorder::start(store.clone(), Arc::clone(&metrics));
     let readiness = Arc::new(Readiness::default());
@@ -109,10 +134,12 @@ impl Listener {
     }
 }
 
-async fn bind(key: &str, address: std::net::SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| Failure::failed(format!("{key}: cannot listen on {address}: {error}")))
+fn bind(key: &str, address: SocketAddr) -> Result<std::net::TcpListener, Failure> {
+    let bound = std::net::TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    bound.map_err(|error| Failure::failed(format!("{key}: cannot listen on {address}: {error}")))
 }
 
 /// Waits for SIGTERM or SIGINT.

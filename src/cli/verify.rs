@@ -62,6 +62,9 @@ pub(super) async fn run(config: &Config, args: &VerifyArgs) -> Result<Done, Fail
             thousands(differences)
         ))?;
     }
+    if args.repair && differences > 0 {
+        eprintln!("the rows that differed were computed again; another verify proves it");
+    }
     Ok(if differences > 0 {
         Done::Drift
     } else {

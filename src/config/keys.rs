@@ -13,6 +13,13 @@ pub struct Key {
     pub secret: bool,
 }
 
+impl Key {
+    /// The environment variable that sets it.
+    pub fn variable(&self) -> String {
+        format!("RECENTS_{}", self.name.replace('.', "_").to_uppercase())
+    }
+}
+
 const fn key(name: &'static str, default: Option<&'static str>, about: &'static str) -> Key {
     Key {
         name,

@@ -136,6 +136,9 @@ impl Config {
     fn check(values: Values) -> Result<Self, ConfigError> {
         let read = Reader(&values);
         let database_url: String = read.required("database_url")?;
+        if !is_database_url(&database_url) {
+            return Err(read.bad("database_url", "a postgres:// or sqlite:// URL"));
+        }
         let config = Self {
             listen: read.parsed("listen", "an address such as 127.0.0.1:8080")?,
             admin_listen: read.parsed("admin_listen", "an address such as 127.0.0.1:8081")?,
@@ -155,11 +158,8 @@ impl Config {
             unknown_environment: Vec::new(),
             values: values.clone(),
         };
-        if trace::check_level(&config.log_level).is_err() {
+        if !trace::is_level(&config.log_level) {
             return Err(read.bad("log.level", "error, warn, info, debug or trace"));
-        }
-        if !is_database_url(&config.database_url) {
-            return Err(read.bad("database_url", "a postgres:// or sqlite:// URL"));
         }
         match read.required("auth")?.as_str() {
             "none" => {}

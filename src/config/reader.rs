@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::{ConfigError, HistoryConfig, KEYS, Origin, Values, is_database_url};
 
+/// The longest duration; nothing here is meant to last longer.
+const MAX_DURATION: Duration = Duration::from_secs(24 * 3_600);
 /// The largest pool; more connections than this only queue inside the database.
 const MAX_POOL_SIZE: i64 = 1_000;
 
@@ -44,9 +46,9 @@ impl Reader<'_> {
     }
 
     pub(super) fn duration(&self, name: &str) -> Result<Duration, ConfigError> {
-        let bad = || self.bad(name, "a time such as 250ms, 5s or 5m");
+        let bad = || self.bad(name, "a time such as 250ms, 5s or 5m, a day at the most");
         let duration = humantime::parse_duration(&self.required(name)?).map_err(|_| bad())?;
-        if duration.is_zero() {
+        if duration.is_zero() || duration > MAX_DURATION {
             Err(bad())
         } else {
             Ok(duration)

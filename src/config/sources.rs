@@ -72,7 +72,7 @@ pub(super) fn read_environment(
         values.insert("database_url", (url.clone(), origin));
     }
     for key in KEYS {
-        let name = environment_name(&key);
+        let name = key.variable();
         for (name, of_file) in [(name.clone(), false), (format!("{name}_FILE"), true)] {
             if let Some(value) = environment.get(&name)
                 && (key.secret || !of_file)
@@ -124,15 +124,11 @@ fn set(
 pub(super) fn unknown(environment: &BTreeMap<String, String>) -> Vec<String> {
     let known = |name: &str| {
         KEYS.iter().any(|key| {
-            let own = environment_name(key);
+            let own = key.variable();
             name == own || (key.secret && name.strip_suffix("_FILE") == Some(&own))
         })
     };
     let unknown =
         |name: &&String| name.starts_with("RECENTS_") && *name != "RECENTS_CONFIG" && !known(name);
     environment.keys().filter(unknown).cloned().collect()
-}
-
-fn environment_name(key: &Key) -> String {
-    format!("RECENTS_{}", key.name.replace('.', "_").to_uppercase())
 }

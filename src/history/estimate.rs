@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 
 use super::look_up::raw_use;
 use super::mapping::wrap;
-use super::session::begin;
+use super::session::{begin, timed_out};
 use super::{Database, History, HistoryError};
 use crate::model::Usage;
 use crate::store::Dialect;
@@ -74,7 +74,7 @@ pub async fn estimate(history: &History) -> Result<Estimate, HistoryError> {
         return Err(HistoryError::misfit(
             "history.table",
             format_args!(
-                "the statistics know no runs of {t}; run `analyze {t}` first",
+                "the statistics know no runs of {t}; unless it is empty, run `analyze {t}` first",
                 t = history.mapping.table
             ),
         ));
@@ -164,7 +164,7 @@ async fn sample(history: &History, pool: &PgPool, runs: u64) -> Result<Sample, H
     let mut tx = begin(pool, TIMEOUT).await?;
     let rows = sqlx::query(AssertSqlSafe(text)).fetch_all(&mut *tx).await;
     let mut sample = Sample::default();
-    for row in rows.map_err(HistoryError::Database)? {
+    for row in timed_out(rows.map_err(HistoryError::Database), TIMEOUT)? {
         sample.runs += 1;
         if let Ok(usage) = raw_use(&row).map_err(HistoryError::Database)?.check() {
             sample.take(&usage);

@@ -1,9 +1,11 @@
 //! The keys of a history: where it ends, and where its windows do.
 
+use std::time::Duration;
+
 use sqlx::AssertSqlSafe;
 
 use super::mapping::From;
-use super::{Database, History, HistoryError};
+use super::{Database, History, HistoryError, session};
 use crate::store::on_both;
 
 impl History {
@@ -12,8 +14,22 @@ impl History {
         Ok(self.texts(self.mapping.last_key()).await?.pop())
     }
 
-    pub(super) async fn sample_keys(&self, each: u32) -> Result<Vec<String>, HistoryError> {
-        self.texts(self.mapping.sample_keys(each)).await
+    /// Some keys from both ends.
+    pub(super) async fn sample_keys(
+        &self,
+        each: u32,
+        timeout: Duration,
+    ) -> Result<Vec<String>, HistoryError> {
+        let Database::Postgres(pool) = &self.database else {
+            return self.texts(self.mapping.sample_keys(each)).await;
+        };
+        let mut tx = session::begin(pool, timeout).await?;
+        let keys = sqlx::query_scalar(AssertSqlSafe(self.mapping.sample_keys(each)));
+        let keys = keys
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(HistoryError::Database);
+        session::timed_out(keys, timeout)
     }
 
     async fn texts(&self, text: String) -> Result<Vec<String>, HistoryError> {
@@ -67,8 +83,8 @@ impl History {
         // Partitions have the rows, their parent has none.
         let query = sqlx::query_scalar(
             "select sum(greatest(c.reltuples, 0))::bigint from pg_catalog.pg_class c
-             where c.oid in (select relid from pg_catalog.pg_partition_tree(to_regclass($1)))
-                or c.oid = to_regclass($1)",
+             where c.relkind <> 'p' and (c.oid = to_regclass($1)
+                or c.oid in (select relid from pg_catalog.pg_partition_tree(to_regclass($1))))",
         );
         let about: Option<i64> = query
             .bind(&self.mapping.table)

@@ -30,8 +30,14 @@ impl History {
     ///
     /// # Errors
     /// [`HistoryError::TimedOut`] or [`HistoryError::Database`]; rows may have been taken before.
-    pub async fn look_up(
+    pub async fn look_up(&self, lookup: Lookup<'_>, take: impl Taker) -> Result<(), HistoryError> {
+        self.look_up_within(TIMEOUT, lookup, take).await
+    }
+
+    /// As [`History::look_up`], with another time-out.
+    pub(super) async fn look_up_within(
         &self,
+        timeout: Duration,
         lookup: Lookup<'_>,
         mut take: impl Taker,
     ) -> Result<(), HistoryError> {
@@ -43,9 +49,9 @@ impl History {
         match &self.database {
             Database::Postgres(pool) => {
                 let read = self
-                    .look_up_in_postgres(pool, text, lookup, &mut take)
+                    .look_up_in_postgres(pool, timeout, text, lookup, &mut take)
                     .await;
-                session::timed_out(read, TIMEOUT)
+                session::timed_out(read, timeout)
             }
             Database::Sqlite(pool) => {
                 let query = sqlx::query(AssertSqlSafe(text));
@@ -65,6 +71,7 @@ impl History {
     async fn look_up_in_postgres(
         &self,
         pool: &PgPool,
+        timeout: Duration,
         text: String,
         lookup: Lookup<'_>,
         take: &mut impl Taker,
@@ -88,7 +95,7 @@ impl History {
                 query.bind(workspaces).bind(published_runs)
             }
         };
-        let mut tx = session::begin(pool, TIMEOUT).await?;
+        let mut tx = session::begin(pool, timeout).await?;
         let mut rows = query.fetch(&mut *tx);
         while let Some(row) = rows.try_next().await.map_err(HistoryError::Database)? {
             if take.take(raw_use(&row).map_err(HistoryError::Database)?) {

@@ -1,5 +1,7 @@
 //! The mapping query, wrapped for each part of the history.
 
+use uuid::Uuid;
+
 use crate::store::Dialect;
 
 /// The type of a column of ids, as far as it matters for comparing with it.
@@ -45,9 +47,7 @@ impl IdType {
             Self::Int2 => is(text.parse().ok().map(|n: i16| n.to_string())),
             Self::Int4 => is(text.parse().ok().map(|n: i32| n.to_string())),
             Self::Int8 => is(text.parse().ok().map(|n: i64| n.to_string())),
-            Self::Uuid => is(uuid::Uuid::try_parse(text)
-                .ok()
-                .map(|uuid| uuid.to_string())),
+            Self::Uuid => is(Uuid::try_parse(text).ok().map(|uuid| uuid.to_string())),
             Self::Text | Self::Other => true,
         }
     }
@@ -163,7 +163,13 @@ impl Mapping {
 
     /// All runs.
     pub(crate) fn all(&self) -> String {
-        self.over(&format!("select * from {}", self.table), "")
+        self.over(
+            &format!(
+                "select * from {} where {} is not null",
+                self.table, self.key
+            ),
+            "",
+        )
     }
 
     /// The runs of a window: from `$1` (unless it is the first) to `$2`.
@@ -192,7 +198,7 @@ impl Mapping {
     pub(crate) fn bulk(&self, window: Option<(&From, &str)>) -> String {
         let (table, key, of) = (&self.table, &self.key, self.types.key.sql());
         let runs = match window {
-            None => format!("select * from {table}"),
+            None => format!("select * from {table} where {key} is not null"),
             Some((from, last)) => {
                 let behind = match from {
                     From::First => String::new(),

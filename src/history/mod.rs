@@ -83,7 +83,7 @@ pub enum HistoryError {
     #[error("a query of the history took longer than {0:?}")]
     TimedOut(Duration),
     /// The history's database failed or went away.
-    #[error("the history cannot be read; once it can, the same command goes on from here")]
+    #[error("the history cannot be read")]
     Database(#[source] sqlx::Error),
     /// A window of the history was not read.
     #[error("the runs {from} to {to} of the history were not read: {problem}")]

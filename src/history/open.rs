@@ -230,9 +230,14 @@ async fn describe_sqlite(
     } else {
         return Err(bad_key(&config.key, &kind));
     };
+    // Qualified, because the table itself may be called `runs`.
+    let qualified = match config.table.contains('.') {
+        true => config.table.clone(),
+        false => format!("main.{}", config.table),
+    };
     let wrapped = mapping::wrap(
         &judged.text,
-        &RUNS(&config.table),
+        &RUNS(&qualified),
         Dialect::Sqlite,
         None,
         " limit 0",
@@ -242,7 +247,7 @@ async fn describe_sqlite(
     drop(conn);
     let mapping = Mapping {
         dialect: Dialect::Sqlite,
-        table: config.table.clone(),
+        table: qualified,
         key: config.key.clone(),
         types: Types {
             key,

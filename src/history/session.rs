@@ -59,10 +59,10 @@ pub(super) async fn begin(
 }
 
 /// Tells a statement that PostgreSQL ended because of its time-out from other failures.
-pub(super) fn timed_out(
-    read: Result<(), HistoryError>,
+pub(super) fn timed_out<T>(
+    read: Result<T, HistoryError>,
     timeout: Duration,
-) -> Result<(), HistoryError> {
+) -> Result<T, HistoryError> {
     let cancelled = |error: &sqlx::Error| {
         error
             .as_database_error()

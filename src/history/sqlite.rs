@@ -21,10 +21,10 @@ pub(super) async fn take_rows(
         let time = time_of(&row).map_err(HistoryError::Database)?;
         let raw = || -> Result<_, sqlx::Error> {
             Ok(RawUse {
-                run: row.try_get(0)?,
-                workspace: row.try_get(1)?,
-                uid: row.try_get(2)?,
-                published_run: row.try_get(3)?,
+                run: text(&row, 0)?,
+                workspace: text(&row, 1)?,
+                uid: text(&row, 2)?,
+                published_run: text(&row, 3)?,
                 last_used_at: time,
             })
         };
@@ -33,6 +33,14 @@ pub(super) async fn take_rows(
         }
     }
     Ok(())
+}
+
+/// A column's text. SQLite does not mind what is in one: what is not UTF-8 becomes a text that is no
+/// id either.
+fn text(row: &SqliteRow, column: usize) -> Result<Option<&str>, sqlx::Error> {
+    const NO_ID: &str = "\0";
+    let bytes: Option<&[u8]> = row.try_get_unchecked(column)?;
+    Ok(bytes.map(|bytes| std::str::from_utf8(bytes).unwrap_or(NO_ID)))
 }
 
 /// A text that is an integer exactly as SQLite would write it.

@@ -2,15 +2,20 @@
 
 use std::time::Duration;
 
-use axum::body::to_bytes;
+use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::header;
+use futures_util::TryStreamExt;
 use serde_json::Value;
 
 use super::problem::{Code, FieldError, Problem};
 
 /// The largest body: 1,000 uses with the longest ids have about 700 KiB.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// What is read of a body that is too large, so that its sender hears why it is refused.
+const MAX_DRAINED_BYTES: usize = 16 * MAX_BODY_BYTES;
+/// And for how long.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest that a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -40,6 +45,10 @@ impl<S: Send + Sync> FromRequest<S> for Json {
         let declared = request.headers().get(header::CONTENT_LENGTH);
         let declared = declared.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
         if declared.is_some_and(|bytes| bytes > MAX_BODY_BYTES) {
+            // Who asks before sending is still waiting.
+            if !request.headers().contains_key(header::EXPECT) {
+                drain(request.into_body()).await;
+            }
             return Err(too_large());
         }
         let read = to_bytes(request.into_body(), MAX_BODY_BYTES);
@@ -59,6 +68,23 @@ impl<S: Send + Sync> FromRequest<S> for Json {
             .map(Self)
             .map_err(|error| invalid("not_json", format_args!("is not JSON: {error}")))
     }
+}
+
+/// Reads on for a while without keeping anything: a client that is still sending when the connection
+/// closes sees only that, and not the answer.
+async fn drain(body: Body) {
+    let mut chunks = body.into_data_stream();
+    let mut drained = 0;
+    let reading = async {
+        while let Ok(Some(chunk)) = chunks.try_next().await {
+            drained += chunk.len();
+            if drained > MAX_DRAINED_BYTES {
+                break;
+            }
+        }
+    };
+    // Whoever sends so slowly does without the answer.
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, reading).await;
 }
 
 fn invalid(code: &'static str, detail: impl ToString) -> Problem {

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::filter::ParseError;
 
 /// How log lines look.
@@ -51,10 +52,12 @@ pub fn start(format: LogFormat, level: &str) -> Result<(), ParseError> {
     Ok(())
 }
 
-/// Whether `level` is one that [`start`] takes.
-///
-/// # Errors
-/// Where it is not.
-pub fn check_level(level: &str) -> Result<(), ParseError> {
-    EnvFilter::try_new(level).map(drop)
+/// Whether `level` is one that [`start`] takes: a level, or directives with a level each.
+pub fn is_level(level: &str) -> bool {
+    // To the filter, a word that is no level is the name of a module.
+    let is_level = |directive: &str| {
+        let level = directive.rsplit('=').next().unwrap_or_default();
+        level.trim().parse::<LevelFilter>().is_ok()
+    };
+    level.split(',').all(is_level) && EnvFilter::try_new(level).is_ok()
 }

@@ -4,13 +4,13 @@ use std::fs;
 use std::path::Path;
 
 use crate::support::cluster::temp_dir;
-use crate::support::command::{Ended, command};
+use crate::support::command::{Ended, command, run};
 use crate::support::recents;
 
 fn in_dir(dir: &Path, args: &[&str], environment: &[(&str, &str)]) -> Ended {
     let mut command = command(dir);
     command.args(args).envs(environment.iter().copied());
-    command.output().expect("recents runs").into()
+    run(&mut command)
 }
 
 /// `recents config check` with this `recents.toml`.

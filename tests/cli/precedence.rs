@@ -6,7 +6,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::cluster::temp_dir;
-use crate::support::command::{Ended, command};
+use crate::support::command::{command, run};
 use crate::support::server::Server;
 use crate::support::{Backend, TestDb};
 
@@ -30,7 +30,7 @@ fn explained(
         .args(["config", "check", "--json"])
         .args(flags)
         .envs(environment.iter().copied());
-    let ended = Ended::from(command.output().expect("recents runs")).expect(0);
+    let ended = run(&mut command).expect(0);
     let values: Value = serde_json::from_str(&ended.out).expect("JSON");
     let text = |part: &str| values[key][part].as_str().expect("text").to_owned();
     (text("value"), text("origin"))
@@ -151,7 +151,7 @@ fn a_secret_may_stand_in_a_file_of_its_own() {
     missing
         .args(["config", "check"])
         .env("RECENTS_DATABASE_URL_FILE", "nowhere");
-    let missing = Ended::from(missing.output().expect("recents runs")).expect(2);
+    let missing = run(&mut missing).expect(2);
     assert!(
         missing
             .one_line()

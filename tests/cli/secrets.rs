@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::support::cluster::temp_dir;
-use crate::support::command::{Ended, command};
+use crate::support::command::{Ended, command, run};
 use crate::support::{Backend, Server, TestDb, recents};
 
 const PASSWORD: &str = "hunter2";
@@ -38,7 +38,7 @@ fn no_command_shows_a_password() {
                 .args(args)
                 .env("RECENTS_DATABASE_URL", &url)
                 .env("DATABASE_URL", &url);
-            hides(check.output().expect("recents runs").into()).expect(0);
+            hides(run(&mut check)).expect(0);
         }
     }
     for url in [
@@ -85,11 +85,9 @@ fn a_broken_file_is_refused_without_being_quoted() {
         format!("[history]\nurl = 'redis://u:{PASSWORD}@h/d'\ntable = 'a'\nkey = 'b'\nquery = 'c'"),
     ] {
         fs::write(dir.path().join("recents.toml"), text).expect("a file");
-        let ended = command(dir.path())
-            .args(["config", "check"])
-            .output()
-            .expect("recents runs");
-        hides(ended.into()).expect(2).one_line();
+        hides(run(command(dir.path()).args(["config", "check"])))
+            .expect(2)
+            .one_line();
     }
 }
 

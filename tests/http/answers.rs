@@ -1,5 +1,8 @@
 //! What good requests are answered.
 
+use std::time::Duration;
+
+use recents::model::Time;
 use serde_json::json;
 
 use crate::support::client::list_path;
@@ -13,6 +16,7 @@ both!(
     integers_are_ids_and_come_back_as_text,
     a_time_with_an_offset_is_answered_in_utc_and_no_time_is_now,
     no_user_can_be_said_in_three_ways,
+    a_clock_may_be_ahead_by_the_skew_that_is_allowed,
 );
 
 async fn good_answers_look_the_same_on_both_databases(db: TestDb) {
@@ -145,9 +149,9 @@ async fn a_time_with_an_offset_is_answered_in_utc_and_no_time_is_now(db: TestDb)
         post(json!("2001-02-03t04:05:06.123456789-12:00")).await,
         "2001-02-03T16:05:06.123456Z"
     );
-    let before = recents::model::Time::now().to_string();
+    let before = Time::now().to_string();
     let now = post(json!(null)).await;
-    let after = recents::model::Time::now().to_string();
+    let after = Time::now().to_string();
     assert!(
         before <= now && now <= after,
         "{before} <= {now} <= {after}"
@@ -165,4 +169,28 @@ async fn no_user_can_be_said_in_three_ways(db: TestDb) {
     let rows = db.rows().await;
     assert_eq!(rows.len(), 3);
     assert!(rows.keys().all(|(_, uid, _)| uid.is_empty()));
+}
+
+async fn a_clock_may_be_ahead_by_the_skew_that_is_allowed(db: TestDb) {
+    let usual = Server::start(&db).await;
+    let strict = Server::with(&db.url, &["--max-clock-skew", "1m"]).await;
+    let ahead = async |server: &Server, seconds| {
+        let at = Time::now()
+            .saturating_add(Duration::from_secs(seconds))
+            .to_string();
+        let run = json!({"workspace": "w", "published_run": "p", "last_used_at": at});
+        let answer = server
+            .public
+            .post("/v1/runs", &json!({"runs": [run]}))
+            .await;
+        answer.status.as_u16()
+    };
+    assert_eq!(
+        ahead(&usual, 290).await,
+        200,
+        "5 min is what is allowed unless set"
+    );
+    assert_eq!(ahead(&usual, 330).await, 400);
+    assert_eq!(ahead(&strict, 50).await, 200);
+    assert_eq!(ahead(&strict, 90).await, 400);
 }

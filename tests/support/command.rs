@@ -2,8 +2,10 @@
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
 
 use super::cluster::temp_dir;
+use super::wait::PATIENCE;
 
 /// The program in an empty environment and directory, so that only what a test says counts.
 pub(crate) fn command(dir: &Path) -> Command {
@@ -50,12 +52,37 @@ impl Ended {
     }
 }
 
+/// Runs a command to its end.
+///
+/// # Panics
+/// Where it has not ended within [`PATIENCE`].
+pub(crate) fn run(command: &mut Command) -> Ended {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().expect("recents runs");
+    let (ended, end) = mpsc::channel();
+    let id = child.id();
+    let output = std::thread::spawn(move || {
+        let status = child.wait_with_output();
+        // Nobody listens where it took too long.
+        let _ = ended.send(());
+        status
+    });
+    if end.recv_timeout(PATIENCE).is_err() {
+        let _ = Command::new("kill")
+            .arg("-KILL")
+            .arg(id.to_string())
+            .status();
+        panic!("{command:?} did not end within {PATIENCE:?}");
+    }
+    output
+        .join()
+        .expect("the thread")
+        .expect("its output")
+        .into()
+}
+
 /// Runs it with these arguments to its end.
 pub(crate) fn recents(args: &[&str]) -> Ended {
     let dir = temp_dir();
-    command(dir.path())
-        .args(args)
-        .output()
-        .expect("recents runs")
-        .into()
+    run(command(dir.path()).args(args))
 }

@@ -8,6 +8,9 @@ use crate::support::history::{History, Setup, layout};
 use crate::support::uses::T0;
 use crate::support::{TestDb, both};
 
+/// What a row becomes; `None`: it is removed.
+type Change = fn(&(i64, Option<String>)) -> Option<(i64, Option<String>)>;
+
 both!(
     after_a_backfill_nothing_differs,
     each_way_to_be_wrong_is_named,
@@ -41,20 +44,18 @@ async fn each_way_to_be_wrong_is_named(db: TestDb) {
     let mut expected = BTreeMap::new();
     for user in [false, true] {
         let mut rows = of_user(user);
-        let mut wrong =
-            async |change: fn(&(i64, Option<String>)) -> Option<(i64, Option<String>)>,
-                   kind: &str| {
-                let (key, newest) = rows.next().expect("a row for each");
-                match change(newest) {
-                    Some(changed) => setup.put(key, &changed).await,
-                    None => {
-                        setup
-                            .change("delete from {recents}recent_workflow where {row}", key)
-                            .await
-                    }
+        let mut wrong = async |change: Change, kind: &str| {
+            let (key, newest) = rows.next().expect("a row for each");
+            match change(newest) {
+                Some(changed) => setup.put(key, &changed).await,
+                None => {
+                    setup
+                        .change("delete from {recents}recent_workflow where {row}", key)
+                        .await
                 }
-                expected.insert(key.clone(), kind.to_owned());
-            };
+            }
+            expected.insert(key.clone(), kind.to_owned());
+        };
         wrong(|_| None, "missing").await;
         wrong(|(at, run)| Some((at - 1, run.clone())), "stale").await;
         wrong(|(at, run)| Some((at + 1, run.clone())), "ahead").await;
