@@ -57,7 +57,7 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
         },
         _ => store.check_schema().await?,
     }
-    let mut progress = Progress::start();
+    let (mut progress, mut began) = (Progress::start(), false);
     let options = Options {
         restart: args.restart,
         dry_run: args.dry_run,
@@ -75,6 +75,7 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
             thousands(scanned)
         )),
         Event::Progress(report) => {
+            began = true;
             progress.show(report.tally.scanned, report.total, report.scanned_now);
         }
     }
@@ -85,7 +86,7 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
     if let Some(history) = history {
         history.close().await;
     }
-    if let Err(BackfillError::History(_)) = &ran {
+    if began && let Err(BackfillError::History(_)) = &ran {
         eprintln!("what was read before is kept: the same command goes on from here");
     }
     let (outcome, report) = ran?;
