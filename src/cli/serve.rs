@@ -21,6 +21,8 @@ use crate::telemetry::{Metrics, trace};
 
 /// How often the database is asked whether it answers, and a start that failed is tried again.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
+/// A database that hangs answers nothing, not even with an error. Longer than a connection takes.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a stop waits for answers about the service itself, which take milliseconds.
 const ADMIN_GRACE: Duration = Duration::from_secs(1);
 
@@ -187,10 +189,12 @@ async fn start_up(store: &Store, migrate: bool, readiness: &Readiness) -> Result
 /// Keeps the database's health up to date. Ends with the service.
 async fn watch_database(store: Store, metrics: Arc<Metrics>, readiness: Arc<Readiness>) {
     loop {
-        let up = store.ping().await.is_ok();
+        let ping = tokio::time::timeout(PING_TIMEOUT, store.ping()).await;
+        let up = ping.is_ok_and(|answer| answer.is_ok());
         metrics.database_up.set(i64::from(up));
         readiness.set_database_up(up);
-        if up && let Ok(Some(time)) = job::last_success(&store, crate::jobs::BACKFILL).await {
+        let last_success = job::last_success(&store, crate::jobs::BACKFILL);
+        if up && let Ok(Ok(Some(time))) = tokio::time::timeout(PING_TIMEOUT, last_success).await {
             metrics.backfill_last_success.set(time.micros() / 1_000_000);
         }
         tokio::time::sleep(HEALTH_INTERVAL).await;

@@ -1,5 +1,7 @@
 //! Pages of lists.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -12,6 +14,10 @@ use crate::store::{Store, StoreError};
 pub const DEFAULT_LIMIT: u32 = 4;
 /// A page's items at the most; nobody looks at more, and the answer stays some kilobytes.
 pub const MAX_LIMIT: u32 = 100;
+
+/// A read takes milliseconds. A database that says nothing for so long, not even that the statement
+/// took too long, is gone, and a page that waits for its lists should hear that.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Which page of which list.
 #[derive(Debug, Clone)]
@@ -58,7 +64,10 @@ pub async fn pages(
 ) -> Result<Vec<Page>, StoreError> {
     let starts: Vec<_> = requests.into_iter().map(start).collect();
     // One more than asked for tells whether there is a next page.
-    let lists = recent::lists(store, &starts, limit + 1).await?;
+    let read = recent::lists(store, &starts, limit + 1);
+    let lists = tokio::time::timeout(READ_TIMEOUT, read)
+        .await
+        .unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))?;
     Ok(starts
         .iter()
         .zip(lists)
