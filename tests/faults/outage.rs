@@ -1,5 +1,7 @@
 //! The database goes away and comes back.
 
+use std::time::Instant;
+
 use crate::support::client::list_path;
 use crate::support::uses::body_of;
 use crate::support::{Cluster, Server, Use, until};
@@ -57,6 +59,39 @@ async fn an_outage_is_told_and_ends_by_itself() {
         late.public.get(&path).await.expect(200).published_runs(),
         ["after", "acknowledged"]
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_hangs_is_an_outage_too() {
+    let cluster = Cluster::start();
+    let server = Server::with(&cluster.url, &[]).await;
+    let client = server.public;
+    let path = list_path("w", None);
+    let write = |after| async move {
+        client
+            .post("/v1/runs", &body_of(&[Use::new("w", "p", after)]))
+            .await
+    };
+    write(0).await.expect(200);
+    client.get(&path).await.expect(200);
+    // Right after an answer: the connections are believed to be alive.
+    let frozen = cluster.freeze();
+    let started = Instant::now();
+    let written = tokio::spawn(write(1));
+    let read = client.get(&path).await.expect(503);
+    assert_eq!(read.problem(), "database_unavailable");
+    assert_eq!(read.header("retry-after"), Some("1"));
+    let took = started.elapsed().as_secs();
+    assert!(took < 15, "a client was left waiting for {took} s");
+    database(&server, "down").await;
+    drop(frozen);
+    database(&server, "up").await;
+    // Whatever became of the write that met it, the next ones are recorded.
+    written.await.expect("an answer");
+    write(2).await.expect(200);
+    let list = client.get(&path).await.expect(200).json();
+    let newest = &list["recent_workflows"][0]["last_used_at"];
+    assert_eq!(*newest, Use::new("w", "p", 2).time().to_string());
 }
 
 /// Waits until the server, which stays ready, says that of its database.

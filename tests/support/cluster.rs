@@ -44,6 +44,24 @@ impl Cluster {
         postgres(&["stop", &data(&self.dir), "immediate"]);
     }
 
+    /// As a machine that hangs does: connections stay, nothing is answered.
+    pub(crate) fn freeze(&self) -> Frozen {
+        let pid_file = self.dir.path().join("pg/data/postmaster.pid");
+        let pid_file = std::fs::read_to_string(pid_file).expect("its process id");
+        let postmaster = pid_file.lines().next().expect("a line").to_owned();
+        // The parent first, so that it starts no more of them.
+        signal("-STOP", std::slice::from_ref(&postmaster));
+        let children = Command::new("pgrep")
+            .args(["-P", &postmaster])
+            .output()
+            .expect("pgrep runs");
+        let children = String::from_utf8(children.stdout).expect("numbers");
+        let mut pids: Vec<_> = children.lines().map(ToOwned::to_owned).collect();
+        signal("-STOP", &pids);
+        pids.push(postmaster);
+        Frozen(pids)
+    }
+
     /// On the same port, with the same settings.
     pub(crate) fn restart(&self) {
         assert_eq!(postgres(&["restart", &data(&self.dir)]), self.url);
@@ -54,6 +72,20 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         run(&["stop", &data(&self.dir), "immediate"]);
     }
+}
+
+/// A cluster that hangs; it goes on when this is dropped.
+pub(crate) struct Frozen(Vec<String>);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        signal("-CONT", &self.0);
+    }
+}
+
+fn signal(signal: &str, pids: &[String]) {
+    // One that ended meanwhile is no matter.
+    let _ = Command::new("kill").arg(signal).args(pids).status();
 }
 
 fn data(dir: &TempDir) -> String {
