@@ -179,7 +179,7 @@ async fn ids_that_are_numbers_skip_nothing_that_is_one(db: TestDb) {
         .into_iter()
         .find(|layout| layout.backend == backend);
     let ids = ["0", "-1", "9223372036854775807", "-9223372036854775808"];
-    let runs = (1..).zip(ids).map(|(key, id)| Run::new(key, id, 1, 0));
+    let runs = (-2..).zip(ids).map(|(key, id)| Run::new(key, id, 1, 0));
     let mut history = History::of(layout.expect("one of numbers"), runs.collect());
     history.versions = BTreeMap::from([(1, Some("-5".into()))]);
     let setup = Setup::of(db, history).await;

@@ -3,6 +3,7 @@
 mod broken;
 mod broken_lines;
 mod counts;
+mod edits;
 mod equal;
 mod file_resume;
 mod files;
@@ -11,6 +12,7 @@ mod hook;
 mod leases;
 mod lines;
 mod odd;
+mod real;
 mod resume;
 mod steps;
 mod summary;

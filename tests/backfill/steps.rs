@@ -1,6 +1,6 @@
 //! A backfill that is killed at every step of its conversation with the table's database.
 
-use crate::support::history::layout::POSTGRES;
+use crate::support::history::layout::{POSTGRES, SQLITE};
 use crate::support::history::{History, Run, Setup, Turnstile, Worker};
 use crate::support::uses::Rows;
 use crate::support::{Backend, TestDb, until};
@@ -68,4 +68,61 @@ async fn killed_at_every_step_the_same_command_ends_complete() {
     );
     cursors.dedup();
     assert_eq!(cursors, ["", "NULL", "2200"]);
+}
+
+/// Killed while it waits to write the next of several statements: SQLite's one write lock is taken
+/// from under it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_between_two_writes_the_same_command_ends_complete() {
+    let runs = (1..=3 * RUNS).map(|key| Run::new(key, "w", key, key % 9).by(&format!("u{key}")));
+    let history = History::of(SQLITE, runs.collect());
+    let setup = Setup::of(TestDb::migrated(Backend::Sqlite).await, history).await;
+    let expected = setup.history.rows();
+    let mut beside = setup.store.connect().await;
+    beside.execute("pragma busy_timeout = 0").await;
+    let mut written = Vec::new();
+    // It may slip through; most times it does not.
+    for _ in 0..20 {
+        let mut worker = setup.start(&["backfill"]);
+        let before = setup.store.rows().await.len();
+        let between = until("it is between two writes, or done", async || {
+            let ended = worker.child.try_wait().expect("its state").is_some();
+            let locked = beside.try_execute("begin immediate").await.is_ok();
+            let rows = if locked {
+                setup.store.rows().await.len()
+            } else {
+                before
+            };
+            let between = rows > before && rows < expected.len();
+            if locked && !between {
+                beside.execute("rollback").await;
+            }
+            (ended || between).then_some(between)
+        });
+        if !between.await {
+            worker.ended().await.expect(0);
+            if written.is_empty() {
+                setup
+                    .store
+                    .execute("delete from {recents}recent_workflow")
+                    .await;
+                continue;
+            }
+            break;
+        }
+        worker.kill();
+        beside.execute("rollback").await;
+        let rows = setup.store.rows().await;
+        assert_supported(&rows, &expected, "killed between two writes");
+        assert_eq!(
+            setup.job("cursor").await,
+            "NULL",
+            "not all before it was written"
+        );
+        written.push(rows.len());
+        setup.age_lease().await;
+    }
+    assert!(!written.is_empty(), "it was never between two writes");
+    setup.recents(&["backfill"]).expect(0);
+    setup.assert_equal("at the end").await;
 }

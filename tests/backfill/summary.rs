@@ -10,6 +10,7 @@ use crate::support::{Backend, TestDb, both};
 both!(
     a_dry_run_tells_what_would_change_and_writes_nothing,
     a_second_backfill_changes_nothing,
+    a_backfill_makes_the_table_where_there_is_none,
     data_goes_to_stdout_and_messages_to_stderr,
 );
 
@@ -102,6 +103,19 @@ fn unseen(setup: &Setup, args: &[&str]) -> usize {
         true => setup.history.runs.iter().filter(known).count(),
         false => 0,
     }
+}
+
+async fn a_backfill_makes_the_table_where_there_is_none(db: TestDb) {
+    let store = TestDb::empty(db.backend).await;
+    let setup = Setup::of(store, History::random(Layout::of(db.backend), 11, 100)).await;
+    for args in [&["--dry-run"][..], &["--migrate-on-start", "false"]] {
+        let failed = setup.recents(&[&["backfill"], args].concat()).expect(1);
+        assert!(
+            failed.one_line().contains("recents migrate"),
+            "{args:?}: {failed:?}"
+        );
+    }
+    setup.backfill(&[]).await;
 }
 
 async fn data_goes_to_stdout_and_messages_to_stderr(db: TestDb) {

@@ -5,3 +5,4 @@ mod misfits;
 mod plans;
 mod refusals;
 mod refusing;
+mod settings;

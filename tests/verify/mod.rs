@@ -3,5 +3,7 @@
 mod differences;
 mod found;
 mod junk;
+mod live;
 mod output;
+mod races;
 mod repairs;

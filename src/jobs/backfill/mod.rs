@@ -13,7 +13,7 @@ use tokio::time::sleep_until;
 
 use crate::history::{Stretch, Tally};
 use crate::store::Store;
-use crate::store::job::{End, Job};
+use crate::store::job::{End, Job, LEASE};
 
 use checkpoint::Counts;
 
@@ -27,6 +27,16 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(2);
 const READ_FOR_WRITE: u32 = 4;
 /// Memory of the uses that wait to be written.
 const FOLD_BYTES: usize = 40 * 1024 * 1024;
+/// How often the job is kept ours, at the least: several times within its lease, which ends a worker
+/// that lets it run out, also where nobody else wants the job.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+const _: () = assert!(HEARTBEAT.as_secs() * 2 < LEASE.as_secs());
+
+/// How long is read before the next checkpoint, when one took that long.
+fn rest_after(took: Duration) -> Duration {
+    (took * READ_FOR_WRITE).clamp(CHECKPOINT_EVERY, HEARTBEAT)
+}
+
 /// How to backfill.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
@@ -188,8 +198,7 @@ impl Work<'_> {
                         // Without a cursor, writing now would only mean writing again later.
                         checkpoint::save(self.store, self.job, self.counts).await?;
                     }
-                    let rest = CHECKPOINT_EVERY.max(started.elapsed() * READ_FOR_WRITE);
-                    next_checkpoint = Instant::now() + rest;
+                    next_checkpoint = Instant::now() + rest_after(started.elapsed());
                 }
                 next = stretches.next() => match next {
                     Ok(Some(stretch)) => {
@@ -224,5 +233,20 @@ impl Work<'_> {
             },
         );
         checkpoint::write(self.store, self.job, self.counts, pending).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_never_runs_out_between_two_checkpoints() {
+        for (took, rest) in [(0, 2), (1, 4), (2, 8), (3, 10), (60, 10)] {
+            assert_eq!(
+                rest_after(Duration::from_secs(took)),
+                Duration::from_secs(rest)
+            );
+        }
     }
 }

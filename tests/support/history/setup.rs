@@ -34,10 +34,7 @@ impl Setup {
 
     /// The history in a database of its own.
     pub(crate) async fn apart(store: TestDb, history: History) -> Self {
-        let mut apart = TestDb::empty(history.layout.backend).await;
-        if apart.backend == Backend::Sqlite {
-            apart.url.push_str("?mode=rwc");
-        }
+        let apart = TestDb::empty(history.layout.backend).await;
         history.create(&apart).await;
         Self::beside(store, Some(apart), history)
     }
