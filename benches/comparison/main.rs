@@ -89,7 +89,7 @@ fn main() -> ExitCode {
 
 async fn compare(args: &Args) -> Result<(), Failure> {
     let wanted = |part| args.only.is_empty() || args.only.contains(&part);
-    let server = Server::start(args.postgres_url.as_deref(), args.runs).await?;
+    let server = Server::start(args.postgres_url.as_deref()).await?;
     let mut report = Report::begin(&server, args.runs).await?;
     if wanted(Part::Backfill) || wanted(Part::Reads) {
         history::build(&server, args.runs, &mut report).await?;

@@ -20,11 +20,11 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a cluster for a history of `runs`, or takes the one at `url`.
-    pub(crate) async fn start(url: Option<&str>, runs: u64) -> Result<Self, Failure> {
+    /// Starts a cluster, or takes the one at `url`.
+    pub(crate) async fn start(url: Option<&str>) -> Result<Self, Failure> {
         let cluster = match url {
             Some(_) => None,
-            None => Some(Cluster::start(&settings(runs))?),
+            None => Some(Cluster::start(&SETTINGS)?),
         };
         let maintenance = match (&cluster, url) {
             (Some(cluster), _) => cluster.url.clone(),
@@ -69,20 +69,15 @@ impl Server {
 }
 
 /// What differs from PostgreSQL's defaults: durable, and no checkpoint in the middle of something.
-fn settings(runs: u64) -> [&'static str; 6] {
-    let shared_buffers = match runs {
-        ..=1_000_000 => "shared_buffers=512MB",
-        _ => "shared_buffers=2GB",
-    };
-    [
-        "fsync=on",
-        "full_page_writes=on",
-        shared_buffers,
-        "max_wal_size=8GB",
-        "checkpoint_timeout=1h",
-        "log_checkpoints=off",
-    ]
-}
+/// Not shared_buffers: the history is in the system's memory either way, and a new session that walks
+/// gigabytes of shared buffers pays for mapping them first.
+const SETTINGS: [&str; 5] = [
+    "fsync=on",
+    "full_page_writes=on",
+    "max_wal_size=8GB",
+    "checkpoint_timeout=1h",
+    "log_checkpoints=off",
+];
 
 /// Runs statements without parameters and without an answer.
 pub(crate) async fn run(conn: &mut PgConnection, sql: &str) -> Result<(), Failure> {

@@ -68,14 +68,14 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
     let metrics = Arc::new(Metrics::new(&store));
     let (recorder, mut writer) = Recorder::start(store.clone(), Arc::clone(&metrics));
     let readiness = Arc::new(Readiness::default());
-    let app = App {
+    let app = Arc::new(App {
         store: store.clone(),
         recorder,
         metrics: Arc::clone(&metrics),
         max_clock_skew: config.max_clock_skew,
         has_history: config.history.is_some(),
         readiness: Arc::clone(&readiness),
-    };
+    });
     tracing::info!(
         listen = %public.local_addr()?,
         admin_listen = %admin.local_addr()?,
@@ -83,7 +83,7 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
         "serving"
     );
     let grace = config.shutdown_grace;
-    let public = Listener::start(public, public_router(app.clone()), grace);
+    let public = Listener::start(public, public_router(Arc::clone(&app)), grace);
     let admin = Listener::start(admin, admin_router(app), ADMIN_GRACE);
     let watching = tokio::spawn(watch_database(
         store.clone(),

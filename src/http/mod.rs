@@ -29,8 +29,8 @@ use crate::telemetry::Metrics;
 use crate::telemetry::metrics::RequestLabels;
 use problem::{Code, Problem};
 
-/// What the handlers work with.
-#[derive(Debug, Clone)]
+/// What the handlers work with; shared, because every request takes it several times.
+#[derive(Debug)]
 pub struct App {
     /// The table.
     pub store: Store,
@@ -84,7 +84,7 @@ impl Readiness {
 ))]
 struct Api;
 
-fn documented() -> (OpenApiRouter<App>, OpenApiRouter<App>) {
+fn documented() -> (OpenApiRouter<Arc<App>>, OpenApiRouter<Arc<App>>) {
     (public::router(), admin::router())
 }
 
@@ -99,16 +99,16 @@ pub fn openapi() -> Description {
 }
 
 /// The public listener's service.
-pub fn public_router(app: App) -> Router {
+pub fn public_router(app: Arc<App>) -> Router {
     finished(documented().0, app)
 }
 
 /// The admin listener's service.
-pub fn admin_router(app: App) -> Router {
+pub fn admin_router(app: Arc<App>) -> Router {
     finished(documented().1, app)
 }
 
-fn finished(router: OpenApiRouter<App>, app: App) -> Router {
+fn finished(router: OpenApiRouter<Arc<App>>, app: Arc<App>) -> Router {
     let (router, description) = router.split_for_parts();
     // Dashboards find the series of every route before its first request.
     for (route, item) in &description.paths.paths {

@@ -1,6 +1,7 @@
 //! Problem documents (RFC 9457): the one form of every error.
 
 use std::any::Any;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -178,7 +179,11 @@ pub struct Problem {
     code: Code,
     detail: String,
     errors: Vec<FieldError>,
+    cause: Option<Cause>,
 }
+
+/// What only the log tells.
+type Cause = Arc<dyn std::error::Error + Send + Sync>;
 
 /// The document.
 #[derive(Debug, Serialize, ToSchema)]
@@ -207,6 +212,7 @@ impl Problem {
             code,
             detail: detail.to_string(),
             errors: Vec::new(),
+            cause: None,
         }
     }
 
@@ -220,6 +226,7 @@ impl Problem {
             code: Code::InvalidRequest,
             detail,
             errors,
+            cause: None,
         }
     }
 
@@ -237,6 +244,11 @@ impl Problem {
 
     pub(super) fn code(&self) -> Code {
         self.code
+    }
+
+    /// What the log has to tell about it, where nothing else did.
+    pub(super) fn cause(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&**self.cause.as_ref()?)
     }
 
     pub(super) fn write(&self, response: &mut Response, request_id: &str) {
@@ -293,6 +305,10 @@ impl From<&StoreError> for Problem {
                 Code::ValueRefused,
                 "the database cannot hold a value of this request; nothing of it was recorded",
             ),
+            StoreError::Unmigrated(_) => Self::new(
+                Code::DatabaseUnavailable,
+                "the database has no tables yet; try again when it was migrated",
+            ),
             StoreError::Schema(_) | StoreError::Corrupt(_) | StoreError::Other(_) => {
                 Self::new(Code::Internal, "the service failed; its log says more")
             }
@@ -302,11 +318,11 @@ impl From<&StoreError> for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "the request failed"
-        );
-        Self::from(&error)
+        let problem = Self::from(&error);
+        Self {
+            cause: Some(Arc::new(error)),
+            ..problem
+        }
     }
 }
 
@@ -332,6 +348,11 @@ pub(super) fn of_panic(panic: Box<dyn Any + Send>) -> Response {
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("nothing");
-    tracing::error!(panic = said, "a handler panicked");
-    Problem::new(Code::Internal, "the service failed; its log says more").into_response()
+    let problem = Problem {
+        cause: Some(Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(
+            format!("a handler panicked: {said}"),
+        ))),
+        ..Problem::new(Code::Internal, "the service failed; its log says more")
+    };
+    problem.into_response()
 }

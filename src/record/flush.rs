@@ -116,6 +116,8 @@ fn answer(requests: Vec<Pending>, uses: &[(Key, Newest)], raised: &[Key], metric
         .filter_map(|key| written.get_key_value(key))
         .map(|(key, newest)| (*key, *newest))
         .collect();
+    let mut in_all = Recorded::default();
+    let mut answers = Vec::with_capacity(requests.len());
     for request in requests {
         let mut recorded = Recorded::default();
         for entry in &request.entries {
@@ -126,8 +128,13 @@ fn answer(requests: Vec<Pending>, uses: &[(Key, Newest)], raised: &[Key], metric
                 recorded.superseded += 1;
             }
         }
-        metrics.count_runs(Source::Hook, "applied", recorded.applied);
-        metrics.count_runs(Source::Hook, "superseded", recorded.superseded);
+        in_all.applied += recorded.applied;
+        in_all.superseded += recorded.superseded;
+        answers.push((request, recorded));
+    }
+    metrics.count_runs(Source::Hook, "applied", in_all.applied);
+    metrics.count_runs(Source::Hook, "superseded", in_all.superseded);
+    for (request, recorded) in answers {
         let _ = request.done.send(Ok(recorded));
     }
 }

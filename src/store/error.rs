@@ -23,6 +23,9 @@ pub enum StoreError {
     /// The tables are missing or of another version.
     #[error(transparent)]
     Schema(#[from] Box<MigrateError>),
+    /// There are no tables yet.
+    #[error("the database has no tables of recents; run `recents migrate`")]
+    Unmigrated(#[source] sqlx::Error),
     /// A row that the model forbids, written by someone else.
     #[error("a row of the table is corrupt")]
     Corrupt(#[source] sqlx::Error),
@@ -45,6 +48,10 @@ impl From<sqlx::Error> for StoreError {
                 let code = database.code().unwrap_or(Cow::Borrowed(""));
                 match database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
                     Some(_) => by_sqlstate(&code)(error),
+                    // It has no code of its own.
+                    None if database.message().starts_with("no such table") => {
+                        Self::Unmigrated(error)
+                    }
                     None => by_sqlite_code(&code)(error),
                 }
             }
@@ -67,6 +74,8 @@ fn by_sqlstate(code: &str) -> fn(sqlx::Error) -> StoreError {
         (_, "40P01" | "40001" | "55P03") => StoreError::Conflict,
         // connection, resources, operator intervention (57014: statement timeout), still starting
         ("08" | "53" | "57", _) => StoreError::Unavailable,
+        // no such table, no such schema
+        (_, "42P01" | "3F000") => StoreError::Unmigrated,
         ("22" | "23" | "54", _) => StoreError::Refused,
         _ => StoreError::Other,
     }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::client::list_path;
-use crate::support::{Backend, Server, TestDb};
+use crate::support::{Backend, Server, TestDb, both};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
@@ -123,5 +123,27 @@ async fn a_line_in_the_log_tells_what_was_answered_without_ids_of_users() {
         !server.log.text().contains("secret"),
         "{}",
         server.log.text()
+    );
+}
+
+both!(a_failure_before_the_tables_are_there_says_to_try_again_and_the_log_names_its_request);
+
+async fn a_failure_before_the_tables_are_there_says_to_try_again_and_the_log_names_its_request(
+    db: TestDb,
+) {
+    let server = Server::start(&db).await;
+    db.execute("drop view {recents}recent_workflows").await;
+    db.execute("drop table {recents}recent_workflow").await;
+    let id = [("x-request-id", "early")];
+    let answer = server.public.get_with(&list_path("w", None), &id).await;
+    assert!(answer.header("retry-after").is_some());
+    answer.expect(503);
+    let about = |event: &Value| event["request_id"] == "early";
+    let line = server.log.event("the failure is logged", about).await;
+    assert_eq!(line["message"], "the request failed");
+    assert!(
+        line["error"]
+            .as_str()
+            .is_some_and(|error| error.contains("recents migrate"))
     );
 }

@@ -163,14 +163,14 @@ impl InProcess {
     pub(crate) async fn on(store: Store) -> Self {
         let metrics = Arc::new(Metrics::new(&store));
         let (recorder, _) = Recorder::start(store.clone(), Arc::clone(&metrics));
-        let router = public_router(App {
+        let router = public_router(Arc::new(App {
             store,
             recorder,
             metrics,
             max_clock_skew: Duration::from_secs(300),
             has_history: false,
             readiness: Arc::default(),
-        });
+        }));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let client = Client(listener.local_addr().expect("its address"));
         let (stop, stopped) = oneshot::channel::<()>();

@@ -1,5 +1,6 @@
 //! Liveness and readiness.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Json;
@@ -39,7 +40,7 @@ pub(super) async fn live() -> &'static str {
         (status = 503, description = "Starting or draining", body = Health),
     )
 )]
-pub(super) async fn ready(State(app): State<App>) -> (StatusCode, Json<Health>) {
+pub(super) async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Health>) {
     let readiness = &app.readiness;
     let status = match (
         readiness.is_ready(),

@@ -2,6 +2,8 @@
 
 pub mod health;
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -11,7 +13,7 @@ use utoipa_axum::routes;
 use super::App;
 use super::problem::{Code, Problem};
 
-pub(super) fn router() -> OpenApiRouter<App> {
+pub(super) fn router() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
@@ -25,7 +27,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
     path = "/metrics",
     responses((status = 200, description = "OpenMetrics text", body = String))
 )]
-async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
+async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let text = app
         .metrics
         .encode()

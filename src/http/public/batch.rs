@@ -1,5 +1,7 @@
 //! Several lists at once.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -67,7 +69,10 @@ struct BatchList {
     request_body = BatchRequest,
     responses((status = 200, description = "The lists, in order", body = BatchAnswer))
 )]
-pub(super) async fn lists(State(app): State<App>, Json(body): Json) -> Result<Response, Problem> {
+pub(super) async fn lists(
+    State(app): State<Arc<App>>,
+    Json(body): Json,
+) -> Result<Response, Problem> {
     let mut errors = Vec::new();
     let (scopes, limit) = read(&body, &mut errors);
     if !errors.is_empty() {

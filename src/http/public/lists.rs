@@ -1,5 +1,7 @@
 //! `GET` of a list.
 
+use std::sync::Arc;
+
 use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -48,7 +50,7 @@ struct ListParameters {
     )
 )]
 pub(super) async fn of_workspace(
-    State(app): State<App>,
+    State(app): State<Arc<App>>,
     ScopePath(scope): ScopePath,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -75,7 +77,7 @@ pub(super) async fn of_workspace(
     )
 )]
 pub(super) async fn of_user(
-    State(app): State<App>,
+    State(app): State<Arc<App>>,
     ScopePath(scope): ScopePath,
     RawQuery(query): RawQuery,
     headers: HeaderMap,

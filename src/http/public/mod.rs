@@ -4,12 +4,14 @@ pub mod batch;
 pub mod lists;
 pub mod runs;
 
+use std::sync::Arc;
+
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
 
-pub(super) fn router() -> OpenApiRouter<App> {
+pub(super) fn router() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
         .routes(routes!(runs::record))
         .routes(routes!(lists::of_workspace))

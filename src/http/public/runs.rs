@@ -1,5 +1,7 @@
 //! `POST /v1/runs`: the upsert hook.
 
+use std::sync::Arc;
+
 use axum::Json as JsonAnswer;
 use axum::extract::State;
 use serde::Serialize;
@@ -72,7 +74,7 @@ pub(super) struct RunsAnswer {
     responses((status = 200, description = "The runs are durable", body = RunsAnswer))
 )]
 pub(super) async fn record(
-    State(app): State<App>,
+    State(app): State<Arc<App>>,
     Json(body): Json,
 ) -> Result<JsonAnswer<RunsAnswer>, Problem> {
     let mut errors = Vec::new();
@@ -88,7 +90,9 @@ pub(super) async fn record(
     }
     let uses: Vec<_> = runs.iter().filter_map(Run::usage).collect();
     let skipped = (runs.len() - uses.len()) as u64;
-    app.metrics.count_runs(Source::Hook, "skipped", skipped);
+    if skipped > 0 {
+        app.metrics.count_runs(Source::Hook, "skipped", skipped);
+    }
     let recorded = app.recorder.record(&uses).await?;
     let (applied, superseded) = (recorded.applied, recorded.superseded);
     Ok(JsonAnswer(RunsAnswer {
