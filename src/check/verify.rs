@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use super::{CheckError, Difference, complete, repair, supported};
 use crate::history::{History, HistoryError, Stretches, Tally, windows};
 use crate::model::Id;
-use crate::record::Fold;
 use crate::store::{Store, recent, with_retries};
 
 /// Rows of the table that are checked together.
@@ -74,16 +73,14 @@ pub async fn verify(
     let Some(mut stretches) = stretches(history, workspace).await? else {
         return Ok(summary);
     };
-    let mut fold = Fold::default();
     loop {
         let next = stretches.next().await?;
         let end = next.is_none();
         if let Some(stretch) = next {
             summary.tally.add(&stretch.tally);
-            fold.merge(stretch.fold);
         }
-        if end || fold.bytes() > FOLD_BYTES {
-            let uses = std::mem::take(&mut fold).into_sorted();
+        if end || stretches.gathered.bytes() > FOLD_BYTES {
+            let uses = stretches.gathered.take().into_sorted();
             let differences = complete::check(store, history, &uses).await?;
             found(differences, &mut summary).await?;
         }

@@ -28,7 +28,7 @@ pub use mapping::Mapping;
 pub use open::{connect, judge};
 pub use scan::Range;
 pub use session::Taker;
-pub use stretch::{Stretch, Stretches, Tally};
+pub use stretch::{Gathered, Stretch, Stretches, Tally};
 
 /// A history that is open: its database, and the mapping query that was checked against it.
 #[derive(Debug, Clone)]

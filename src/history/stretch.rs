@@ -1,20 +1,47 @@
 //! Stretches: what a source sends.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::HistoryError;
-use crate::model::{NoUse, RawUse, Time, id};
+use crate::model::{NoUse, RawUse, Time, Usage, id};
 use crate::record::Fold;
 
-/// Stretches that wait to be taken; more would only be memory.
-const AHEAD: usize = 1;
+/// Stretches that wait to be taken: about as many as are read while a checkpoint is written.
+const AHEAD: usize = 8;
 
-/// The uses of some consecutive runs, folded.
+/// The uses that were read and that nobody took yet. Windows that are read side by side fold into
+/// one, so that a key is looked up once a run and held once in all. A use stands for itself: one of a
+/// window that fails later does no harm.
+#[derive(Debug, Clone, Default)]
+pub struct Gathered(Arc<Mutex<Fold>>);
+
+impl Gathered {
+    fn lock(&self) -> MutexGuard<'_, Fold> {
+        // A fold is whole between any two uses.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, usage: &Usage<'_>) {
+        self.lock().add(usage);
+    }
+
+    /// About how many bytes they take.
+    pub fn bytes(&self) -> usize {
+        self.lock().bytes()
+    }
+
+    /// Takes them out.
+    pub fn take(&self) -> Fold {
+        std::mem::take(&mut self.lock())
+    }
+}
+
+/// Some consecutive runs that were read; their uses are in [`Gathered`] before it is sent.
 #[derive(Debug, Default)]
 pub struct Stretch {
-    /// The greatest use of each key.
-    pub fold: Fold,
     /// What was counted.
     pub tally: Tally,
     /// Everything up to here has been sent; `None` where the source cannot resume.
@@ -76,7 +103,7 @@ impl Tally {
 
 impl Stretch {
     /// Takes one row of the mapping query or of a file; `now` tells future uses.
-    pub fn take(&mut self, raw: RawUse<'_>, now: Time) {
+    pub fn take(&mut self, raw: RawUse<'_>, now: Time, gathered: &Gathered) {
         match raw.check() {
             Ok(usage) => {
                 self.tally.uses += 1;
@@ -85,7 +112,7 @@ impl Stretch {
                     .is_some_and(|uid| !uid.is_empty() && id::check(uid).is_err());
                 self.tally.invalid_uid += u64::from(given);
                 self.tally.future += u64::from(usage.last_used_at > now);
-                self.fold.add(&usage);
+                gathered.add(&usage);
             }
             Err(reason) => {
                 if let Some(at) = NoUse::ALL.iter().position(|r| *r == reason) {
@@ -97,24 +124,60 @@ impl Stretch {
 
     /// Takes in the stretch behind this one.
     pub fn append(&mut self, next: Self) {
-        self.fold.merge(next.fold);
         self.tally.add(&next.tally);
         self.cursor = next.cursor;
         self.total = next.total;
     }
 }
 
+type Sent = Result<Option<Stretch>, HistoryError>;
+
 /// The stretches of a source, in order.
 #[derive(Debug)]
-pub struct Stretches(mpsc::Receiver<Result<Option<Stretch>, HistoryError>>);
+pub struct Stretches {
+    receiver: mpsc::Receiver<Sent>,
+    /// Their uses.
+    pub gathered: Gathered,
+}
 
 /// Where a source sends its stretches and, at the end, `None`. It may stop when the receiver is gone.
-pub type Sender = mpsc::Sender<Result<Option<Stretch>, HistoryError>>;
+#[derive(Debug)]
+pub struct Sender {
+    channel: mpsc::Sender<Sent>,
+    /// Where the uses go, before the stretch that they belong to is sent.
+    pub gathered: Gathered,
+}
+
+/// Nobody receives any more.
+#[derive(Debug)]
+pub(super) struct Gone;
+
+impl Sender {
+    /// Sends, when there is room.
+    pub(super) async fn send(&self, sent: Sent) -> Result<(), Gone> {
+        self.channel.send(sent).await.map_err(|_| Gone)
+    }
+
+    /// The same, from a thread that may block.
+    pub(super) fn blocking_send(&self, sent: Sent) -> Result<(), Gone> {
+        self.channel.blocking_send(sent).map_err(|_| Gone)
+    }
+
+    /// Ends when nobody receives any more.
+    pub(super) async fn closed(&self) {
+        self.channel.closed().await;
+    }
+}
 
 impl Stretches {
     pub(super) fn channel() -> (Sender, Self) {
-        let (sender, receiver) = mpsc::channel(AHEAD);
-        (sender, Self(receiver))
+        let (channel, receiver) = mpsc::channel(AHEAD);
+        let gathered = Gathered::default();
+        let sender = Sender {
+            channel,
+            gathered: gathered.clone(),
+        };
+        (sender, Self { receiver, gathered })
     }
 
     /// The next stretch; `None` at the end.
@@ -122,6 +185,9 @@ impl Stretches {
     /// # Errors
     /// Whatever kept the source from reading; [`HistoryError::BrokenOff`] where it went silent.
     pub async fn next(&mut self) -> Result<Option<Stretch>, HistoryError> {
-        self.0.recv().await.unwrap_or(Err(HistoryError::BrokenOff))
+        self.receiver
+            .recv()
+            .await
+            .unwrap_or(Err(HistoryError::BrokenOff))
     }
 }

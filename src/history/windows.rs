@@ -14,7 +14,7 @@ use super::look_up::Lookup;
 use super::mapping::From;
 use super::scan::Range;
 use super::session::Taker;
-use super::stretch::{Sender, Stretch, Stretches};
+use super::stretch::{Gathered, Sender, Stretch, Stretches};
 use super::{History, HistoryError};
 use crate::model::{RawUse, Time};
 
@@ -27,6 +27,8 @@ const TARGET: Duration = Duration::from_millis(250);
 const FIRST_RUNS: u32 = 20_000;
 /// Runs of a window at the most: a window's uses are in memory until they are folded in.
 pub const MAX_RUNS: u32 = 200_000;
+/// Uses that wait to be taken: with more, windows are read one by one.
+const MAX_GATHERED_BYTES: usize = 32 * 1024 * 1024;
 /// Runs of a window at the least, however slow the history: below, the queries' own cost dominates.
 const MIN_RUNS: u32 = 100;
 
@@ -62,6 +64,7 @@ pub fn walk(
         max_runs,
         reading: VecDeque::new(),
         all_begun: false,
+        gathered: sender.gathered.clone(),
     };
     tokio::spawn(walk.run(sender));
     stretches
@@ -78,6 +81,7 @@ struct Walk {
     /// In the order of their keys.
     reading: VecDeque<Reading>,
     all_begun: bool,
+    gathered: Gathered,
 }
 
 impl Walk {
@@ -104,7 +108,7 @@ impl Walk {
     /// The first window that is not sent yet, when it is read; `None` behind the last.
     async fn step(&mut self) -> Result<Option<Stretch>, HistoryError> {
         loop {
-            while self.reading.len() < AT_ONCE && !self.all_begun {
+            while self.has_room() && !self.all_begun {
                 self.begin().await?;
             }
             let Some(mut first) = self.reading.pop_front() else {
@@ -136,6 +140,15 @@ impl Walk {
         }
     }
 
+    /// Whether another window may begin: one always, so that whoever takes the uses hears of it.
+    fn has_room(&self) -> bool {
+        let most = match self.gathered.bytes() {
+            ..MAX_GATHERED_BYTES => AT_ONCE,
+            _ => 1,
+        };
+        self.reading.len() < most
+    }
+
     async fn begin(&mut self) -> Result<(), HistoryError> {
         let (end, runs) = self
             .history
@@ -143,7 +156,12 @@ impl Walk {
             .await?;
         self.all_begun = end == self.last;
         let from = std::mem::replace(&mut self.next, From::Behind(end.clone()));
-        let task = tokio::spawn(read(Arc::clone(&self.history), from.clone(), end.clone()));
+        let task = tokio::spawn(read(
+            Arc::clone(&self.history),
+            from.clone(),
+            end.clone(),
+            self.gathered.clone(),
+        ));
         self.reading.push_back(Reading {
             from,
             end,
@@ -166,11 +184,12 @@ async fn read(
     history: Arc<History>,
     from: From,
     end: String,
+    gathered: Gathered,
 ) -> Result<(Stretch, Duration), HistoryError> {
     let (mut stretch, started, now) = (Stretch::default(), Instant::now(), Time::now());
     let window = Range::Window(&from, &end);
     history
-        .scan(window, |raw: RawUse<'_>| stretch.take(raw, now))
+        .scan(window, |raw: RawUse<'_>| stretch.take(raw, now, &gathered))
         .await?;
     Ok((stretch, started.elapsed()))
 }
@@ -204,11 +223,8 @@ pub fn one_pass(history: Arc<History>, workspace: Option<String>) -> Stretches {
     stretches
 }
 
-/// The single stream's uses are sent when their fold has this many bytes: seldom, since folding twice
-/// costs more than folding once.
-const ONE_PASS_BYTES: usize = 24 * 1024 * 1024;
-/// Its counts are sent more often, so that progress is seen.
-const ONE_PASS_RUNS: u64 = 200_000;
+/// The single stream is told of in stretches of so many runs, so that progress is seen.
+const ONE_PASS_RUNS: u64 = 100_000;
 
 /// Takes the single stream, stretch by stretch.
 struct OnePass<'a> {
@@ -220,19 +236,12 @@ struct OnePass<'a> {
 impl Taker for &mut OnePass<'_> {
     fn take(&mut self, raw: RawUse<'_>) -> bool {
         self.stretch.tally.scanned += 1;
-        self.stretch.take(raw, self.now);
-        self.stretch.fold.bytes() > ONE_PASS_BYTES || self.stretch.tally.scanned >= ONE_PASS_RUNS
+        self.stretch.take(raw, self.now, &self.sender.gathered);
+        self.stretch.tally.scanned >= ONE_PASS_RUNS
     }
 
     async fn hand_over(&mut self) {
-        let tally = std::mem::take(&mut self.stretch.tally);
-        let mut sent = Stretch {
-            tally,
-            ..Stretch::default()
-        };
-        if self.stretch.fold.bytes() > ONE_PASS_BYTES {
-            sent.fold = std::mem::take(&mut self.stretch.fold);
-        }
+        let sent = std::mem::take(&mut self.stretch);
         // Where nobody receives any more, the reading is about to be dropped.
         let _ = self.sender.send(Ok(Some(sent))).await;
     }

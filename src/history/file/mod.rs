@@ -19,10 +19,8 @@ use crate::model::{RawUse, Time};
 /// The longest line: far more than five ids and a time; a quote that is never closed would
 /// otherwise take in the rest of the file.
 const MAX_LINE_BYTES: u64 = 1024 * 1024;
-/// A stretch is sent when it has this many runs,
+/// A stretch has this many runs.
 const STRETCH_RUNS: u64 = 50_000;
-/// or when its fold has this many bytes.
-const STRETCH_BYTES: usize = 8 * 1024 * 1024;
 
 /// The columns of a use, by name; the first two may be missing.
 const COLUMNS: [&str; 5] = ["run", "uid", "workspace", "published_run", "last_used_at"];
@@ -196,7 +194,7 @@ impl Taking<'_> {
         }
         self.stretch.tally.scanned += 1;
         match raw {
-            Ok(raw) => self.stretch.take(raw, Time::now()),
+            Ok(raw) => self.stretch.take(raw, Time::now(), &self.sender.gathered),
             Err(_) if self.file.on_error == OnError::Skip => self.stretch.tally.unmapped += 1,
             Err(problem) => {
                 self.read -= 1;
@@ -208,8 +206,7 @@ impl Taking<'_> {
                 });
             }
         }
-        let full = self.stretch.fold.bytes() > STRETCH_BYTES;
-        if full || self.stretch.tally.scanned >= STRETCH_RUNS {
+        if self.stretch.tally.scanned >= STRETCH_RUNS {
             return Ok(self.hand_over());
         }
         Ok(true)

@@ -74,6 +74,7 @@ async fn walk_of(last: u32, max_runs: u32, reading: Vec<Reading>) -> (Walk, Send
         max_runs,
         reading: reading.into(),
         all_begun: true,
+        gathered: sender.gathered.clone(),
     };
     (walk, sender, stretches)
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::error::BackfillError;
 use crate::history::{Stretch, Tally};
 use crate::model::{Key, Newest};
+use crate::record::Fold;
 use crate::store::job::{Job, Lost};
 use crate::store::recent::{self, MAX_KEYS};
 use crate::store::{Store, StoreError, with_retries};
@@ -25,7 +26,7 @@ impl Counts {
     }
 }
 
-/// Writes a stretch and moves the job's cursor behind it.
+/// Writes uses and moves the job's cursor behind the stretch whose uses are among them.
 ///
 /// The rows come first, in transactions of their own: a crash between them and the cursor only
 /// repeats what changes nothing. Each is fenced, and short, because the hook waits for its locks.
@@ -34,9 +35,10 @@ pub(super) async fn write(
     job: &mut Job,
     counts: &mut Counts,
     stretch: Stretch,
+    uses: Fold,
 ) -> Result<(), BackfillError> {
     counts.tally.add(&stretch.tally);
-    let uses = stretch.fold.into_sorted();
+    let uses = uses.into_sorted();
     for chunk in uses.chunks(MAX_KEYS) {
         let raised = with_retries(|| fenced_raise(store, job, chunk)).await?;
         counts.applied += raised.map_err(|Lost| BackfillError::LostLease)?;

@@ -5,7 +5,6 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use super::{BackfillError, Event, FOLD_BYTES, Origin, Outcome, Report};
-use crate::history::Stretch;
 use crate::store::Store;
 use crate::store::recent::{self, MAX_KEYS};
 
@@ -26,7 +25,6 @@ pub(super) async fn dry_run(
     let Some(mut stretches) = origin.stretches(None, range_end) else {
         return Ok((Outcome::Complete, report));
     };
-    let mut pending = Stretch::default();
     loop {
         let next = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return Ok((Outcome::Stopped, report)),
@@ -35,14 +33,9 @@ pub(super) async fn dry_run(
         let end = next.is_none();
         if let Some(stretch) = next {
             report.tally.add(&stretch.tally);
-            pending.append(stretch);
         }
-        if end || pending.fold.bytes() > FOLD_BYTES {
-            for chunk in std::mem::take(&mut pending)
-                .fold
-                .into_sorted()
-                .chunks(MAX_KEYS)
-            {
+        if end || stretches.gathered.bytes() > FOLD_BYTES {
+            for chunk in stretches.gathered.take().into_sorted().chunks(MAX_KEYS) {
                 report.applied += recent::outdone(store, chunk).await?.len() as u64;
             }
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::sleep_until;
 
-use crate::history::{Stretch, Tally};
+use crate::history::{Gathered, Stretch, Tally};
 use crate::store::Store;
 use crate::store::job::{End, Job, LEASE};
 
@@ -26,7 +26,7 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(2);
 /// touches most of the table, writing it all every two seconds would take longer than reading.
 const READ_FOR_WRITE: u32 = 4;
 /// Memory of the uses that wait to be written.
-const FOLD_BYTES: usize = 40 * 1024 * 1024;
+const FOLD_BYTES: usize = 32 * 1024 * 1024;
 /// How often the job is kept ours, at the least: several times within its lease, which ends a worker
 /// that lets it run out, also where nobody else wants the job.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -129,6 +129,7 @@ pub async fn run(
         job: &mut job,
         counts: &mut counts,
         pending: Stretch::default(),
+        gathered: Gathered::default(),
     };
     let done = work
         .read(origin, &mut stop, |counts, pending| {
@@ -167,6 +168,8 @@ struct Work<'a> {
     counts: &'a mut Counts,
     /// Read, and not written yet.
     pending: Stretch,
+    /// Its uses, and some that were read behind it.
+    gathered: Gathered,
 }
 
 impl Work<'_> {
@@ -181,6 +184,7 @@ impl Work<'_> {
         let Some(mut stretches) = stretches else {
             return Ok(Outcome::Complete);
         };
+        self.gathered = stretches.gathered.clone();
         self.pending.cursor.clone_from(&self.job.cursor);
         let mut next_checkpoint = Instant::now() + CHECKPOINT_EVERY;
         loop {
@@ -204,7 +208,7 @@ impl Work<'_> {
                     Ok(Some(stretch)) => {
                         self.pending.append(stretch);
                         tell(self.counts, &self.pending);
-                        if self.pending.fold.bytes() > FOLD_BYTES {
+                        if self.gathered.bytes() > FOLD_BYTES {
                             self.write().await?;
                             next_checkpoint = Instant::now() + CHECKPOINT_EVERY;
                         }
@@ -232,7 +236,8 @@ impl Work<'_> {
                 ..Stretch::default()
             },
         );
-        checkpoint::write(self.store, self.job, self.counts, pending).await
+        let uses = self.gathered.take();
+        checkpoint::write(self.store, self.job, self.counts, pending, uses).await
     }
 }
 
