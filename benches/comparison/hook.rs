@@ -81,7 +81,7 @@ pub(crate) async fn measure(server: &Server, report: &mut Report) -> Result<(), 
     report.heading("The hook");
     report.line(&format!(
         "`POST /v1/runs`, {CONNECTIONS} connections, each sending the next request after the answer; \
-         every answer is durable (fsync on). {TURNS} turns of {} s each; medians, and the least and \
+         every answer is durable. {TURNS} turns of {} s each; medians, and the least and \
          the greatest ratio. Both servers have 8 connections to PostgreSQL and share the cores with \
          it and with the clients.",
         TURN.as_secs()

@@ -17,6 +17,7 @@ impl Report {
         let version = text(&mut conn, "current_setting('server_version')").await?;
         let version = version.split(' ').next().unwrap_or_default().to_owned();
         let buffers = text(&mut conn, "current_setting('shared_buffers')").await?;
+        let fsync = text(&mut conn, "current_setting('fsync')").await?;
         let cores = std::thread::available_parallelism()?;
         let memory = memory().unwrap_or_else(|| "unknown memory".into());
         let processor = processor().unwrap_or_else(|| "unknown processor".into());
@@ -24,7 +25,7 @@ impl Report {
         let mut report = Self(String::new());
         report.line(&format!(
             "{} runs on {cores} cores ({processor}) for everything, {memory}; PostgreSQL {version}, \
-             shared_buffers {buffers}, fsync on, everything warm; recents {}, {}.",
+             shared_buffers {buffers}, fsync {fsync}, everything warm; recents {}, {}.",
             grouped(runs),
             env!("CARGO_PKG_VERSION"),
             now.split('T').next().unwrap_or_default(),

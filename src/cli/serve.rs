@@ -158,7 +158,8 @@ async fn terminated() -> std::io::Result<Done> {
 }
 
 /// Brings the schema up to date, or waits until someone else did. A database that is away is
-/// waited for; a schema that this program must not touch ends it.
+/// waited for; a schema that this program must not touch ends it, and so does a file that cannot be
+/// opened.
 async fn start_up(store: &Store, migrate: bool, readiness: &Readiness) -> Result<(), Failure> {
     loop {
         let done = match migrate {
@@ -173,6 +174,10 @@ async fn start_up(store: &Store, migrate: bool, readiness: &Readiness) -> Result
                     MigrateError::Newer { .. } | MigrateError::Changed { .. }
                 ) =>
             {
+                return Err(Failure::failed(error));
+            }
+            // A file that cannot be opened now will not be there in two seconds either.
+            Err(error @ StoreError::Unavailable(_)) if matches!(store, Store::Sqlite(_)) => {
                 return Err(Failure::failed(error));
             }
             Err(error) => {

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 /// How long a client may take to send a header; it is also how long a connection may rest between
 /// two requests.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// The largest header; cookies of 8 KiB pass.
+/// What is buffered of a header at the most, about; cookies of 8 KiB pass.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 /// Connections of one listener at the most; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 1_024;

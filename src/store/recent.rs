@@ -18,7 +18,7 @@ pub const MAX_SCOPES: usize = 100;
 /// statements, and few wasted branches.
 const READ_SIZES: [usize; 3] = [1, 10, MAX_SCOPES];
 
-pub(super) const STATEMENTS: [&Statement; 9] = [
+pub(super) const STATEMENTS: [&Statement; 10] = [
     &RAISE,
     &READS[0],
     &READS[1],
@@ -28,6 +28,7 @@ pub(super) const STATEMENTS: [&Statement; 9] = [
     &ROWS_OF_WORKSPACE_AFTER,
     &LOWER,
     &REMOVE,
+    &ANALYZE,
 ];
 
 // The row is looked at before it is locked: a conflicting insert whose `where` is false still locks
@@ -110,6 +111,17 @@ static REMOVE: Statement = Statement::new("remove", || {
          from {uses} as u)"
         .into()
 });
+
+static ANALYZE: Statement = Statement::new("analyze", || "analyze {recents}recent_workflow".into());
+
+/// Tells the database what the table holds now. Without statistics PostgreSQL may sort a whole list
+/// to read the newest few of it.
+pub(crate) async fn analyze(store: &Store) -> Result<(), StoreError> {
+    on_both!(Store, store, |pool, dialect| {
+        sqlx::query(ANALYZE.run(dialect)).execute(pool).await?;
+    });
+    Ok(())
+}
 
 /// A row of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]

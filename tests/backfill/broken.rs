@@ -1,6 +1,6 @@
 //! A window that cannot be read stops the backfill there: nothing behind it counts as read.
 
-use crate::support::history::setup::{last_json, same};
+use crate::support::history::setup::last_json;
 use crate::support::history::{Gate, History, Layout, Run, Setup, maximum};
 use crate::support::{Backend, TestDb, both};
 
@@ -60,13 +60,12 @@ async fn a_window_that_fails_is_named_and_read_again_once_it_can_be(db: TestDb) 
                 setup.job("error").await.contains(place),
                 "the job says it too"
             );
-            // The third window's neighbours were read at the same time, and do not count either.
-            let uses = setup.history.uses();
-            same(
-                &setup.store.rows().await,
-                &maximum(&uses[..200]),
-                "up to the second window",
-            );
+            // Uses of the third window's neighbours may be there, they do no harm; those before it
+            // have to be.
+            let (uses, rows) = (setup.history.uses(), setup.store.rows().await);
+            for (key, newest) in maximum(&uses[..200]) {
+                assert!(rows.get(&key) >= Some(&newest), "{key:?}: {newest:?}");
+            }
         }
         break_run(&setup, "uid || '}'").await;
         let ended = setup.recents(&command).expect(0);

@@ -176,6 +176,9 @@ async fn byte_order_marks_line_ends_and_quotes_are_read(db: TestDb) {
     files
         .ends_as("e.ndjson", format!("  \n{lines}"), &hooked(41, 50))
         .await;
+    files
+        .ends_as("f.ndjson", format!("\u{feff}{lines}"), &hooked(41, 50))
+        .await;
 }
 
 async fn empty_fields_and_nulls_are_no_values(db: TestDb) {

@@ -22,6 +22,9 @@ const MAX_LINE_BYTES: u64 = 1024 * 1024;
 /// A stretch has this many runs.
 const STRETCH_RUNS: u64 = 50_000;
 
+/// Some programs begin UTF-8 files with it.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// The columns of a use, by name; the first two may be missing.
 const COLUMNS: [&str; 5] = ["run", "uid", "workspace", "published_run", "last_used_at"];
 const OPTIONAL: usize = 2;
@@ -142,6 +145,9 @@ impl FileSource {
         let mut input: Box<dyn BufRead> = Box::new(BufReader::new(input));
         if input.fill_buf().map_err(io)?.starts_with(&[0x1f, 0x8b]) {
             input = Box::new(BufReader::new(MultiGzDecoder::new(input)));
+        }
+        if input.fill_buf().map_err(io)?.starts_with(BYTE_ORDER_MARK) {
+            input.consume(BYTE_ORDER_MARK.len());
         }
         let first = input
             .fill_buf()

@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tokio::time::sleep_until;
 
 use crate::history::{Gathered, Stretch, Tally};
-use crate::store::Store;
 use crate::store::job::{End, Job, LEASE};
+use crate::store::{Store, recent, with_retries};
 
 use checkpoint::Counts;
 
@@ -146,7 +146,14 @@ pub async fn run(
     match done {
         Ok(outcome) => {
             let end = match outcome {
-                Outcome::Complete => End::Succeeded,
+                Outcome::Complete => {
+                    // Sooner or later autovacuum does it too.
+                    if let Err(error) = with_retries(|| recent::analyze(store)).await {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::warn!(error, "the table was not analyzed");
+                    }
+                    End::Succeeded
+                }
                 Outcome::Stopped => End::Paused,
             };
             job.end(store, end).await?;
