@@ -3,8 +3,9 @@
 //!
 //! The layout shows the flow: [`record`] is the one way in, [`read`] the one way out, [`store`]
 //! holds the table between them; [`history`] is where runs come from, [`jobs`] seeds the table from
-//! it and [`check`] proves that both agree.
+//! it, [`capture`] follows its changes, and [`check`] proves that both agree.
 
+pub mod capture;
 pub mod check;
 pub mod cli;
 pub mod config;

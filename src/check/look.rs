@@ -13,7 +13,8 @@ pub(super) const LOOKS: usize = 2;
 pub(super) const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 /// What runs say now: for each use its keys and its time.
-pub(super) struct Uses(HashMap<Box<str>, Said>);
+#[derive(Default)]
+pub(crate) struct Uses(HashMap<Box<str>, Said>);
 
 struct Said {
     keys: [Option<Key>; 2],
@@ -21,6 +22,26 @@ struct Said {
 }
 
 impl Uses {
+    /// The rows that a run stands for.
+    pub(crate) fn of(&self, run: &str) -> impl Iterator<Item = (&Key, &Newest)> {
+        self.0.get(run).into_iter().flat_map(Said::rows)
+    }
+
+    /// The rows that all of them stand for.
+    pub(crate) fn uses(&self) -> impl Iterator<Item = (&Key, &Newest)> {
+        self.0.values().flat_map(Said::rows)
+    }
+
+    /// How many runs are a use.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Takes in what other runs say.
+    pub(crate) fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
     /// Whether the row `(key, newest)` is supported: its run maps to exactly this.
     pub(super) fn support(&self, key: &Key, newest: &Newest) -> bool {
         let run = newest.run.as_deref();
@@ -30,7 +51,13 @@ impl Uses {
     }
 }
 
-/// What these runs say now.
+impl Said {
+    fn rows(&self) -> impl Iterator<Item = (&Key, &Newest)> {
+        self.keys.iter().flatten().map(|key| (key, &self.newest))
+    }
+}
+
+/// What the runs that these rows name say now.
 pub(super) async fn at_runs(
     history: &History,
     runs: impl Iterator<Item = &Newest>,
@@ -38,12 +65,17 @@ pub(super) async fn at_runs(
     let runs: Vec<String> = runs
         .filter_map(|newest| newest.run.as_deref().map(ToOwned::to_owned))
         .collect();
+    at(history, &runs).await
+}
+
+/// What these runs say now.
+pub(crate) async fn at(history: &History, runs: &[String]) -> Result<Uses, HistoryError> {
     let mut uses = HashMap::new();
     if runs.is_empty() {
         return Ok(Uses(uses));
     }
     history
-        .look_up(Lookup::Runs(&runs), |raw: RawUse<'_>| {
+        .look_up(Lookup::Runs(runs), |raw: RawUse<'_>| {
             if let (Ok(usage), Some(run)) = (raw.check(), raw.run) {
                 let key = |uid| Key::new(usage.workspace, uid, usage.published_run);
                 let newest = Newest {
@@ -59,7 +91,7 @@ pub(super) async fn at_runs(
 }
 
 /// The greatest use of each of these keys now; keys without one have none.
-pub(super) async fn at_keys<'a>(
+pub(crate) async fn at_keys<'a>(
     history: &History,
     keys: impl Iterator<Item = &'a Key> + Clone,
 ) -> Result<HashMap<Key, Newest>, HistoryError> {

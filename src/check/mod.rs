@@ -6,8 +6,7 @@
 //! runs and uses go on arriving meanwhile.
 
 mod complete;
-mod look;
-mod repair;
+pub(crate) mod look;
 mod supported;
 pub mod verify;
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{CheckError, Difference, complete, repair, supported};
+use super::{CheckError, Difference, complete, supported};
+use crate::capture::drain::Drain;
 use crate::history::{History, HistoryError, Stretches, Tally, windows};
-use crate::model::Id;
-use crate::store::{Store, recent, with_retries};
+use crate::model::{Id, Key};
+use crate::store::{Store, note, recent, with_retries};
 
 /// Rows of the table that are checked together.
 const ROWS: u32 = 10_000;
@@ -49,11 +50,8 @@ pub async fn verify(
             differs(difference).map_err(CheckError::Output)?;
         }
         if mend {
-            let keys = differences
-                .into_iter()
-                .map(|difference| difference.key)
-                .collect();
-            repair::repair(store, history, keys).await?;
+            let keys: Vec<_> = differences.into_iter().map(|differs| differs.key).collect();
+            compute_again(store, history, &keys).await?;
         }
         Ok::<_, CheckError>(())
     };
@@ -90,6 +88,19 @@ pub async fn verify(
             return Ok(summary);
         }
     }
+}
+
+/// Has the rows of these keys computed again.
+async fn compute_again(
+    store: &Store,
+    history: &Arc<History>,
+    keys: &[Key],
+) -> Result<(), CheckError> {
+    for chunk in keys.chunks(recent::MAX_KEYS) {
+        with_retries(async || note::keys(store.acquire().await?.conn(), chunk).await).await?;
+    }
+    let mut drain = Drain::new(store.clone(), Arc::clone(history), None);
+    drain.settle_all().await
 }
 
 /// The uses to check; `None` for a history without a single run.

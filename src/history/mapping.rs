@@ -29,7 +29,16 @@ impl IdType {
         }
     }
 
-    fn sql(self) -> &'static str {
+    /// About how many bytes a value takes in an array.
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Self::Int2 | Self::Int4 | Self::Int8 => 8,
+            Self::Uuid => 16,
+            Self::Text | Self::Other => 40,
+        }
+    }
+
+    pub(crate) fn sql(self) -> &'static str {
         match self {
             Self::Int2 => "int2",
             Self::Int4 => "int4",

@@ -8,6 +8,7 @@ mod codec;
 pub mod error;
 pub mod job;
 pub mod migrate;
+pub(crate) mod note;
 mod open;
 pub mod recent;
 mod retry;
@@ -29,6 +30,7 @@ pub fn statements() -> impl Iterator<Item = &'static Statement> {
         .into_iter()
         .chain(recent::STATEMENTS)
         .chain(job::STATEMENTS)
+        .chain(note::STATEMENTS)
 }
 
 /// The database with the table.

@@ -18,7 +18,7 @@ pub const MAX_SCOPES: usize = 100;
 /// statements, and few wasted branches.
 const READ_SIZES: [usize; 3] = [1, 10, MAX_SCOPES];
 
-pub(super) const STATEMENTS: [&Statement; 10] = [
+pub(super) const STATEMENTS: [&Statement; 12] = [
     &RAISE,
     &READS[0],
     &READS[1],
@@ -29,6 +29,8 @@ pub(super) const STATEMENTS: [&Statement; 10] = [
     &LOWER,
     &REMOVE,
     &ANALYZE,
+    &LOCK_ROWS,
+    &ROWS_OF_RUNS,
 ];
 
 // The row is looked at before it is locked: a conflicting insert whose `where` is false still locks
@@ -109,6 +111,21 @@ static REMOVE: Statement = Statement::new("remove", || {
      where (workspace, uid, published_run, last_used_at, coalesce(run, '')) in (
          select u.workspace, u.uid, u.published_run, u.last_used_at, coalesce(u.run, '')
          from {uses} as u)"
+        .into()
+});
+
+// Sorted, as every writer locks rows.
+static LOCK_ROWS: Statement = Statement::new("lock_rows", || {
+    "select t.workspace, t.uid, t.published_run, t.last_used_at, t.run from {keys} as k
+     join {recents}recent_workflow as t
+       on t.workspace = k.workspace and t.uid = k.uid and t.published_run = k.published_run
+     order by 1, 2, 3 {lock}"
+        .into()
+});
+
+static ROWS_OF_RUNS: Statement = Statement::new("rows_of_runs", || {
+    "select t.workspace, t.uid, t.published_run, t.last_used_at, t.run from {runs} as n
+     join {recents}recent_workflow as t on t.run = n.run"
         .into()
 });
 
@@ -248,6 +265,32 @@ pub(crate) async fn rows_of_keys<'a>(
     })
 }
 
+/// The rows of these keys, locked until the transaction ends.
+pub(crate) async fn lock_rows(
+    conn: Conn<'_>,
+    keys: impl Iterator<Item = &Key> + Clone,
+) -> Result<Vec<RecentRow>, StoreError> {
+    let rows = Rows::keys(keys);
+    on_both!(Conn, conn, |conn, dialect| {
+        let rows = sqlx::query(LOCK_ROWS.run(dialect)).bind_rows(rows);
+        let rows = rows.fetch_all(conn).await?;
+        rows.iter().map(|row| row_of!(row)).collect()
+    })
+}
+
+/// The rows that name one of these runs.
+pub(crate) async fn rows_of_runs(
+    conn: Conn<'_>,
+    runs: impl Iterator<Item = &str>,
+) -> Result<Vec<RecentRow>, StoreError> {
+    let rows = Rows::runs(runs);
+    on_both!(Conn, conn, |conn, dialect| {
+        let rows = sqlx::query(ROWS_OF_RUNS.run(dialect)).bind_rows(rows);
+        let rows = rows.fetch_all(conn).await?;
+        rows.iter().map(|row| row_of!(row)).collect()
+    })
+}
+
 /// The next `limit` rows behind `after` in the order of keys, of all workspaces or of one.
 pub(crate) async fn rows_after(
     store: &Store,
@@ -280,26 +323,26 @@ pub(crate) struct Swap {
 }
 
 /// Replaces rows that still are as they were seen; others are left alone.
-pub(crate) async fn lower(store: &Store, swaps: &[Swap]) -> Result<(), StoreError> {
+pub(crate) async fn lower(conn: Conn<'_>, swaps: &[Swap]) -> Result<(), StoreError> {
     let rows = Rows::keys(swaps.iter().map(|s| &s.key))
         .newest(swaps.iter().map(|s| &s.becomes))
         .newest(swaps.iter().map(|s| &s.seen));
-    on_both!(Store, store, |pool, dialect| {
+    on_both!(Conn, conn, |conn, dialect| {
         sqlx::query(LOWER.run(dialect))
             .bind_rows(rows)
-            .execute(pool)
+            .execute(conn)
             .await?;
     });
     Ok(())
 }
 
 /// Removes rows that still are as they were seen; others are left alone.
-pub(crate) async fn remove(store: &Store, seen: &[RecentRow]) -> Result<(), StoreError> {
+pub(crate) async fn remove(conn: Conn<'_>, seen: &[RecentRow]) -> Result<(), StoreError> {
     let rows = Rows::keys(seen.iter().map(|(key, _)| key)).newest(seen.iter().map(|(_, n)| n));
-    on_both!(Store, store, |pool, dialect| {
+    on_both!(Conn, conn, |conn, dialect| {
         sqlx::query(REMOVE.run(dialect))
             .bind_rows(rows)
-            .execute(pool)
+            .execute(conn)
             .await?;
     });
     Ok(())

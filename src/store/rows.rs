@@ -11,9 +11,10 @@ use crate::model::{Key, Newest, Time};
 enum Column<'a> {
     Text(Vec<Option<&'a str>>),
     Time(Vec<Time>),
+    Number(Vec<i64>),
 }
 
-/// Rows to bind to `{keys}`, `{uses}` or `{swaps}`.
+/// Rows to bind to `{keys}`, `{uses}`, `{swaps}`, `{runs}` or `{ids}`.
 pub(super) struct Rows<'a>(Vec<Column<'a>>);
 
 impl<'a> Rows<'a> {
@@ -22,6 +23,14 @@ impl<'a> Rows<'a> {
             Column::Text(keys.clone().map(|key| Some(of(key.parts()))).collect())
         };
         Self(vec![part(|p| p.0), part(|p| p.1), part(|p| p.2)])
+    }
+
+    pub(super) fn runs(runs: impl Iterator<Item = &'a str>) -> Self {
+        Self(vec![Column::Text(runs.map(Some).collect())])
+    }
+
+    pub(super) fn ids(ids: &[i64]) -> Self {
+        Self(vec![Column::Number(ids.to_vec())])
     }
 
     pub(super) fn newest(mut self, newest: impl Iterator<Item = &'a Newest> + Clone) -> Self {
@@ -37,11 +46,13 @@ impl<'a> Rows<'a> {
         let rows = self.0.first().map_or(0, |first| match first {
             Column::Text(texts) => texts.len(),
             Column::Time(times) => times.len(),
+            Column::Number(numbers) => numbers.len(),
         });
         let row = |at: usize| {
             let cells = self.0.iter().map(|column| match column {
                 Column::Text(texts) => serde_json::Value::from(texts[at]),
                 Column::Time(times) => serde_json::Value::from(times[at].micros()),
+                Column::Number(numbers) => serde_json::Value::from(numbers[at]),
             });
             serde_json::Value::Array(cells.collect())
         };
@@ -60,6 +71,7 @@ impl<'q> BindRows<'q> for Query<'q, Postgres, PgArguments> {
         rows.0.into_iter().fold(self, |query, column| match column {
             Column::Text(texts) => query.bind(texts),
             Column::Time(times) => query.bind(times),
+            Column::Number(numbers) => query.bind(numbers),
         })
     }
 }

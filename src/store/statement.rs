@@ -16,8 +16,9 @@ pub enum Dialect {
 ///
 /// Tokens: `{recents}` qualifies a table's name, `{now}` is the database's clock and
 /// `{second}` a second of it, and
-/// `{keys}`, `{uses}`, `{swaps}` are relations of rows bound as parameters, so that a batch of any
-/// size is the same prepared statement.
+/// `{keys}`, `{uses}`, `{swaps}`, `{runs}`, `{ids}` are relations of rows bound as parameters, so that
+/// a batch of any size is the same prepared statement. `{lock}` locks the rows of `t` that are read,
+/// `{lock_free}` those that nobody else has locked; SQLite has one writer at a time anyway.
 #[derive(Debug)]
 pub struct Statement {
     /// Its name, as in `recents_db_statements_total{statement}`.
@@ -75,10 +76,18 @@ impl Dialect {
                 "1000000",
             ),
         };
+        let (lock, lock_free) = match self {
+            Self::Postgres => ("for update of t", "for update of t skip locked"),
+            Self::Sqlite => ("", ""),
+        };
         template
             .replace("{recents}", qualifier)
             .replace("{now}", now)
             .replace("{second}", second)
+            .replace("{lock}", lock)
+            .replace("{lock_free}", lock_free)
+            .replace("{runs}", &self.relation(&[("run", "text")]))
+            .replace("{ids}", &self.relation(&[("id", "bigint")]))
             .replace("{keys}", &self.relation(&KEY))
             .replace(
                 "{uses}",

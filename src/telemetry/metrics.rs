@@ -23,12 +23,15 @@ const ROWS_BUCKETS: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1_000.0
 pub enum Source {
     /// `POST /v1/runs`.
     Hook,
+    /// The drain of the notes.
+    Capture,
 }
 
 impl Source {
     fn name(self) -> &'static str {
         match self {
             Self::Hook => "hook",
+            Self::Capture => "capture",
         }
     }
 }
@@ -65,6 +68,10 @@ pub struct Metrics {
     pub record_batch_rows: Histogram,
     /// Uses that wait for the database.
     pub record_queue_depth: Gauge,
+    /// How long the oldest note has waited, in seconds.
+    pub capture_lag: Gauge<f64, std::sync::atomic::AtomicU64>,
+    /// Notes that wait, those beside the history and those beside the table.
+    pub capture_backlog_rows: Gauge,
     /// Whether the database answered when it was last asked.
     pub database_up: Gauge,
     /// When a backfill last succeeded, in seconds since 1970; 0 before the first.
@@ -81,11 +88,15 @@ impl Metrics {
             record_flush_seconds: Histogram::new(REQUEST_BUCKETS),
             record_batch_rows: Histogram::new(ROWS_BUCKETS),
             record_queue_depth: Gauge::default(),
+            capture_lag: Gauge::default(),
+            capture_backlog_rows: Gauge::default(),
             database_up: Gauge::default(),
             backfill_last_success: Gauge::default(),
         };
-        for outcome in OUTCOMES {
-            metrics.count_runs(Source::Hook, outcome, 0);
+        for source in [Source::Hook, Source::Capture] {
+            for outcome in OUTCOMES {
+                metrics.count_runs(source, outcome, 0);
+            }
         }
         metrics.register(store.clone());
         metrics
@@ -120,6 +131,17 @@ impl Metrics {
             "record_queue_depth",
             "Uses that wait for the database",
             self.record_queue_depth.clone(),
+        );
+        registry.register_with_unit(
+            "capture_lag",
+            "How long the oldest note has waited",
+            seconds(),
+            self.capture_lag.clone(),
+        );
+        registry.register(
+            "capture_backlog_rows",
+            "Notes that wait",
+            self.capture_backlog_rows.clone(),
         );
         registry.register(
             "database_up",

@@ -95,11 +95,9 @@ async fn list(
     let [limit, cursor, expand] = parameters(query, ["limit", "cursor", "expand"], &mut errors);
     let limit = match limit {
         None => DEFAULT_LIMIT,
-        // A number's other spelling, `+4`, is not one of a limit.
-        Some(text) => text
-            .parse()
-            .ok()
-            .filter(|n: &u32| n.to_string() == text)
+        Some(text) => Some(&text)
+            .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
+            .and_then(|text| text.parse().ok())
             .filter(|n| (1..=MAX_LIMIT).contains(n))
             .unwrap_or_else(|| {
                 let detail = format!("is not a whole number from 1 to {MAX_LIMIT}");

@@ -1,0 +1,354 @@
+//! The drain: takes notes, looks at the history again, and makes the table what it says.
+//!
+//! Any number of them work at the same time, without leases and in any order: PROTOCOL, in short, is
+//! 1 take notes, 2 read the history, 3 write rows with new notes, 4 let the notes go.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::decide::{Change, LookAgain, is_unsupported};
+use super::outbox::{self, Taken};
+use super::position::Position;
+use crate::check::CheckError;
+use crate::check::look::{self, Uses};
+use crate::history::{History, HistoryError};
+use crate::model::{Key, Newest};
+use crate::record::Fold;
+use crate::store::note::{self, Note};
+use crate::store::recent::{self, MAX_KEYS, Swap};
+use crate::store::{Store, StoreError, Tx, with_retries};
+use crate::telemetry::{Metrics, metrics::Source};
+
+/// Notes of the table that are taken together.
+const NOTES: u32 = 2_000;
+/// A drain of a command waits so long for notes that another one took.
+const SETTLE_WITHIN: Duration = Duration::from_secs(60);
+/// How often it looks whether they are gone.
+const SETTLE_EVERY: Duration = Duration::from_millis(100);
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// There was nothing to do.
+    Idle,
+    /// Notes were worked off; there may be more.
+    Worked,
+}
+
+/// Drains the notes of one table and one history.
+#[derive(Debug)]
+pub struct Drain {
+    store: Store,
+    history: Arc<History>,
+    metrics: Option<Arc<Metrics>>,
+    outbox: Position,
+    notes: Position,
+}
+
+/// What was taken, and must be looked at.
+#[derive(Default)]
+struct Noted {
+    runs: Vec<String>,
+    keys: Vec<Key>,
+}
+
+impl Drain {
+    /// A drain at the start.
+    pub fn new(store: Store, history: Arc<History>, metrics: Option<Arc<Metrics>>) -> Self {
+        Self {
+            store,
+            history,
+            metrics,
+            outbox: Position::new(),
+            notes: Position::new(),
+        }
+    }
+
+    /// Works off some notes: those of the history's outbox where `with_outbox`, and those of the
+    /// table.
+    ///
+    /// # Errors
+    /// [`CheckError`]; the notes stay.
+    pub async fn step(&mut self, with_outbox: bool) -> Result<Step, CheckError> {
+        let outbox = match with_outbox {
+            true => outbox::take(&self.history, &mut self.outbox).await?,
+            false => None,
+        };
+        let (holding, notes) = self.take_notes().await?;
+        if outbox.is_none() && notes.is_empty() {
+            return Ok(Step::Idle);
+        }
+        let ids: Vec<i64> = notes.iter().map(|(id, _)| *id).collect();
+        let noted = Noted::of(outbox.as_ref(), notes);
+        if outbox.as_ref().is_some_and(|taken| taken.everything) {
+            self.note_everything().await?;
+        }
+        self.look_again(noted).await?;
+        // What the notes led to is committed: now they may go.
+        self.let_go(holding, &ids).await?;
+        if let Some(outbox) = outbox {
+            outbox.let_go().await?;
+        }
+        Ok(Step::Worked)
+    }
+
+    /// In PostgreSQL the notes are locked, so that no other drain does the same work meanwhile; in
+    /// SQLite that would lock out every writer.
+    async fn take_notes(&mut self) -> Result<(Option<Tx>, Vec<(i64, Note)>), StoreError> {
+        let (behind, _) = self.notes.next();
+        let (holding, notes) = match &self.store {
+            Store::Postgres(_) => {
+                let mut tx = self.store.begin().await?;
+                let notes = note::take(tx.conn(), behind, NOTES).await?;
+                ((!notes.is_empty()).then_some(tx), notes)
+            }
+            Store::Sqlite(_) => {
+                let mut conn = self.store.acquire().await?;
+                (None, note::take(conn.conn(), behind, NOTES).await?)
+            }
+        };
+        let last = notes.last().map(|(id, _)| *id);
+        let more = last.filter(|_| notes.len() >= NOTES as usize);
+        self.notes.read(notes.iter().map(|(id, _)| *id), more);
+        Ok((holding, notes))
+    }
+
+    async fn let_go(&self, holding: Option<Tx>, ids: &[i64]) -> Result<(), StoreError> {
+        match holding {
+            Some(mut tx) => {
+                note::let_go(tx.conn(), ids).await?;
+                tx.commit().await
+            }
+            None => {
+                with_retries(async || note::let_go(self.store.acquire().await?.conn(), ids).await)
+                    .await
+            }
+        }
+    }
+
+    async fn note_everything(&self) -> Result<(), StoreError> {
+        with_retries(async || {
+            let mut tx = self.store.begin().await?;
+            note::everything(&mut tx).await?;
+            tx.commit().await
+        })
+        .await
+    }
+
+    async fn look_again(&self, noted: Noted) -> Result<(), CheckError> {
+        let said = self.map(&noted.runs).await?;
+        let best = self.best(&noted.keys).await?;
+        let mut fold = Fold::default();
+        said.uses()
+            .for_each(|(key, newest)| fold.raise(key, newest));
+        for (key, newest) in self.settle(&noted, &said, best).await? {
+            fold.raise(&key, &newest);
+        }
+        let mut applied = 0;
+        for chunk in fold.into_sorted().chunks(MAX_KEYS) {
+            let raised = with_retries(|| self.raise(chunk)).await?;
+            applied += raised.iter().filter(|key| key.is_workspace_list()).count();
+        }
+        if let Some(metrics) = &self.metrics {
+            let (runs, uses, applied) =
+                (noted.runs.len() as u64, said.len() as u64, applied as u64);
+            metrics.count_runs(Source::Capture, "applied", applied);
+            metrics.count_runs(Source::Capture, "superseded", uses.saturating_sub(applied));
+            metrics.count_runs(Source::Capture, "skipped", runs.saturating_sub(uses));
+        }
+        Ok(())
+    }
+
+    /// What these runs say now. Those whose mapping fails are set aside, and say nothing.
+    async fn map(&self, runs: &[String]) -> Result<Uses, CheckError> {
+        let mut said = Uses::default();
+        let mut parts = vec![runs];
+        while let Some(part) = parts.pop() {
+            match look::at(&self.history, part).await {
+                Ok(uses) => said.extend(uses),
+                Err(error) if !is_of_the_data(&error) => return Err(error.into()),
+                Err(error) => match part {
+                    [run] => {
+                        self.set_aside(Note::Run(run.as_str().into()), &error)
+                            .await?
+                    }
+                    _ => {
+                        let (half, rest) = part.split_at(part.len() / 2);
+                        parts.extend([half, rest].into_iter().filter(|part| !part.is_empty()));
+                    }
+                },
+            }
+        }
+        Ok(said)
+    }
+
+    /// The greatest use of each of these keys now; `None` for a key whose computing fails, which is
+    /// set aside.
+    async fn best(&self, keys: &[Key]) -> Result<HashMap<Key, Option<Newest>>, CheckError> {
+        let mut best = HashMap::new();
+        let mut parts = vec![keys];
+        while let Some(part) = parts.pop() {
+            match look::at_keys(&self.history, part.iter()).await {
+                Ok(mut found) => {
+                    best.extend(part.iter().map(|key| (key.clone(), found.remove(key))));
+                }
+                Err(error) if !is_of_the_data(&error) => return Err(error.into()),
+                Err(error) => match part {
+                    [key] => self.set_aside(Note::Key(key.clone()), &error).await?,
+                    _ => {
+                        let (half, rest) = part.split_at(part.len() / 2);
+                        parts.extend([half, rest].into_iter().filter(|part| !part.is_empty()));
+                    }
+                },
+            }
+        }
+        Ok(best)
+    }
+
+    async fn set_aside(&self, note: Note, error: &HistoryError) -> Result<(), StoreError> {
+        tracing::warn!(
+            error = error as &dyn std::error::Error,
+            "a run cannot be mapped; it is set aside (recents capture status counts them)"
+        );
+        if let Some(metrics) = &self.metrics {
+            metrics.count_runs(Source::Capture, "rejected", 1);
+        }
+        let text = match std::error::Error::source(error) {
+            Some(source) => source.to_string(),
+            None => error.to_string(),
+        };
+        with_retries(|| note::set_aside(&self.store, &note, &text)).await
+    }
+
+    /// Lowers and removes rows that were computed again, and notes what must be looked at again, in
+    /// one transaction and one pass over the rows. Returns what is to be raised.
+    async fn settle(
+        &self,
+        noted: &Noted,
+        said: &Uses,
+        best: HashMap<Key, Option<Newest>>,
+    ) -> Result<Vec<(Key, Newest)>, StoreError> {
+        if noted.runs.is_empty() && best.is_empty() {
+            return Ok(Vec::new());
+        }
+        with_retries(|| self.settle_once(noted, said, &best)).await
+    }
+
+    async fn settle_once(
+        &self,
+        noted: &Noted,
+        said: &Uses,
+        best: &HashMap<Key, Option<Newest>>,
+    ) -> Result<Vec<(Key, Newest)>, StoreError> {
+        let mut tx = self.store.begin().await?;
+        let mut again = Vec::new();
+        for runs in noted.runs.chunks(MAX_KEYS) {
+            let runs = runs.iter().map(String::as_str);
+            for (key, newest) in recent::rows_of_runs(tx.conn(), runs).await? {
+                let run = newest.run.as_deref().unwrap_or_default();
+                if is_unsupported(&(&key, &newest), said.of(run)) {
+                    again.push(key);
+                }
+            }
+        }
+        let mut raise = Vec::new();
+        let (mut lower, mut remove) = (Vec::new(), Vec::new());
+        let mut keys: Vec<&Key> = best.keys().collect();
+        keys.sort_unstable();
+        let rows = match keys.is_empty() {
+            true => Vec::new(),
+            false => recent::lock_rows(tx.conn(), keys.iter().copied()).await?,
+        };
+        let mut rows: HashMap<Key, Newest> = rows.into_iter().collect();
+        for key in keys {
+            let (row, best) = (rows.remove(key), best.get(key).cloned().flatten());
+            let change = Change::of(row.as_ref(), best.as_ref());
+            if change.note() == LookAgain::Row {
+                again.push(key.clone());
+            }
+            match (change, row, best) {
+                (Change::Raise, _, Some(best)) => raise.push((key.clone(), best)),
+                (Change::Lower, Some(seen), Some(becomes)) => lower.push(Swap {
+                    key: key.clone(),
+                    seen,
+                    becomes,
+                }),
+                (Change::Remove, Some(row), _) => remove.push((key.clone(), row)),
+                _ => {}
+            }
+        }
+        if !lower.is_empty() {
+            recent::lower(tx.conn(), &lower).await?;
+        }
+        if !remove.is_empty() {
+            recent::remove(tx.conn(), &remove).await?;
+        }
+        note::keys(tx.conn(), &again).await?;
+        tx.commit().await?;
+        Ok(raise)
+    }
+
+    async fn raise(&self, uses: &[(Key, Newest)]) -> Result<Vec<Key>, StoreError> {
+        let mut tx = self.store.begin().await?;
+        let raised = note::raise(&mut tx, uses).await?;
+        tx.commit().await?;
+        Ok(raised)
+    }
+
+    /// Works until no note is left that stands now, or a minute has passed without progress: those
+    /// that a running service took are waited for.
+    ///
+    /// # Errors
+    /// [`CheckError`].
+    pub async fn settle_all(&mut self) -> Result<(), CheckError> {
+        let mut last = Instant::now();
+        loop {
+            match self.step(false).await? {
+                Step::Worked => last = Instant::now(),
+                Step::Idle => {
+                    let standing = note::standing(&self.store).await?;
+                    if standing.notes == standing.set_aside || last.elapsed() > SETTLE_WITHIN {
+                        return Ok(());
+                    }
+                    self.notes.restart();
+                    tokio::time::sleep(SETTLE_EVERY).await;
+                }
+            }
+        }
+    }
+}
+
+impl Noted {
+    fn of(outbox: Option<&Taken>, notes: Vec<(i64, Note)>) -> Self {
+        let mut noted = Self {
+            runs: outbox.map_or(Vec::new(), |taken| taken.runs.clone()),
+            keys: Vec::new(),
+        };
+        for (_, note) in notes {
+            match note {
+                Note::Run(run) => noted.runs.push(run.into()),
+                Note::Key(key) => noted.keys.push(key),
+            }
+        }
+        noted.runs.sort_unstable();
+        noted.runs.dedup();
+        noted.keys.sort_unstable();
+        noted.keys.dedup();
+        noted
+    }
+}
+
+/// Whether the same again would fail again, because of what stands in the history, and not because
+/// its database is away or busy.
+fn is_of_the_data(error: &HistoryError) -> bool {
+    let HistoryError::Database(sqlx::Error::Database(database)) = error else {
+        return matches!(error, HistoryError::Database(sqlx::Error::Decode(_)));
+    };
+    let code = database.code().unwrap_or_default();
+    match database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
+        Some(_) => code.starts_with("22") || code.starts_with("P0001"),
+        // SQLite has one code for everything that an expression may fail of.
+        None => code == "1",
+    }
+}

@@ -1,0 +1,12 @@
+//! Capture: whatever changes the history leaves notes, and what they name is looked at again.
+//!
+//! Triggers on the history append the keys of changed runs to an outbox beside it; every write of a
+//! row leaves a note beside the table. [`drain`] takes both, and the rule that keeps the table exact
+//! is: *whoever changes a row leaves a note about it in the same transaction; whoever takes notes
+//! reads the history after taking them; notes go only after what they led to is committed.*
+
+pub mod decide;
+pub mod drain;
+pub(crate) mod outbox;
+mod position;
+pub mod triggers;

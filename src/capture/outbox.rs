@@ -1,0 +1,193 @@
+//! The outbox: what the triggers noted, beside the history.
+
+use std::time::Duration;
+
+use sqlx::{PgPool, Postgres, Row, Transaction};
+
+use super::position::Position;
+use crate::history::{Database, History, HistoryError};
+
+/// Rows of the outbox that are looked at together.
+const ROWS: i64 = 2_000;
+/// Of them, so many newest ones: a statement over millions of runs does not keep back what comes
+/// behind it.
+const NEWEST: i64 = 500;
+/// Runs that are worked off together; each of them is looked up, and none is kept longer.
+const RUNS: usize = 10_000;
+/// A statement on the outbox takes milliseconds; one that waits for longer is given up.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Rows are counted up to here; more is "many".
+pub(super) const COUNTED: i64 = 1_000_000;
+
+/// Notes of the outbox, locked until they are let go or the taking is dropped.
+pub(crate) struct Taken {
+    tx: Transaction<'static, Postgres>,
+    ids: Vec<i64>,
+    /// The runs, each once.
+    pub(crate) runs: Vec<String>,
+    /// Whether every row has to be looked at: the history was truncated.
+    pub(crate) everything: bool,
+}
+
+impl Taken {
+    /// Lets the notes go.
+    pub(crate) async fn let_go(mut self) -> Result<(), HistoryError> {
+        let delete = sqlx::query("delete from recents.outbox where id = any($1)").bind(&self.ids);
+        delete
+            .execute(&mut *self.tx)
+            .await
+            .map_err(HistoryError::Database)?;
+        self.tx.commit().await.map_err(HistoryError::Database)
+    }
+}
+
+/// The pool of a PostgreSQL history.
+pub(super) fn pool(history: &History) -> Option<&PgPool> {
+    match &history.database {
+        Database::Postgres(pool) => Some(pool),
+        Database::Sqlite(_) => None,
+    }
+}
+
+/// Begins a transaction that writes beside the history.
+pub(super) async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    let mut tx = pool.begin_with("begin read write").await?;
+    let timeout = format!("set local statement_timeout = {}", TIMEOUT.as_millis());
+    sqlx::raw_sql(sqlx::AssertSqlSafe(timeout))
+        .execute(&mut *tx)
+        .await?;
+    Ok(tx)
+}
+
+/// Whether there is an outbox.
+pub(crate) async fn exists(history: &History) -> Result<bool, HistoryError> {
+    let Some(pool) = pool(history) else {
+        return Ok(false);
+    };
+    let there = sqlx::query_scalar("select to_regclass('recents.outbox') is not null");
+    there.fetch_one(pool).await.map_err(HistoryError::Database)
+}
+
+/// Takes some notes: the oldest that nobody else took, and the newest. `None` where there are none.
+pub(super) async fn take(
+    history: &History,
+    position: &mut Position,
+) -> Result<Option<Taken>, HistoryError> {
+    let Some(pool) = pool(history) else {
+        return Ok(None);
+    };
+    let taken = take_from(pool, position).await;
+    taken.map_err(HistoryError::Database)
+}
+
+async fn take_from(pool: &PgPool, position: &mut Position) -> Result<Option<Taken>, sqlx::Error> {
+    let (behind, newest) = position.next();
+    let look = sqlx::query(
+        "select * from (select id, runs, false as is_new from recents.outbox
+                        where id > $1 and id <= $2 order by id limit $3) as old
+         union all
+         select * from (select id, runs, true from recents.outbox
+                        where id > greatest($1, $2) order by id desc limit $4) as new",
+    );
+    let look = look.bind(behind).bind(newest).bind(ROWS).bind(NEWEST);
+    let rows = look.fetch_all(pool).await?;
+    let mut runs_of = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let runs = row.try_get::<i32, _>(1)?.unsigned_abs();
+        runs_of.push((
+            row.try_get::<i64, _>(0)?,
+            runs as usize,
+            row.try_get::<bool, _>(2)?,
+        ));
+    }
+    let picked = pick(&runs_of);
+    let old = runs_of.iter().filter(|(.., is_new)| !is_new).count();
+    let last_old = picked
+        .iter()
+        .filter(|(.., is_new)| !is_new)
+        .map(|(id, ..)| *id)
+        .max();
+    let picked_old = picked.iter().filter(|(.., is_new)| !is_new).count();
+    let more = picked_old < old || i64::try_from(old).is_ok_and(|old| old >= ROWS);
+    position.read(
+        runs_of.iter().map(|(id, ..)| *id),
+        more.then_some(last_old.unwrap_or(behind)),
+    );
+    if picked.is_empty() {
+        return Ok(None);
+    }
+    let ids: Vec<i64> = picked.iter().map(|(id, ..)| *id).collect();
+    let mut tx = begin(pool).await?;
+    let lock = sqlx::query(
+        "select id, keys::text[] from recents.outbox where id = any($1) for update skip locked",
+    );
+    let rows = lock.bind(&ids).fetch_all(&mut *tx).await?;
+    let (mut ids, mut runs, mut everything) = (Vec::new(), Vec::new(), false);
+    for row in rows {
+        ids.push(row.try_get(0)?);
+        match row.try_get::<Option<Vec<Option<String>>>, _>(1)? {
+            Some(keys) => runs.extend(keys.into_iter().flatten()),
+            None => everything = true,
+        }
+    }
+    if ids.is_empty() {
+        return Ok(None);
+    }
+    runs.sort_unstable();
+    runs.dedup();
+    Ok(Some(Taken {
+        tx,
+        ids,
+        runs,
+        everything,
+    }))
+}
+
+/// As many rows as have about [`RUNS`] runs, half of them from the newest.
+fn pick(rows: &[(i64, usize, bool)]) -> Vec<(i64, usize, bool)> {
+    let mut picked = Vec::new();
+    for (part, room) in [(true, RUNS / 2), (false, RUNS / 2)] {
+        let mut runs = 0;
+        for row in rows.iter().filter(|row| row.2 == part) {
+            // One always: a row alone may have more.
+            if runs > 0 && runs + row.1 > room {
+                break;
+            }
+            runs += row.1;
+            picked.push(*row);
+        }
+    }
+    picked
+}
+
+/// What waits in the outbox.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Backlog {
+    /// Rows, up to [`COUNTED`].
+    pub(crate) rows: i64,
+    /// The newest of them, 0 where there is none.
+    pub(crate) last: i64,
+    /// How long the oldest has waited.
+    pub(crate) lag: Duration,
+}
+
+/// Counts what waits.
+pub(crate) async fn backlog(history: &History) -> Result<Backlog, HistoryError> {
+    let Some(pool) = pool(history) else {
+        return Ok(Backlog::default());
+    };
+    let count = sqlx::query(
+        "select count(*), coalesce(max(id), 0),
+                coalesce(extract(epoch from clock_timestamp() - min(noted_at)), 0)::float8
+         from (select id, noted_at from recents.outbox order by id limit $1) as waiting",
+    );
+    let read = async {
+        let row = count.bind(COUNTED).fetch_one(pool).await?;
+        Ok(Backlog {
+            rows: row.try_get(0)?,
+            last: row.try_get(1)?,
+            lag: Duration::from_secs_f64(row.try_get::<f64, _>(2)?.max(0.0)),
+        })
+    };
+    read.await.map_err(HistoryError::Database)
+}

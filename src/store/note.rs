@@ -1,0 +1,239 @@
+//! Notes: what has to be looked at again. They live beside the table, because whoever changes a row
+//! leaves one in the same transaction.
+
+use sqlx::Row;
+
+use super::rows::{BindRows, Rows};
+use super::statement::Statement;
+use super::{Conn, Store, StoreError, Tx, on_both, recent};
+use crate::model::{Key, Newest};
+
+pub(super) const STATEMENTS: [&Statement; 8] = [
+    &NOTE_RUNS,
+    &NOTE_KEYS,
+    &NOTE_RUNS_OF_ALL_ROWS,
+    &NOTE_ROWS_WITHOUT_RUN,
+    &TAKE,
+    &LET_GO,
+    &SET_ASIDE,
+    &STANDING,
+];
+
+static NOTE_RUNS: Statement = Statement::new("note_runs", || {
+    "insert into {recents}note (run) select distinct n.run from {runs} as n".into()
+});
+
+static NOTE_KEYS: Statement = Statement::new("note_keys", || {
+    "insert into {recents}note (workspace, uid, published_run)
+     select k.workspace, k.uid, k.published_run from {keys} as k"
+        .into()
+});
+
+static NOTE_RUNS_OF_ALL_ROWS: Statement = Statement::new("note_runs_of_all_rows", || {
+    "insert into {recents}note (run) select distinct run from {recents}recent_workflow
+     where run is not null"
+        .into()
+});
+
+static NOTE_ROWS_WITHOUT_RUN: Statement = Statement::new("note_rows_without_run", || {
+    "insert into {recents}note (workspace, uid, published_run)
+     select workspace, uid, published_run from {recents}recent_workflow where run is null"
+        .into()
+});
+
+static TAKE: Statement = Statement::new("take_notes", || {
+    "select t.id, t.run, t.workspace, t.uid, t.published_run from {recents}note as t
+     where t.id > $1 and t.error is null order by t.id limit $2 {lock_free}"
+        .into()
+});
+
+static LET_GO: Statement = Statement::new("let_notes_go", || {
+    "delete from {recents}note where id in (select i.id from {ids} as i)".into()
+});
+
+static SET_ASIDE: Statement = Statement::new("set_note_aside", || {
+    "insert into {recents}note (run, workspace, uid, published_run, error) values ($1, $2, $3, $4, $5)"
+        .into()
+});
+
+static STANDING: Statement = Statement::new("notes_standing", || {
+    "select count(*), coalesce(max(case when error is null then id end), 0),
+            coalesce(sum(case when error is null then 0 else 1 end), 0)
+     from (select id, error from {recents}note order by id limit $1) as t"
+        .into()
+});
+
+/// Notes are counted up to here; more is "many".
+pub(crate) const COUNTED: u32 = 1_000_000;
+
+/// What has to be looked at again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Note {
+    /// A run: what it says now, and the rows that it supports.
+    Run(Box<str>),
+    /// A row: what it should be.
+    Key(Key),
+}
+
+/// A row `id, run, workspace, uid, published_run` of either database.
+macro_rules! note_of {
+    ($row:expr) => {{
+        let note = match $row.try_get::<Option<&str>, _>(1)? {
+            Some(run) => Note::Run(run.into()),
+            None => Note::Key(Key::new(
+                $row.try_get(2)?,
+                $row.try_get(3)?,
+                $row.try_get(4)?,
+            )),
+        };
+        Ok(($row.try_get(0)?, note))
+    }};
+}
+
+/// Raises rows to these uses, as [`recent::raise`], and leaves a note of the run of each row that
+/// changed, in the same transaction; a row without a run is noted by its key.
+///
+/// # Errors
+/// [`StoreError`]; nothing is written then.
+pub(crate) async fn raise(tx: &mut Tx, uses: &[(Key, Newest)]) -> Result<Vec<Key>, StoreError> {
+    let raised = recent::raise(tx.conn(), uses).await?;
+    if raised.is_empty() {
+        return Ok(raised);
+    }
+    let changed: std::collections::HashSet<&Key> = raised.iter().collect();
+    let changed: Vec<_> = uses
+        .iter()
+        .filter(|(key, _)| changed.contains(key))
+        .collect();
+    runs(
+        tx.conn(),
+        changed
+            .iter()
+            .filter_map(|(_, newest)| newest.run.as_deref()),
+    )
+    .await?;
+    let nameless = |(key, newest): &&(Key, Newest)| newest.run.is_none().then(|| key.clone());
+    let nameless: Vec<Key> = changed.iter().filter_map(|row| nameless(row)).collect();
+    keys(tx.conn(), &nameless).await?;
+    Ok(raised)
+}
+
+/// Notes runs.
+pub(crate) async fn runs(
+    conn: Conn<'_>,
+    runs: impl Iterator<Item = &str>,
+) -> Result<(), StoreError> {
+    let mut runs = runs.peekable();
+    if runs.peek().is_none() {
+        return Ok(());
+    }
+    let rows = Rows::runs(runs);
+    on_both!(Conn, conn, |conn, dialect| {
+        sqlx::query(NOTE_RUNS.run(dialect))
+            .bind_rows(rows)
+            .execute(conn)
+            .await?;
+    });
+    Ok(())
+}
+
+/// Notes rows.
+pub(crate) async fn keys(conn: Conn<'_>, keys: &[Key]) -> Result<(), StoreError> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let rows = Rows::keys(keys.iter());
+    on_both!(Conn, conn, |conn, dialect| {
+        sqlx::query(NOTE_KEYS.run(dialect))
+            .bind_rows(rows)
+            .execute(conn)
+            .await?;
+    });
+    Ok(())
+}
+
+/// Notes every row of the table.
+pub(crate) async fn everything(tx: &mut Tx) -> Result<(), StoreError> {
+    on_both!(Conn, tx.conn(), |conn, dialect| {
+        sqlx::query(NOTE_RUNS_OF_ALL_ROWS.run(dialect))
+            .execute(&mut *conn)
+            .await?;
+        sqlx::query(NOTE_ROWS_WITHOUT_RUN.run(dialect))
+            .execute(conn)
+            .await?;
+    });
+    Ok(())
+}
+
+/// The next notes behind `after`, oldest first, with their ids. Within a transaction of PostgreSQL,
+/// nobody else takes them until it ends.
+pub(crate) async fn take(
+    conn: Conn<'_>,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<(i64, Note)>, StoreError> {
+    on_both!(Conn, conn, |conn, dialect| {
+        let query = sqlx::query(TAKE.run(dialect))
+            .bind(after)
+            .bind(i64::from(limit));
+        let rows = query.fetch_all(conn).await?;
+        rows.iter().map(|row| note_of!(row)).collect()
+    })
+}
+
+/// Deletes notes.
+pub(crate) async fn let_go(conn: Conn<'_>, ids: &[i64]) -> Result<(), StoreError> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let rows = Rows::ids(ids);
+    on_both!(Conn, conn, |conn, dialect| {
+        sqlx::query(LET_GO.run(dialect))
+            .bind_rows(rows)
+            .execute(conn)
+            .await?;
+    });
+    Ok(())
+}
+
+/// Keeps a note whose mapping fails, with the reason, where nobody takes it.
+pub(crate) async fn set_aside(store: &Store, note: &Note, error: &str) -> Result<(), StoreError> {
+    let (run, key) = match note {
+        Note::Run(run) => (Some(&**run), None),
+        Note::Key(key) => (None, Some(key.parts())),
+    };
+    on_both!(Store, store, |pool, dialect| {
+        let query = sqlx::query(SET_ASIDE.run(dialect))
+            .bind(run)
+            .bind(key.map(|key| key.0))
+            .bind(key.map(|key| key.1))
+            .bind(key.map(|key| key.2))
+            .bind(error);
+        query.execute(pool).await?;
+    });
+    Ok(())
+}
+
+/// The notes that stand.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Standing {
+    /// All, those set aside included.
+    pub(crate) notes: u64,
+    /// The newest that is not set aside; 0 where there is none.
+    pub(crate) last: i64,
+    /// Those set aside.
+    pub(crate) set_aside: u64,
+}
+
+/// Counts the notes, up to [`COUNTED`].
+pub(crate) async fn standing(store: &Store) -> Result<Standing, StoreError> {
+    on_both!(Store, store, |pool, dialect| {
+        let query = sqlx::query(STANDING.run(dialect)).bind(i64::from(COUNTED));
+        let row = query.fetch_one(pool).await?;
+        Ok(Standing {
+            notes: row.try_get::<i64, _>(0)?.unsigned_abs(),
+            last: row.try_get(1)?,
+            set_aside: row.try_get::<i64, _>(2)?.unsigned_abs(),
+        })
+    })
+}
