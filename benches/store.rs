@@ -76,7 +76,7 @@ fn measure(urls: &[(&str, String)]) {
         runtime.block_on(store.migrate()).expect("the schema");
         let recorder = runtime.block_on(async {
             let metrics = Arc::new(Metrics::new(&store));
-            Recorder::start(store.clone(), metrics).0
+            Recorder::start(store.clone(), metrics, false).0
         });
         fill(&runtime, &recorder);
         runtime.block_on(settle(&store));

@@ -8,6 +8,7 @@
 )]
 
 mod backfill;
+mod capture;
 mod cli;
 mod faults;
 mod history;

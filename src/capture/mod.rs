@@ -9,4 +9,9 @@ pub mod decide;
 pub mod drain;
 pub(crate) mod outbox;
 mod position;
+pub mod service;
+mod settled;
+pub mod status;
 pub mod triggers;
+
+pub(crate) use settled::settled;

@@ -64,7 +64,11 @@ pub(crate) async fn exists(history: &History) -> Result<bool, HistoryError> {
     let Some(pool) = pool(history) else {
         return Ok(false);
     };
-    let there = sqlx::query_scalar("select to_regclass('recents.outbox') is not null");
+    // Asked of the catalogue, which every role may read.
+    let there = sqlx::query_scalar(
+        "select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+                        where n.nspname = 'recents' and c.relname = 'outbox')",
+    );
     there.fetch_one(pool).await.map_err(HistoryError::Database)
 }
 
@@ -165,8 +169,8 @@ fn pick(rows: &[(i64, usize, bool)]) -> Vec<(i64, usize, bool)> {
 pub(crate) struct Backlog {
     /// Rows, up to [`COUNTED`].
     pub(crate) rows: i64,
-    /// The newest of them, 0 where there is none.
-    pub(crate) last: i64,
+    /// The oldest and the newest of them.
+    pub(crate) standing: Option<(i64, i64)>,
     /// How long the oldest has waited.
     pub(crate) lag: Duration,
 }
@@ -177,7 +181,7 @@ pub(crate) async fn backlog(history: &History) -> Result<Backlog, HistoryError> 
         return Ok(Backlog::default());
     };
     let count = sqlx::query(
-        "select count(*), coalesce(max(id), 0),
+        "select count(*), min(id), max(id),
                 coalesce(extract(epoch from clock_timestamp() - min(noted_at)), 0)::float8
          from (select id, noted_at from recents.outbox order by id limit $1) as waiting",
     );
@@ -185,8 +189,8 @@ pub(crate) async fn backlog(history: &History) -> Result<Backlog, HistoryError> 
         let row = count.bind(COUNTED).fetch_one(pool).await?;
         Ok(Backlog {
             rows: row.try_get(0)?,
-            last: row.try_get(1)?,
-            lag: Duration::from_secs_f64(row.try_get::<f64, _>(2)?.max(0.0)),
+            standing: row.try_get::<Option<i64>, _>(1)?.zip(row.try_get(2)?),
+            lag: Duration::from_secs_f64(row.try_get::<f64, _>(3)?.max(0.0)),
         })
     };
     read.await.map_err(HistoryError::Database)

@@ -239,14 +239,15 @@ impl<'a> Capture<'a> {
     /// # Errors
     /// [`CaptureError::Database`].
     pub async fn coverage(&self) -> Result<Coverage, CaptureError> {
-        self.look().await.map_err(CaptureError::Database)
+        self.look().await.map_err(|error| self.explain(error))
     }
 
     async fn look(&self) -> Result<Coverage, sqlx::Error> {
         let mut conn = self.pool.acquire().await?;
         let outbox = sqlx::query_scalar::<_, Option<String>>(
-            "select obj_description(to_regclass('recents.outbox'), 'pg_class')
-             where to_regclass('recents.outbox') is not null",
+            "select obj_description(c.oid, 'pg_class') from pg_class c
+             join pg_namespace n on n.oid = c.relnamespace
+             where n.nspname = 'recents' and c.relname = 'outbox'",
         );
         let Some(comment) = outbox.fetch_optional(&mut *conn).await? else {
             return Ok(Coverage::default());

@@ -2,6 +2,7 @@
 
 use super::look::{self, LOOK_AGAIN_AFTER, LOOKS};
 use super::{CheckError, Difference, Kind};
+use crate::capture::settled;
 use crate::history::History;
 use crate::model::{Key, Newest};
 use crate::store::recent::{self, MAX_KEYS, Outdone};
@@ -23,6 +24,8 @@ pub(super) async fn check(
             break;
         }
         tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        // What changed meanwhile has notes: it is for the drain to see, not a difference.
+        settled(store, history).await?;
         outdone = look_again(store, history, &outdone).await?;
     }
     let difference = |outdone: Outdone| Difference {

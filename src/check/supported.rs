@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::look::{self, LOOK_AGAIN_AFTER, LOOKS};
 use super::{CheckError, Difference, Kind};
+use crate::capture::settled;
 use crate::history::History;
 use crate::model::Key;
 use crate::store::recent::{self, MAX_KEYS, RecentRow};
@@ -22,6 +23,8 @@ pub(super) async fn check(
             return Ok(Vec::new());
         }
         tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        // What changed meanwhile has notes: it is for the drain to see, not a difference.
+        settled(store, history).await?;
         let mut now = Vec::new();
         for chunk in unsupported.chunks(MAX_KEYS) {
             let keys = || chunk.iter().map(|(key, _)| key);

@@ -9,10 +9,12 @@ use serde_json::{Map, Value, json};
 use super::output::{print, thousands};
 use super::progress::Progress;
 use super::{Done, Failure, Json, open, signals, usage};
+use crate::capture::drain::Drain;
 use crate::config::{Config, ConfigError};
 use crate::history::file::{FileSource, OnError};
 use crate::history::{self, History, windows};
 use crate::jobs::backfill::{self, BackfillError, Event, Options, Origin, Outcome, Report};
+use crate::store::Store;
 
 #[derive(Debug, Args)]
 pub(super) struct BackfillArgs {
@@ -61,6 +63,7 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
     let options = Options {
         restart: args.restart,
         dry_run: args.dry_run,
+        noting: config.history.is_some(),
     };
     let ran =
         backfill::run(&store, origin, options, signals::stop()?, |event| {
@@ -82,6 +85,10 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
         })
         .await;
     progress.end();
+    let settled = match &ran {
+        Ok(_) if options.noting && !args.dry_run => settle(config, &store, history.as_ref()).await,
+        _ => Ok(()),
+    };
     store.close().await;
     if let Some(history) = history {
         history.close().await;
@@ -90,6 +97,7 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
         eprintln!("what was read before is kept: the same command goes on from here");
     }
     let (outcome, report) = ran?;
+    settled?;
     show(args, outcome, &report)?;
     Ok(match outcome {
         Outcome::Complete => Done::Complete,
@@ -103,6 +111,21 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
             Done::Resumable
         }
     })
+}
+
+/// Works off the notes that the backfill left: each row that it wrote is looked at once more, because
+/// its run may have changed meanwhile.
+async fn settle(
+    config: &Config,
+    store: &Store,
+    history: Option<&Arc<History>>,
+) -> Result<(), Failure> {
+    let history = match history {
+        Some(history) => Arc::clone(history),
+        None => connect(config).await?,
+    };
+    let mut drain = Drain::new(store.clone(), history, None);
+    Ok(drain.settle_all().await?)
 }
 
 async fn origin(

@@ -1,6 +1,7 @@
 //! The command line: one file per command. Data on standard output, messages on standard error.
 
 mod backfill;
+mod capture;
 mod completions;
 mod config;
 mod demo;
@@ -51,6 +52,9 @@ enum Commands {
     Migrate,
     /// Seed the table from the history, or from a file
     Backfill(backfill::BackfillArgs),
+    /// Follow the history: install, look at or remove the triggers that note its changes
+    #[command(subcommand)]
+    Capture(capture::CaptureCommand),
     /// Prove that the table agrees with the history
     Verify(verify::VerifyArgs),
     /// Print one list
@@ -172,6 +176,7 @@ fn dispatch(matches: &ArgMatches) -> Result<Done, Failure> {
         Commands::Estimate(args) => wait_for(estimate::run(&configuration()?, args)),
         Commands::Migrate => wait_for(migrate::run(&configuration()?)),
         Commands::Backfill(args) => wait_for(backfill::run(&configuration()?, args)),
+        Commands::Capture(command) => wait_for(capture::run(&configuration()?, command)),
         Commands::Verify(args) => wait_for(verify::run(&configuration()?, args)),
         Commands::List(args) => wait_for(list::run(&configuration()?, args)),
         Commands::Config(config::ConfigCommand::Check(json)) => {

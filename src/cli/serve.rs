@@ -12,6 +12,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
 use super::{Done, Failure, open, output, usage};
+use crate::capture;
 use crate::config::{Config, ConfigError};
 use crate::http::{App, Readiness, admin_router, public_router, server};
 use crate::record::Recorder;
@@ -66,7 +67,11 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
     let public = TcpListener::from_std(bound.public)?;
     let admin = TcpListener::from_std(bound.admin)?;
     let metrics = Arc::new(Metrics::new(&store));
-    let (recorder, mut writer) = Recorder::start(store.clone(), Arc::clone(&metrics));
+    let (recorder, mut writer) = Recorder::start(
+        store.clone(),
+        Arc::clone(&metrics),
+        config.history.is_some(),
+    );
     let readiness = Arc::new(Readiness::default());
     let app = Arc::new(App {
         store: store.clone(),
@@ -91,8 +96,15 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
         Arc::clone(&readiness),
     ));
     let started = start_up(&store, config.migrate_on_start, &readiness);
+    let working = async {
+        started.await?;
+        if let Some(history) = &config.history {
+            capture::service::run(store.clone(), history.clone(), Arc::clone(&metrics)).await;
+        }
+        std::future::pending().await
+    };
     let outcome = tokio::select! {
-        outcome = async { started.await?; std::future::pending().await } => outcome,
+        outcome = working => outcome,
         signal = terminated() => signal.map_err(Failure::from),
         // It never ends before its last recorder: it must have panicked.
         _ = &mut writer => return Err(Failure::failed("the writer ended; see the log")),

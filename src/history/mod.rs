@@ -4,6 +4,7 @@
 //! uses of some runs folded and with the cursor behind them, and says at the end that it is the
 //! end. A source that breaks off is an error, never an end.
 
+mod advice;
 mod bulk;
 pub mod estimate;
 pub mod file;

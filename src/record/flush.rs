@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{Fold, Pending, RecordError, Recorded};
 use crate::model::{Key, Newest};
+use crate::store::note;
 use crate::store::recent::{self, MAX_KEYS};
 use crate::store::{Store, StoreError, with_retries};
 use crate::telemetry::{Metrics, metrics::Source};
@@ -13,6 +14,13 @@ use crate::telemetry::{Metrics, metrics::Source};
 /// A database that says nothing for so long, not even that the statement took too long, is gone:
 /// the flushes behind this one must not wait for it for ever.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Where uses are written.
+pub(super) struct Table {
+    pub(super) store: Store,
+    /// Whether a note goes with every row that changes.
+    pub(super) noting: bool,
+}
 
 /// Requests that are written together.
 pub(super) struct Batch {
@@ -44,9 +52,9 @@ impl Batch {
     }
 
     /// Writes the batch and answers every request.
-    pub(super) async fn write(self, store: &Store, metrics: &Metrics) {
+    pub(super) async fn write(self, table: &Table, metrics: &Metrics) {
         let started = Instant::now();
-        write(self.requests, self.fold, store, metrics).await;
+        write(self.requests, self.fold, table, metrics).await;
         metrics
             .record_flush_seconds
             .observe(started.elapsed().as_secs_f64());
@@ -68,17 +76,17 @@ fn fold_in(fold: &mut Fold, pending: &Pending) {
 
 /// Writes requests together; where the database refuses a value of one of them, the halves apart,
 /// until it stands alone.
-async fn write(mut requests: Vec<Pending>, fold: Fold, store: &Store, metrics: &Metrics) {
+async fn write(mut requests: Vec<Pending>, fold: Fold, table: &Table, metrics: &Metrics) {
     let uses = fold.into_sorted();
     metrics.record_batch_rows.observe(uses.len() as f64);
-    match with_retries(|| raise(store, &uses)).await {
+    match with_retries(|| raise(table, &uses)).await {
         Ok(raised) => answer(requests, &uses, &raised, metrics),
         Err(StoreError::Refused(_)) if requests.len() > 1 => {
             let rest = requests.split_off(requests.len() / 2);
             for half in [requests, rest] {
                 let mut fold = Fold::default();
                 half.iter().for_each(|pending| fold_in(&mut fold, pending));
-                Box::pin(write(half, fold, store, metrics)).await;
+                Box::pin(write(half, fold, table, metrics)).await;
             }
         }
         Err(error) => {
@@ -100,8 +108,16 @@ async fn write(mut requests: Vec<Pending>, fold: Fold, store: &Store, metrics: &
     }
 }
 
-async fn raise(store: &Store, uses: &[(Key, Newest)]) -> Result<Vec<Key>, StoreError> {
-    let raise = async { recent::raise(store.acquire().await?.conn(), uses).await };
+async fn raise(table: &Table, uses: &[(Key, Newest)]) -> Result<Vec<Key>, StoreError> {
+    let raise = async {
+        if !table.noting {
+            return recent::raise(table.store.acquire().await?.conn(), uses).await;
+        }
+        let mut tx = table.store.begin().await?;
+        let raised = note::raise(&mut tx, uses).await?;
+        tx.commit().await?;
+        Ok(raised)
+    };
     let raised = tokio::time::timeout(FLUSH_TIMEOUT, raise).await;
     raised.unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))
 }

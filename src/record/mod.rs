@@ -12,6 +12,7 @@ use crate::model::{Key, Newest, Usage};
 use crate::store::recent::MAX_KEYS;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
+use flush::Table;
 
 pub use fold::Fold;
 
@@ -70,8 +71,9 @@ pub struct Recorder {
 
 impl Recorder {
     /// Starts the writer. It ends, after writing what is queued, when every clone of the recorder
-    /// is gone.
-    pub fn start(store: Store, metrics: Arc<Metrics>) -> (Self, JoinHandle<()>) {
+    /// is gone. Where a history is configured, `noting`, every row that changes is noted: the history
+    /// is authoritative, and the drain asks it.
+    pub fn start(store: Store, metrics: Arc<Metrics>, noting: bool) -> (Self, JoinHandle<()>) {
         // Bounded by the places, which count uses; the channel counts requests.
         let (queue, pending) = mpsc::unbounded_channel();
         let recorder = Self {
@@ -83,7 +85,7 @@ impl Recorder {
         let metrics = Arc::clone(&recorder.metrics);
         (
             recorder,
-            tokio::spawn(write_all(store, metrics, places, pending)),
+            tokio::spawn(write_all(Table { store, noting }, metrics, places, pending)),
         )
     }
 
@@ -135,7 +137,7 @@ impl From<&Usage<'_>> for Entry {
 
 /// Writes flush after flush: the next begins when the last one ends, with all that came meanwhile.
 async fn write_all(
-    store: Store,
+    table: Table,
     metrics: Arc<Metrics>,
     places: Arc<Semaphore>,
     mut queue: mpsc::UnboundedReceiver<Pending>,
@@ -149,7 +151,7 @@ async fn write_all(
                 break;
             }
         }
-        batch.write(&store, &metrics).await;
+        batch.write(&table, &metrics).await;
         metrics.record_queue_depth.set(queued(&places));
         if next.is_none() {
             next = queue.recv().await;

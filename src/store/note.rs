@@ -1,6 +1,8 @@
 //! Notes: what has to be looked at again. They live beside the table, because whoever changes a row
 //! leaves one in the same transaction.
 
+use std::collections::HashSet;
+
 use sqlx::Row;
 
 use super::rows::{BindRows, Rows};
@@ -8,7 +10,7 @@ use super::statement::Statement;
 use super::{Conn, Store, StoreError, Tx, on_both, recent};
 use crate::model::{Key, Newest};
 
-pub(super) const STATEMENTS: [&Statement; 8] = [
+pub(super) const STATEMENTS: [&Statement; 9] = [
     &NOTE_RUNS,
     &NOTE_KEYS,
     &NOTE_RUNS_OF_ALL_ROWS,
@@ -17,6 +19,7 @@ pub(super) const STATEMENTS: [&Statement; 8] = [
     &LET_GO,
     &SET_ASIDE,
     &STANDING,
+    &ASIDE,
 ];
 
 static NOTE_RUNS: Statement = Statement::new("note_runs", || {
@@ -57,9 +60,16 @@ static SET_ASIDE: Statement = Statement::new("set_note_aside", || {
 });
 
 static STANDING: Statement = Statement::new("notes_standing", || {
-    "select count(*), coalesce(max(case when error is null then id end), 0),
+    "select count(*), min(case when error is null then id end),
+            max(case when error is null then id end),
             coalesce(sum(case when error is null then 0 else 1 end), 0)
      from (select id, error from {recents}note order by id limit $1) as t"
+        .into()
+});
+
+static ASIDE: Statement = Statement::new("notes_set_aside", || {
+    "select id, run, workspace, uid, published_run, error from {recents}note
+     where error is not null order by id limit $1"
         .into()
 });
 
@@ -100,34 +110,25 @@ pub(crate) async fn raise(tx: &mut Tx, uses: &[(Key, Newest)]) -> Result<Vec<Key
     if raised.is_empty() {
         return Ok(raised);
     }
-    let changed: std::collections::HashSet<&Key> = raised.iter().collect();
-    let changed: Vec<_> = uses
-        .iter()
-        .filter(|(key, _)| changed.contains(key))
-        .collect();
-    runs(
-        tx.conn(),
-        changed
-            .iter()
-            .filter_map(|(_, newest)| newest.run.as_deref()),
-    )
-    .await?;
-    let nameless = |(key, newest): &&(Key, Newest)| newest.run.is_none().then(|| key.clone());
-    let nameless: Vec<Key> = changed.iter().filter_map(|row| nameless(row)).collect();
+    let changed: HashSet<&Key> = raised.iter().collect();
+    let (mut named, mut nameless) = (Vec::new(), Vec::new());
+    for (key, newest) in uses.iter().filter(|(key, _)| changed.contains(key)) {
+        match newest.run.as_deref() {
+            Some(run) => named.push(run),
+            None => nameless.push(key.clone()),
+        }
+    }
+    runs(tx.conn(), &named).await?;
     keys(tx.conn(), &nameless).await?;
     Ok(raised)
 }
 
 /// Notes runs.
-pub(crate) async fn runs(
-    conn: Conn<'_>,
-    runs: impl Iterator<Item = &str>,
-) -> Result<(), StoreError> {
-    let mut runs = runs.peekable();
-    if runs.peek().is_none() {
+async fn runs(conn: Conn<'_>, runs: &[&str]) -> Result<(), StoreError> {
+    if runs.is_empty() {
         return Ok(());
     }
-    let rows = Rows::runs(runs);
+    let rows = Rows::runs(runs.iter().copied());
     on_both!(Conn, conn, |conn, dialect| {
         sqlx::query(NOTE_RUNS.run(dialect))
             .bind_rows(rows)
@@ -219,8 +220,8 @@ pub(crate) async fn set_aside(store: &Store, note: &Note, error: &str) -> Result
 pub(crate) struct Standing {
     /// All, those set aside included.
     pub(crate) notes: u64,
-    /// The newest that is not set aside; 0 where there is none.
-    pub(crate) last: i64,
+    /// The oldest and the newest of those that are not set aside.
+    pub(crate) ids: Option<(i64, i64)>,
     /// Those set aside.
     pub(crate) set_aside: u64,
 }
@@ -232,8 +233,28 @@ pub(crate) async fn standing(store: &Store) -> Result<Standing, StoreError> {
         let row = query.fetch_one(pool).await?;
         Ok(Standing {
             notes: row.try_get::<i64, _>(0)?.unsigned_abs(),
-            last: row.try_get(1)?,
-            set_aside: row.try_get::<i64, _>(2)?.unsigned_abs(),
+            ids: row.try_get::<Option<i64>, _>(1)?.zip(row.try_get(2)?),
+            set_aside: row.try_get::<i64, _>(3)?.unsigned_abs(),
         })
+    })
+}
+
+/// Some notes that were set aside, each with its error.
+pub(crate) async fn set_aside_ones(
+    store: &Store,
+    limit: u32,
+) -> Result<Vec<(String, String)>, StoreError> {
+    on_both!(Store, store, |pool, dialect| {
+        let query = sqlx::query(ASIDE.run(dialect)).bind(i64::from(limit));
+        let mut ones = Vec::new();
+        for row in query.fetch_all(pool).await? {
+            let note: Result<(i64, Note), sqlx::Error> = note_of!(row);
+            let what = match note?.1 {
+                Note::Run(run) => format!("run {run}"),
+                Note::Key(key) => format!("row {:?}", key.parts()),
+            };
+            ones.push((what, row.try_get(5)?));
+        }
+        Ok(ones)
     })
 }

@@ -146,7 +146,7 @@ async fn a_backfill_amid_many_writers_ends_as_the_grouped_maximum_of_all(db: Tes
 /// Writes uses in small requests, some at a time.
 async fn write(store: recents::store::Store, uses: Vec<Use>) {
     let metrics = Arc::new(Metrics::new(&store));
-    let recorder = Recorder::start(store, metrics).0;
+    let recorder = Recorder::start(store, metrics, false).0;
     for requests in uses.chunks(40) {
         let requests = requests.chunks(10).map(|uses| {
             let (recorder, uses) = (recorder.clone(), uses.to_vec());
@@ -168,7 +168,8 @@ pub(super) fn hooked(seed: u64, count: usize) -> Vec<Use> {
         let (workspace, published_run) =
             (format!("w{}", rng.u8(..6)), format!("p{}", rng.u8(..15)));
         let usage = Use::new(&workspace, &published_run, rng.i64(0..26) * 500_000);
-        let usage = usage.run(&rng.u16(..5_000).to_string());
+        // Of runs that the history does not have: it would know better.
+        let usage = usage.run(&format!("hooked-{}", rng.u16(..5_000)));
         match rng.u8(..4) {
             0 => usage,
             uid => usage.by(&format!("u{uid}")),

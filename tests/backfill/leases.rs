@@ -4,8 +4,9 @@ use std::io::Write;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use crate::support::history::file::ndjson;
 use crate::support::history::setup::{last_json, same};
-use crate::support::history::{Gate, Setup, Worker};
+use crate::support::history::{Gate, Setup, Worker, maximum};
 use crate::support::uses::Rows;
 use crate::support::{TestDb, both, until};
 
@@ -59,14 +60,16 @@ async fn a_second_backfill_is_refused_while_the_first_lives(db: TestDb) {
     // A dry run writes nothing, so it need not wait.
     setup.recents(&["backfill", "--dry-run"]).expect(0);
     let mut input = first.child.stdin.take().expect("its input");
-    let line =
-        br#"{"run":"r","workspace":"w","published_run":"p","last_used_at":"2023-11-14T22:13:20Z"}"#;
-    input.write_all(line).expect("it reads");
+    // A run that the history knows: it would have another one removed.
+    let uses = setup.history.uses();
+    input
+        .write_all(ndjson(&uses[..1]).as_bytes())
+        .expect("it reads");
     drop(input);
     first.ended().await.expect(0);
     assert_eq!(
-        setup.store.rows().await.len(),
-        1,
+        setup.store.rows().await,
+        maximum(&uses[..1]),
         "the first went on undisturbed"
     );
     setup.recents(&["backfill"]).expect(0);

@@ -154,9 +154,11 @@ async fn partitions_are_read_by_index_too() {
     let layout = Layout {
         after: "partition by range (id)",
         parts:
-            "create table saved_run_0 partition of saved_run for values from (minvalue) to (10000);
-                create table saved_run_1 partition of saved_run for values from (10000) to (20000);
-                create table saved_run_2 partition of saved_run default;",
+            "create table saved_run_0 partition of saved_run for values from (minvalue) to (10000)
+                    with (fillfactor = 20);
+                create table saved_run_1 partition of saved_run for values from (10000) to (20000)
+                    with (fillfactor = 20);
+                create table saved_run_2 partition of saved_run default with (fillfactor = 20);",
         ..POSTGRES
     };
     let mut setup = large(layout).await;

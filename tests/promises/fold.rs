@@ -26,7 +26,7 @@ pub(crate) fn recorder(db: &TestDb) -> Recorder {
 /// A recorder that writes to `store`.
 pub(crate) fn recorder_on(store: &Store) -> Recorder {
     let metrics = Arc::new(Metrics::new(store));
-    Recorder::start(store.clone(), metrics).0
+    Recorder::start(store.clone(), metrics, false).0
 }
 
 /// Records `uses` in one request.

@@ -162,7 +162,7 @@ impl InProcess {
     /// The public listener's service on `store`, where a test needs a store that no URL describes.
     pub(crate) async fn on(store: Store) -> Self {
         let metrics = Arc::new(Metrics::new(&store));
-        let (recorder, _) = Recorder::start(store.clone(), Arc::clone(&metrics));
+        let (recorder, _) = Recorder::start(store.clone(), Arc::clone(&metrics), false);
         let router = public_router(Arc::new(App {
             store,
             recorder,

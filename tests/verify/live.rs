@@ -75,7 +75,7 @@ async fn write(
     written: &AtomicU64,
 ) -> Vec<Run> {
     let metrics = Arc::new(Metrics::new(&store));
-    let recorder = Recorder::start(store, metrics).0;
+    let recorder = Recorder::start(store, metrics, true).0;
     let mut rng = fastrand::Rng::with_seed(first.unsigned_abs());
     let mut runs = Vec::new();
     while !stop.load(Ordering::Relaxed) {

@@ -7,6 +7,7 @@ use crate::history::{Stretch, Tally};
 use crate::model::{Key, Newest};
 use crate::record::Fold;
 use crate::store::job::{Job, Lost};
+use crate::store::note;
 use crate::store::recent::{self, MAX_KEYS};
 use crate::store::{Store, StoreError, with_retries};
 
@@ -26,12 +27,20 @@ impl Counts {
     }
 }
 
+/// Where uses are written.
+#[derive(Clone, Copy)]
+pub(super) struct To<'a> {
+    pub(super) store: &'a Store,
+    /// Whether a note goes with every row that changes.
+    pub(super) noting: bool,
+}
+
 /// Writes uses and moves the job's cursor behind the stretch whose uses are among them.
 ///
 /// The rows come first, in transactions of their own: a crash between them and the cursor only
 /// repeats what changes nothing. Each is fenced, and short, because the hook waits for its locks.
 pub(super) async fn write(
-    store: &Store,
+    to: To<'_>,
     job: &mut Job,
     counts: &mut Counts,
     stretch: Stretch,
@@ -40,11 +49,11 @@ pub(super) async fn write(
     counts.tally.add(&stretch.tally);
     let uses = uses.into_sorted();
     for chunk in uses.chunks(MAX_KEYS) {
-        let raised = with_retries(|| fenced_raise(store, job, chunk)).await?;
+        let raised = with_retries(|| fenced_raise(to, job, chunk)).await?;
         counts.applied += raised.map_err(|Lost| BackfillError::LostLease)?;
     }
     job.cursor = stretch.cursor;
-    save(store, job, counts).await
+    save(to.store, job, counts).await
 }
 
 /// Keeps the job ours and writes down what was counted.
@@ -61,15 +70,18 @@ pub(super) async fn save(
 }
 
 async fn fenced_raise(
-    store: &Store,
+    to: To<'_>,
     job: &Job,
     uses: &[(Key, Newest)],
 ) -> Result<Result<u64, Lost>, StoreError> {
-    let mut tx = store.begin().await?;
+    let mut tx = to.store.begin().await?;
     if let Err(lost) = job.fence(&mut tx).await? {
         return Ok(Err(lost));
     }
-    let raised = recent::raise(tx.conn(), uses).await?;
+    let raised = match to.noting {
+        true => note::raise(&mut tx, uses).await?,
+        false => recent::raise(tx.conn(), uses).await?,
+    };
     tx.commit().await?;
     Ok(Ok(raised.len() as u64))
 }

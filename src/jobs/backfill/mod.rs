@@ -44,6 +44,8 @@ pub struct Options {
     pub restart: bool,
     /// Only tell what would change.
     pub dry_run: bool,
+    /// Note every row that changes: where a history is configured, the drain asks it again.
+    pub noting: bool,
 }
 
 /// What happens meanwhile.
@@ -130,6 +132,7 @@ pub async fn run(
         counts: &mut counts,
         pending: Stretch::default(),
         gathered: Gathered::default(),
+        noting: options.noting,
     };
     let done = work
         .read(origin, &mut stop, |counts, pending| {
@@ -177,6 +180,7 @@ struct Work<'a> {
     pending: Stretch,
     /// Its uses, and some that were read behind it.
     gathered: Gathered,
+    noting: bool,
 }
 
 impl Work<'_> {
@@ -244,7 +248,11 @@ impl Work<'_> {
             },
         );
         let uses = self.gathered.take();
-        checkpoint::write(self.store, self.job, self.counts, pending, uses).await
+        let to = checkpoint::To {
+            store: self.store,
+            noting: self.noting,
+        };
+        checkpoint::write(to, self.job, self.counts, pending, uses).await
     }
 }
 

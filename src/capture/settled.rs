@@ -1,0 +1,55 @@
+//! Waiting for the notes of now to be worked off.
+
+use std::time::{Duration, Instant};
+
+use super::outbox;
+use crate::check::CheckError;
+use crate::history::History;
+use crate::store::{Store, note};
+
+/// How often it is looked.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Notes that nobody has taken for so long are nobody's: no service is running.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(3);
+
+/// Returns when the notes that stand now are worked off, by whoever does that; or when nobody seems
+/// to.
+///
+/// # Errors
+/// [`CheckError`] where the notes cannot be read.
+pub(crate) async fn settled(store: &Store, history: &History) -> Result<(), CheckError> {
+    let with_outbox = outbox::exists(history).await?;
+    let look = async || {
+        let outbox = match with_outbox {
+            true => outbox::backlog(history).await?.standing,
+            false => None,
+        };
+        Ok::<_, CheckError>([outbox, note::standing(store).await?.ids])
+    };
+    let before = look().await?;
+    let oldest =
+        |standing: &[Option<(i64, i64)>; 2]| standing.map(|ids| ids.map(|(first, _)| first));
+    let (mut last, mut since) = (oldest(&before), Instant::now());
+    loop {
+        let now = look().await?;
+        let is_past = |now: &Option<(i64, i64)>, before: &Option<(i64, i64)>| match (now, before) {
+            (Some((first, _)), Some((_, newest))) => first > newest,
+            (None, _) | (_, None) => true,
+        };
+        if now
+            .iter()
+            .zip(&before)
+            .all(|(now, before)| is_past(now, before))
+        {
+            return Ok(());
+        }
+        // New ones come all the time; that the oldest go shows that somebody works.
+        if oldest(&now) != last {
+            (last, since) = (oldest(&now), Instant::now());
+        }
+        if since.elapsed() > GIVE_UP_AFTER {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}

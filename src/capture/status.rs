@@ -1,0 +1,73 @@
+//! What capture has, what waits, and what would make it faster.
+
+use std::time::Duration;
+
+use super::outbox;
+use super::triggers::{Capture, CaptureError, Coverage};
+use crate::check::CheckError;
+use crate::history::History;
+use crate::store::{Store, note};
+
+/// Examples of notes that were set aside.
+const EXAMPLES: u32 = 5;
+
+/// How capture stands.
+#[derive(Debug, Clone, Default)]
+pub struct Status {
+    /// Whether every change is noted.
+    pub coverage: Coverage,
+    /// Rows of the outbox that wait.
+    pub backlog_rows: u64,
+    /// How long the oldest has waited.
+    pub lag: Duration,
+    /// Notes of the table that wait.
+    pub notes: u64,
+    /// Notes whose mapping fails.
+    pub set_aside: u64,
+    /// Some of them, each with its error.
+    pub examples: Vec<(String, String)>,
+    /// An index on the history that computing a row again would use.
+    pub index: Option<String>,
+}
+
+/// Looks how capture stands.
+///
+/// # Errors
+/// [`CaptureError`] where the history does not answer; what the table's database does not tell is
+/// a [`CheckError`] in it.
+pub async fn of(store: &Store, history: &History) -> Result<Status, StatusError> {
+    let coverage = Capture::of(history)?.coverage().await?;
+    let backlog = match coverage.installed {
+        true => outbox::backlog(history)
+            .await
+            .map_err(CaptureError::History)?,
+        false => outbox::Backlog::default(),
+    };
+    let standing = note::standing(store).await.map_err(CheckError::Store)?;
+    let examples = note::set_aside_ones(store, EXAMPLES)
+        .await
+        .map_err(CheckError::Store)?;
+    Ok(Status {
+        coverage,
+        backlog_rows: backlog.rows.unsigned_abs(),
+        lag: backlog.lag,
+        notes: standing.notes.saturating_sub(standing.set_aside),
+        set_aside: standing.set_aside,
+        examples,
+        index: history
+            .index_advice()
+            .await
+            .map_err(CaptureError::History)?,
+    })
+}
+
+/// Why the status is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    /// The history's side.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// The table's side.
+    #[error(transparent)]
+    Table(#[from] CheckError),
+}

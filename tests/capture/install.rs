@@ -1,0 +1,185 @@
+//! Installing, looking at and removing capture.
+
+use std::time::Instant;
+
+use super::followed::{Followed, grouped, quiet};
+use crate::support::history::layout::{ALL, POSTGRES};
+use crate::support::history::setup::same;
+use crate::support::history::{History, Layout, Setup};
+use crate::support::{Backend, TestDb};
+
+/// What of ours stands in the history's database, the table's own things apart.
+const TRACES: &str = "
+    select 'trigger ' || tgname from pg_trigger where tgname like 'recents%'
+    union all select 'function ' || proname from pg_proc p join pg_namespace n
+        on n.oid = p.pronamespace where n.nspname = 'recents'
+    union all select 'relation ' || relname from pg_class c join pg_namespace n
+        on n.oid = c.relnamespace where n.nspname = 'recents' and relname like 'outbox%'
+    order by 1";
+
+async fn setup(layout: Layout) -> Setup {
+    let store = TestDb::migrated(Backend::Postgres).await;
+    Setup::of(store, History::random(layout, 60, 300)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_of_every_type_and_partitions_are_followed() {
+    let layouts = ALL
+        .into_iter()
+        .filter(|layout| layout.backend == Backend::Postgres);
+    for layout in layouts {
+        let followed = Followed::start(setup(layout).await).await;
+        let Layout { table, .. } = layout;
+        followed
+            .app(&format!(
+                "update {table} set workspace_id = '77' where uid is null"
+            ))
+            .await;
+        followed
+            .assert_exact(&format!("{}: an update", layout.name))
+            .await;
+        followed
+            .app(&format!("delete from {table} where uid is not null"))
+            .await;
+        followed
+            .assert_exact(&format!("{}: a delete", layout.name))
+            .await;
+        let status = followed.setup.json(&["capture", "status"], 0);
+        assert_eq!(status["covered"], true, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn it_is_installed_once_and_removed_without_a_trace() {
+    let setup = setup(POSTGRES).await;
+    let mut conn = setup.source().connect().await;
+    let before = conn.texts(TRACES).await;
+    setup.recents(&["capture", "status"]).expect(1);
+    setup.recents(&["capture", "install"]).expect(0);
+    setup.recents(&["capture", "status"]).expect(0);
+    let installed = conn.texts(TRACES).await;
+    assert!(installed.len() > before.len() + 8, "{installed:?}");
+    let again = setup.recents(&["capture", "install"]).expect(0);
+    assert!(again.err.contains("already"), "{again:?}");
+    assert_eq!(conn.texts(TRACES).await, installed);
+    setup.recents(&["capture", "uninstall"]).expect(0);
+    assert_eq!(conn.texts(TRACES).await, before);
+    setup.recents(&["capture", "uninstall"]).expect(0);
+}
+
+#[tokio::test]
+async fn in_a_database_of_its_own_even_the_schema_goes() {
+    let store = TestDb::migrated(Backend::Sqlite).await;
+    let setup = Setup::of(store, History::random(POSTGRES, 61, 50)).await;
+    setup.recents(&["capture", "install"]).expect(0);
+    setup.recents(&["capture", "uninstall"]).expect(0);
+    let mut conn = setup.source().connect().await;
+    let left = "select nspname::text from pg_namespace where nspname = 'recents'";
+    assert!(conn.texts(left).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_printed_does_the_same_by_hand() {
+    let setup = setup(POSTGRES).await;
+    let printed = setup.recents(&["capture", "install", "--print"]).expect(0);
+    setup.recents(&["capture", "status"]).expect(1);
+    setup.source().execute(&printed.out).await;
+    setup.recents(&["capture", "status"]).expect(0);
+    let printed = setup
+        .recents(&["capture", "uninstall", "--print"])
+        .expect(0);
+    setup.source().execute(&printed.out).await;
+    setup.recents(&["capture", "status"]).expect(1);
+}
+
+#[tokio::test]
+async fn an_uncovered_partition_a_disabled_trigger_and_another_version_are_told_and_mended() {
+    let layout = ALL
+        .into_iter()
+        .find(|layout| layout.name == "partitions")
+        .expect("it is there");
+    let setup = setup(layout).await;
+    setup.recents(&["capture", "install"]).expect(0);
+    for spoil in [
+        "alter table saved_run detach partition saved_run_2;
+         create table saved_run_3 partition of saved_run default",
+        "alter table saved_run_0 disable trigger recents_capture_update",
+        "drop trigger recents_capture_delete on saved_run",
+        "comment on table recents.outbox is 'recents capture 0: saved_run id int8'",
+    ] {
+        setup.source().execute(spoil).await;
+        let status = setup.json(&["capture", "status"], 1);
+        assert_eq!(status["covered"], false, "{spoil}: {status}");
+        setup.recents(&["capture", "install"]).expect(0);
+        setup.recents(&["capture", "status"]).expect(0);
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_is_held_is_not_waited_for_long() {
+    let setup = setup(POSTGRES).await;
+    let mut holder = setup.source().connect().await;
+    holder
+        .execute("begin; delete from saved_run where id = 1")
+        .await;
+    let started = Instant::now();
+    let refused = setup.recents(&["capture", "install"]).expect(1);
+    assert!(started.elapsed().as_secs() < 10);
+    assert!(
+        refused.err.contains("a transaction holds saved_run"),
+        "{refused:?}"
+    );
+    holder.execute("rollback").await;
+    setup.recents(&["capture", "install"]).expect(0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_application_without_any_right_on_our_schema_goes_on_writing() {
+    let followed = Followed::start(setup(POSTGRES).await).await;
+    followed
+        .app(
+            "create role plain_application;
+             grant select, insert, update, delete on saved_run to plain_application;
+             set role plain_application;
+             set search_path = ''; set timezone = 'Asia/Tokyo';
+             insert into public.saved_run values (9999, 'w1', 'u', 1, now());
+             update public.saved_run set workspace_id = 'by-role' where id % 2 = 0;
+             delete from public.saved_run where id % 9 = 0;
+             reset role; reset search_path;
+             revoke all on saved_run from plain_application; drop role plain_application",
+        )
+        .await;
+    followed.assert_exact("after a role without rights").await;
+    let rows = followed.setup.store.rows().await;
+    assert!(rows.keys().any(|key| key.0 == "by-role"));
+}
+
+#[tokio::test]
+async fn a_role_without_the_right_hears_which_grant_is_missing() {
+    let mut setup = setup(POSTGRES).await;
+    let url = setup
+        .store
+        .role(&["grant select on saved_run, saved_run_version to %"])
+        .await;
+    let mut command = setup.command(&["capture", "install"]);
+    command.env("RECENTS_HISTORY_URL", url);
+    let refused: crate::support::command::Ended = command.output().expect("it runs").into();
+    let refused = refused.expect(1);
+    assert!(
+        refused.err.contains("grant trigger on saved_run"),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_work_off_what_they_noted_where_no_service_runs() {
+    let setup = setup(POSTGRES).await;
+    setup.recents(&["capture", "install"]).expect(0);
+    setup.recents(&["backfill"]).expect(0);
+    quiet(&setup).await;
+    same(
+        &setup.store.rows().await,
+        &grouped(&setup).await,
+        "after a backfill",
+    );
+}

@@ -1,0 +1,123 @@
+//! An application's life, while the service is killed and PostgreSQL is restarted in the middle.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::followed::{Followed, serve};
+use crate::support::Beside;
+use crate::support::history::layout::POSTGRES;
+use crate::support::history::{History, Layout, Setup};
+use crate::support::{Backend, TestDb};
+
+/// Foreign keys as an application framework makes them: deferred, and set to null on delete.
+const FRAMEWORK: Layout = Layout {
+    name: "deferred foreign keys",
+    ..POSTGRES
+};
+
+const KEYS: &str = "
+    delete from saved_run where parent_version_id is not null
+        and parent_version_id not in (select id from saved_run_version);
+    create index on saved_run (parent_version_id);
+    alter table saved_run add foreign key (parent_version_id) references saved_run_version (id)
+        on delete set null deferrable initially deferred";
+
+/// One statement or transaction of an application, by chance.
+fn step(rng: &mut fastrand::Rng, id: i64) -> String {
+    let (some, version, workspace) = (rng.i64(1..2_000), rng.i64(1..40), rng.u8(0..6));
+    match rng.u8(0..14) {
+        // A run before its version, in one transaction.
+        0 => format!(
+            "begin; insert into saved_run values ({id}, 'w{workspace}', 'u1', {id}, now());
+             insert into saved_run_version values ({id}, 'p{version}'); commit"
+        ),
+        1 | 2 => format!(
+            "insert into saved_run values ({id}, 'w{workspace}', 'u{}', (select max(id) from
+                 saved_run_version where id <= {version}), now() + {some} * interval '1 s')",
+            rng.u8(0..4)
+        ),
+        3 => format!("update saved_run set updated_at = now() + {some} * interval '1 ms' where id = {some}"),
+        4 => format!("update saved_run set updated_at = updated_at - interval '1 h' where id % 50 = {version}"),
+        5 => format!("update saved_run set workspace_id = 'w{workspace}' where id % 97 = {version}"),
+        6 => format!("update saved_run set uid = nullif('u{workspace}', 'u0') where id % 89 = {version}"),
+        7 => format!("delete from saved_run_version where id = {version}"),
+        8 => format!(
+            "update saved_run set parent_version_id = null where parent_version_id in
+                 (select id from saved_run_version where published_run_id = 'p{version}');
+             delete from saved_run_version where published_run_id = 'p{version}'"
+        ),
+        9 => format!(
+            "delete from saved_run where id = (select id from saved_run
+                 where workspace_id = 'w{workspace}' order by updated_at desc nulls last limit 1)"
+        ),
+        10 => format!("delete from saved_run where id % 101 = {version}"),
+        11 => format!(
+            "begin; savepoint s; update saved_run set workspace_id = 'never' where id = {some};
+             rollback to s; update saved_run set uid = 'u3' where id = {some}; commit"
+        ),
+        12 => format!("begin; delete from saved_run where id < {some}; rollback"),
+        _ => format!(
+            "insert into saved_run_version values ({version}, 'p{}') on conflict do nothing;
+             begin; update saved_run set updated_at = null where id = {some};
+             select pg_sleep(0.02); update saved_run set updated_at = now() where id = {some}; commit",
+            version % 15
+        ),
+    }
+}
+
+async fn live(mut conn: Beside, seed: u64, stop: Arc<AtomicBool>) -> u64 {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut id = 1_000_000 * i64::try_from(seed).expect("small");
+    let mut steps = 0;
+    while !stop.load(Ordering::Relaxed) {
+        id += 1;
+        // Deadlocks with other writers are the application's own; it would try again.
+        let done = conn.try_execute(&step(&mut rng, id)).await;
+        if done.is_err() {
+            let _ = conn.try_execute("rollback").await;
+        }
+        steps += u64::from(done.is_ok());
+    }
+    steps
+}
+
+async fn a_life(store: TestDb) {
+    let history = History::random(FRAMEWORK, 80, 2_000);
+    let setup = Setup::of(store, history).await;
+    setup.source().execute(KEYS).await;
+    setup.recents(&["capture", "install"]).expect(0);
+    let mut server = serve(&setup).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut writers = Vec::new();
+    for seed in 1..=4 {
+        let conn = setup.source().connect().await;
+        writers.push(tokio::spawn(live(conn, seed, Arc::clone(&stop))));
+    }
+    // The backfill runs beside them; the service is killed in the middle, twice.
+    let backfill = setup.start(&["backfill", "--window-runs", "100"]);
+    for _ in 0..2 {
+        tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+        drop(server);
+        server = serve(&setup).await;
+    }
+    backfill.ended().await.expect(0);
+    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    stop.store(true, Ordering::Relaxed);
+    let mut steps = 0;
+    for writer in writers {
+        steps += writer.await.expect("a writer");
+    }
+    assert!(steps > 200, "{steps} steps say little");
+    let followed = Followed { setup, server };
+    followed.assert_exact("when it is quiet again").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_beside_the_history_is_exact_after_an_applications_life() {
+    a_life(TestDb::migrated(Backend::Postgres).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_in_another_database_is_exact_after_an_applications_life() {
+    a_life(TestDb::migrated(Backend::Sqlite).await).await;
+}
