@@ -140,12 +140,13 @@ impl Drain {
     }
 
     async fn look_again(&self, noted: Noted) -> Result<(), CheckError> {
+        let seen = self.rows_of(&noted.keys).await?;
         let said = self.map(&noted.runs).await?;
         let best = self.best(&noted.keys).await?;
         let mut fold = Fold::default();
         said.uses()
             .for_each(|(key, newest)| fold.raise(key, newest));
-        for (key, newest) in self.settle(&noted, &said, best).await? {
+        for (key, newest) in self.settle(&noted, &seen, &said, best).await? {
             fold.raise(&key, &newest);
         }
         let mut applied = 0;
@@ -161,6 +162,15 @@ impl Drain {
             metrics.count_runs(Source::Capture, "skipped", runs.saturating_sub(uses));
         }
         Ok(())
+    }
+
+    /// The rows of these keys, before the history is read.
+    async fn rows_of(&self, keys: &[Key]) -> Result<HashMap<Key, Newest>, StoreError> {
+        if keys.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let rows = with_retries(|| recent::rows_of_keys(&self.store, keys.iter())).await?;
+        Ok(rows.into_iter().collect())
     }
 
     /// What these runs say now. Those whose mapping fails are set aside, and say nothing.
@@ -226,21 +236,26 @@ impl Drain {
 
     /// Lowers and removes rows that were computed again, and notes what must be looked at again, in
     /// one transaction and one pass over the rows. Returns what is to be raised.
+    ///
+    /// A row that rose since it was `seen` may know a use that the history did not have yet: it is
+    /// noted again instead of going down for a moment.
     async fn settle(
         &self,
         noted: &Noted,
+        seen: &HashMap<Key, Newest>,
         said: &Uses,
         best: HashMap<Key, Option<Newest>>,
     ) -> Result<Vec<(Key, Newest)>, StoreError> {
         if noted.runs.is_empty() && best.is_empty() {
             return Ok(Vec::new());
         }
-        with_retries(|| self.settle_once(noted, said, &best)).await
+        with_retries(|| self.settle_once(noted, seen, said, &best)).await
     }
 
     async fn settle_once(
         &self,
         noted: &Noted,
+        seen: &HashMap<Key, Newest>,
         said: &Uses,
         best: &HashMap<Key, Option<Newest>>,
     ) -> Result<Vec<(Key, Newest)>, StoreError> {
@@ -269,6 +284,9 @@ impl Drain {
             let change = Change::of(row.as_ref(), best.as_ref());
             if change.note() == LookAgain::Row {
                 again.push(key.clone());
+                if row.as_ref() != seen.get(key) {
+                    continue;
+                }
             }
             match (change, row, best) {
                 (Change::Raise, _, Some(best)) => raise.push((key.clone(), best)),
