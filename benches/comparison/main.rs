@@ -10,6 +10,7 @@
 )]
 
 mod backfill;
+mod capture;
 #[path = "../cluster.rs"]
 mod cluster;
 mod history;
@@ -63,6 +64,8 @@ enum Part {
     Reads,
     /// Recording uses as they come, against an upsert a request
     Hook,
+    /// Following the application's writes, against one more index on its history
+    Capture,
 }
 
 fn main() -> ExitCode {
@@ -91,7 +94,7 @@ async fn compare(args: &Args) -> Result<(), Failure> {
     let wanted = |part| args.only.is_empty() || args.only.contains(&part);
     let server = Server::start(args.postgres_url.as_deref()).await?;
     let mut report = Report::begin(&server, args.runs).await?;
-    if wanted(Part::Backfill) || wanted(Part::Reads) {
+    if wanted(Part::Backfill) || wanted(Part::Reads) || wanted(Part::Capture) {
         history::build(&server, args.runs, &mut report).await?;
     }
     if wanted(Part::Backfill) {
@@ -102,6 +105,10 @@ async fn compare(args: &Args) -> Result<(), Failure> {
     }
     if wanted(Part::Hook) {
         hook::measure(&server, &mut report).await?;
+    }
+    if wanted(Part::Capture) {
+        // The last, because it writes into the history.
+        capture::measure(&server, args.runs, &mut report).await?;
     }
     print!("{}", report.text());
     server.end().await

@@ -61,6 +61,27 @@ impl Program {
         command
     }
 
+    /// Runs a command without a summary to its end.
+    pub(crate) fn run_plain(&self, args: &[&str]) -> Result<(), Failure> {
+        let ended = self.command().args(args).output()?;
+        if !ended.status.success() {
+            let said = String::from_utf8_lossy(&ended.stderr);
+            return Err(format!("recents {args:?}: {said}").into());
+        }
+        Ok(())
+    }
+
+    /// Serves the table, and follows the history.
+    pub(crate) async fn serve_followed(&self) -> Result<Serving, Failure> {
+        let mut command = self.command();
+        command.arg("serve").envs([
+            ("RECENTS_LISTEN", "127.0.0.1:0"),
+            ("RECENTS_ADMIN_LISTEN", "127.0.0.1:0"),
+            ("RECENTS_LOG_FORMAT", "json"),
+        ]);
+        Serving::start(command).await
+    }
+
     /// Runs a command to its end.
     pub(crate) async fn run(&self, args: &[&str]) -> Result<Ran, Failure> {
         let mut command = self.command();

@@ -379,13 +379,19 @@ alter table {table} enable trigger recents_capture_{event};
         let key = &self.history.mapping.key;
         let of = self.history.mapping.types.key;
         let per_row = ROW_BYTES / of.bytes();
+        // Most statements change a few rows: one aggregate is half the price of parts of a window.
         let note = |rows: &str| {
             format!(
                 "  insert into recents.outbox (runs, keys)
-  select count(*), array_agg(c.k)
-  from (select n.{key} as k, (row_number() over () - 1) / {per_row} as part
-        from {rows} as n where n.{key} is not null) as c
-  group by c.part;"
+  select count(*), array_agg(n.{key}) from {rows} as n where n.{key} is not null
+  having count(*) between 1 and {per_row};
+  if not found then
+    insert into recents.outbox (runs, keys)
+    select count(*), array_agg(c.k)
+    from (select n.{key} as k, (row_number() over () - 1) / {per_row} as part
+          from {rows} as n where n.{key} is not null) as c
+    group by c.part;
+  end if;"
             )
         };
         // The keys of an update are the same before and after, unless the key itself was updated:
