@@ -47,6 +47,8 @@ pub struct Drain {
     metrics: Option<Arc<Metrics>>,
     outbox: Position,
     notes: Position,
+    /// Whether the last step computed rows, which may have taken long: now it is the outbox's turn.
+    computed: bool,
 }
 
 /// What was taken, and must be looked at.
@@ -65,6 +67,7 @@ impl Drain {
             metrics,
             outbox: Position::new(),
             notes: Position::new(),
+            computed: false,
         }
     }
 
@@ -74,11 +77,20 @@ impl Drain {
     /// # Errors
     /// [`CheckError`]; the notes stay.
     pub async fn step(&mut self, with_outbox: bool) -> Result<Step, CheckError> {
-        let outbox = match with_outbox {
+        let (mut holding, notes) = match with_outbox && std::mem::take(&mut self.computed) {
+            true => (None, Vec::new()),
+            false => self.take_notes().await?,
+        };
+        // Computing rows may read much of the history. No transaction stays open meanwhile: two
+        // drains may do the same then, which only costs.
+        self.computed = notes.iter().any(|(_, note)| matches!(note, Note::Key(_)));
+        if self.computed {
+            holding = None;
+        }
+        let outbox = match with_outbox && !self.computed {
             true => outbox::take(&self.history, &mut self.outbox).await?,
             false => None,
         };
-        let (holding, notes) = self.take_notes().await?;
         if outbox.is_none() && notes.is_empty() {
             return Ok(Step::Idle);
         }

@@ -12,8 +12,9 @@ use crate::history::{self, History};
 use crate::store::{Store, note};
 use crate::telemetry::Metrics;
 
-/// The next look after work was done: bounds how long a change stays unseen under load.
-const BUSY: Duration = Duration::from_millis(10);
+/// The next look after work was done: bounds how long a change stays unseen under load, against what
+/// small batches cost.
+const BUSY: Duration = Duration::from_millis(25);
 /// The next look after long silence: bounds how long the first change after it stays unseen, and what
 /// an idle service costs, four times two look-ups a second.
 const IDLE: Duration = Duration::from_millis(250);

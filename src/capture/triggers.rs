@@ -22,7 +22,7 @@ const ROW_BYTES: usize = 4_000;
 
 /// What each trigger fires after, which function it calls, and the changed rows that the function
 /// sees.
-const TRIGGERS: [(&str, &str, &str); 4] = [
+const TRIGGERS: [Trigger; 4] = [
     (
         "insert",
         "capture_inserted",
@@ -31,7 +31,7 @@ const TRIGGERS: [(&str, &str, &str); 4] = [
     (
         "update",
         "capture_updated",
-        "referencing old table as recents_old new table as recents_new",
+        "referencing new table as recents_new",
     ),
     (
         "delete",
@@ -40,6 +40,18 @@ const TRIGGERS: [(&str, &str, &str); 4] = [
     ),
     ("truncate", "capture_truncated", ""),
 ];
+
+/// Event, function, transition tables.
+type Trigger = (&'static str, &'static str, &'static str);
+
+/// Of a partitioned table and its partitions: an update that moves a row fires no row triggers for
+/// updates, so that the keys before are compared with those behind. Elsewhere that would only store
+/// all old rows of a large update.
+const UPDATE_OF_PARTITIONS: Trigger = (
+    "update",
+    "capture_moved",
+    "referencing old table as recents_old new table as recents_new",
+);
 
 /// Why capture could not be installed, removed or looked at.
 #[derive(Debug, thiserror::Error)]
@@ -253,58 +265,17 @@ impl<'a> Capture<'a> {
             return Ok(Coverage::default());
         };
         let mut covered = Vec::new();
-        for (oid, table) in tables(&mut conn, &self.history.mapping.table).await? {
-            let problem = self.problem_of(&mut conn, oid, &table).await?;
-            covered.push(Covered { table, problem });
+        for table in tables(&mut conn, &self.history.mapping.table).await? {
+            covered.push(Covered {
+                problem: problem_of(&mut conn, &table).await?,
+                table: table.name,
+            });
         }
         Ok(Coverage {
             installed: true,
             current: comment.as_deref() == Some(&self.description()),
             tables: covered,
         })
-    }
-
-    async fn problem_of(
-        &self,
-        conn: &mut sqlx::PgConnection,
-        oid: i64,
-        table: &str,
-    ) -> Result<Option<String>, sqlx::Error> {
-        let found = sqlx::query(
-            "select tgname::text, tgenabled::text from pg_trigger
-             where tgrelid = $1::oid and tgname like 'recents\\_capture\\_%'",
-        );
-        let found = found.bind(oid).fetch_all(&mut *conn).await?;
-        let mut enabled = Vec::new();
-        for row in found {
-            let (name, state): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-            // `O`: always but for sessions that play back a replication.
-            if state == "O" || state == "A" {
-                enabled.push(name);
-            }
-        }
-        let missing = TRIGGERS.iter().find(|(event, ..)| {
-            let name = format!("recents_capture_{event}");
-            !enabled.contains(&name)
-        });
-        if let Some((event, ..)) = missing {
-            return Ok(Some(format!(
-                "its trigger recents_capture_{event} is missing or disabled; `recents capture \
-                 install` adds it, and `recents backfill --restart` finds what was missed"
-            )));
-        }
-        let subscribed: bool = sqlx::query_scalar(
-            "select exists (select from pg_subscription_rel where srrelid = $1::oid)",
-        )
-        .bind(oid)
-        .fetch_one(conn)
-        .await?;
-        Ok(subscribed.then(|| {
-            format!(
-                "{table} receives a logical replication, whose changes fire no statement triggers; \
-                 capture at the publisher"
-            )
-        }))
     }
 
     /// What was installed, for the next version to compare.
@@ -318,7 +289,7 @@ impl<'a> Capture<'a> {
         )
     }
 
-    fn install_sql(&self, tables: &[(i64, String)]) -> String {
+    fn install_sql(&self, tables: &[Table]) -> String {
         let mapping = &self.history.mapping;
         let of = mapping.types.key.sql();
         // Another key or type: the notes of the old one name nothing any more, so that everything is
@@ -348,7 +319,11 @@ create table if not exists recents.outbox (
                 _ => "alter table recents.outbox alter column keys set storage plain;\n".into(),
             },
         );
-        for (event, function, _) in TRIGGERS {
+        let functions = TRIGGERS.map(|(event, function, _)| (event, function));
+        for (event, function) in functions
+            .into_iter()
+            .chain([("moved", "capture_moved"), ("rekeyed", "capture_rekeyed")])
+        {
             sql += &format!(
                 "create or replace function recents.{function}() returns trigger language plpgsql
 security definer set search_path = pg_catalog, pg_temp as $recents$
@@ -361,15 +336,35 @@ revoke all on function recents.{function}() from public;
                 body = self.body(event),
             );
         }
-        for (_, table) in tables {
-            for (event, function, referencing) in TRIGGERS {
-                sql += &format!(
-                    "create or replace trigger recents_capture_{event} after {event} on {table}
+        for table in tables {
+            sql += &self.triggers_of(table);
+        }
+        sql
+    }
+
+    fn triggers_of(&self, table: &Table) -> String {
+        let (name, key) = (&table.name, &self.history.mapping.key);
+        let mut sql = String::new();
+        for trigger in TRIGGERS {
+            let (event, function, referencing) = match trigger {
+                ("update", ..) if table.is_partitioned => UPDATE_OF_PARTITIONS,
+                trigger => trigger,
+            };
+            sql += &format!(
+                "create or replace trigger recents_capture_{event} after {event} on {name}
   {referencing} for each statement execute function recents.{function}();
-alter table {table} enable trigger recents_capture_{event};
+alter table {name} enable trigger recents_capture_{event};
 "
-                );
-            }
+            );
+        }
+        if !table.is_partitioned {
+            sql += &format!(
+                "create or replace trigger recents_capture_key after update of {key} on {name}
+  for each row when (old.{key} is distinct from new.{key})
+  execute function recents.capture_rekeyed();
+alter table {name} enable trigger recents_capture_key;
+"
+            );
         }
         sql
     }
@@ -383,7 +378,8 @@ alter table {table} enable trigger recents_capture_{event};
         let note = |rows: &str| {
             format!(
                 "  insert into recents.outbox (runs, keys)
-  select count(*), array_agg(n.{key}) from {rows} as n where n.{key} is not null
+  select count(*), array_agg(c.k)
+  from (select n.{key} as k from {rows} as n where n.{key} is not null limit {per_row} + 1) as c
   having count(*) between 1 and {per_row};
   if not found then
     insert into recents.outbox (runs, keys)
@@ -394,8 +390,7 @@ alter table {table} enable trigger recents_capture_{event};
   end if;"
             )
         };
-        // The keys of an update are the same before and after, unless the key itself was updated:
-        // then the old ones are noted too.
+        // Keys are the same before and after an update, unless the key itself was updated.
         let hash = match of {
             IdType::Int2 | IdType::Int4 | IdType::Int8 => format!("hashint8extended(n.{key}, 0)"),
             IdType::Uuid => format!("uuid_hash_extended(n.{key}, 0)"),
@@ -403,8 +398,11 @@ alter table {table} enable trigger recents_capture_{event};
         };
         let sum = |rows: &str| format!("(select bit_xor({hash}) from {rows} as n)");
         match event {
-            "insert" => note("recents_new"),
-            "update" => format!(
+            "insert" | "update" => note("recents_new"),
+            "rekeyed" => {
+                format!("  insert into recents.outbox (runs, keys) values (1, array[old.{key}]);")
+            }
+            "moved" => format!(
                 "{}\n  if {} is distinct from {} then\n{}\n  end if;",
                 note("recents_new"),
                 sum("recents_old"),
@@ -417,6 +415,51 @@ alter table {table} enable trigger recents_capture_{event};
     }
 }
 
+/// What keeps a table's changes from being noted.
+async fn problem_of(
+    conn: &mut sqlx::PgConnection,
+    table: &Table,
+) -> Result<Option<String>, sqlx::Error> {
+    let found = sqlx::query(
+        "select tgname::text, tgenabled::text from pg_trigger
+             where tgrelid = $1::oid and tgname like 'recents\\_capture\\_%'",
+    );
+    let found = found.bind(table.oid).fetch_all(&mut *conn).await?;
+    let mut enabled = Vec::new();
+    for row in found {
+        let (name, state): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        // `O`: always but for sessions that play back a replication.
+        if state == "O" || state == "A" {
+            enabled.push(name);
+        }
+    }
+    let key = (!table.is_partitioned).then_some("key");
+    let events = TRIGGERS.iter().map(|(event, ..)| *event).chain(key);
+    let missing = events.into_iter().find(|event| {
+        let name = format!("recents_capture_{event}");
+        !enabled.contains(&name)
+    });
+    if let Some(event) = missing {
+        return Ok(Some(format!(
+            "its trigger recents_capture_{event} is missing or disabled; `recents capture \
+                 install` adds it, and `recents backfill --restart` finds what was missed"
+        )));
+    }
+    let subscribed: bool = sqlx::query_scalar(
+        "select exists (select from pg_subscription_rel where srrelid = $1::oid)",
+    )
+    .bind(table.oid)
+    .fetch_one(conn)
+    .await?;
+    Ok(subscribed.then(|| {
+        format!(
+            "{} receives a logical replication, whose changes fire no statement triggers; \
+                 capture at the publisher",
+            table.name
+        )
+    }))
+}
+
 /// What a service that runs as another role needs beside.
 fn rights_of(reader: &str) -> String {
     format!(
@@ -425,24 +468,36 @@ fn rights_of(reader: &str) -> String {
     )
 }
 
-/// The history's table and all its partitions and children, each by its oid and its name.
-async fn tables(
-    conn: &mut sqlx::PgConnection,
-    table: &str,
-) -> Result<Vec<(i64, String)>, sqlx::Error> {
+/// The history's table, or a partition or child of it.
+struct Table {
+    oid: i64,
+    /// As SQL writes it.
+    name: String,
+    /// Whether it has partitions or is one.
+    is_partitioned: bool,
+}
+
+/// The history's table and all its partitions and children.
+async fn tables(conn: &mut sqlx::PgConnection, table: &str) -> Result<Vec<Table>, sqlx::Error> {
     let rows = sqlx::query(
         "with recursive tree (oid) as (
              select to_regclass($1)::oid
              union all select i.inhrelid from pg_inherits i join tree t on i.inhparent = t.oid
          )
-         select c.oid::bigint, format('%I.%I', n.nspname, c.relname)
+         select c.oid::bigint, format('%I.%I', n.nspname, c.relname),
+                c.relkind = 'p' or c.relispartition
          from tree t join pg_class c on c.oid = t.oid join pg_namespace n on n.oid = c.relnamespace
          where c.relkind in ('r', 'p') order by c.oid",
     );
     let rows = rows.bind(table).fetch_all(conn).await?;
-    rows.iter()
-        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-        .collect()
+    let table = |row: &sqlx::postgres::PgRow| {
+        Ok(Table {
+            oid: row.try_get(0)?,
+            name: row.try_get(1)?,
+            is_partitioned: row.try_get(2)?,
+        })
+    };
+    rows.iter().map(table).collect()
 }
 
 /// Statements that drop what is there; empty where nothing is.

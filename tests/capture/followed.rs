@@ -44,6 +44,10 @@ impl Followed {
 }
 
 pub(super) async fn serve(setup: &Setup) -> Server {
+    serve_logging(setup, "info").await
+}
+
+pub(super) async fn serve_logging(setup: &Setup, level: &str) -> Server {
     let layout = &setup.history.layout;
     let mut flags = vec![
         "--history-table",
@@ -52,6 +56,8 @@ pub(super) async fn serve(setup: &Setup) -> Server {
         layout.key,
         "--history-query",
         &setup.query,
+        "--log-level",
+        level,
     ];
     if let Some(apart) = &setup.apart {
         flags.extend(["--history-url", &apart.url]);

@@ -4,4 +4,5 @@ mod changes;
 mod followed;
 mod install;
 mod life;
+mod locks;
 mod notes;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::followed::{plain, quiet, serve};
+use super::followed::{Followed, plain, quiet, serve, serve_logging};
 use crate::support::client::list_path;
 use crate::support::history::layout::POSTGRES;
 use crate::support::history::{History, Setup};
@@ -62,6 +62,67 @@ async fn a_run_whose_mapping_fails_is_set_aside_and_the_rest_goes_on(db: TestDb)
     assert_eq!(users, 199);
     let status = setup.json(&["capture", "status"], 0);
     assert_eq!(status["set_aside"], 1, "{status}");
+}
+
+/// What the driver says that it sent, polls that found nothing apart.
+fn sent(followed: &Followed) -> usize {
+    let poll = |text: &str| {
+        [
+            "outbox",
+            "take_notes",
+            "note as t",
+            "begin",
+            "commit",
+            "rollback",
+            "pg_stat_activity",
+            "pg_class",
+        ]
+        .iter()
+        .any(|part| text.to_lowercase().contains(part))
+    };
+    let events = followed.server.log.events();
+    let statements = events
+        .iter()
+        .filter(|event| event["target"] == "sqlx::query");
+    let texts = statements.map(|event| {
+        format!(
+            "{}{}",
+            event["summary"].as_str().unwrap_or(""),
+            event["db.statement"].as_str().unwrap_or("")
+        )
+    });
+    texts
+        .filter(|text| text.contains("recent_workflow") || text.contains("with runs"))
+        .filter(|text| !poll(text))
+        .count()
+}
+
+/// The statements on the table and on the history, for notes of 1, 100 and 400 runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_number_of_notes_takes_the_same_number_of_statements() {
+    let history = History::random(POSTGRES, 74, 1_000);
+    let setup = Setup::of(TestDb::migrated(Backend::Postgres).await, history).await;
+    setup.recents(&["capture", "install"]).expect(0);
+    setup.recents(&["backfill"]).expect(0);
+    let server = serve_logging(&setup, "info,sqlx::query=debug").await;
+    let followed = Followed { setup, server };
+    followed.quiet().await;
+    let mut counts = Vec::new();
+    for (round, runs) in [1, 100, 400].into_iter().enumerate() {
+        let before = sent(&followed);
+        // Every row of it is new, so that each is raised and looked at again.
+        followed
+            .app(&format!(
+                "insert into saved_run select {round} * 10000 + 50000 + n, 'n{round}-' || n, null,
+                     (select min(id) from saved_run_version where published_run_id is not null), now()
+                 from generate_series(1, {runs}) n"
+            ))
+            .await;
+        followed.quiet().await;
+        counts.push(sent(&followed) - before);
+    }
+    assert!(counts[0] >= 4, "{counts:?}");
+    assert!(counts.iter().all(|count| *count == counts[0]), "{counts:?}");
 }
 
 /// Two services on one outbox and one table: each note is worked off, whoever takes it.

@@ -31,6 +31,11 @@ impl Beside {
         }
     }
 
+    /// To a PostgreSQL that may be away.
+    pub(crate) async fn try_connect(url: &str) -> Option<Self> {
+        PgConnection::connect(url).await.ok().map(Self::Postgres)
+    }
+
     pub(crate) async fn execute(&mut self, sql: &str) {
         self.try_execute(sql)
             .await

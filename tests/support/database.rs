@@ -47,8 +47,15 @@ pub(crate) struct TestDb {
 }
 
 enum Kind {
-    Postgres { name: String, roles: Vec<String> },
-    Sqlite { _dir: TempDir },
+    Postgres {
+        name: String,
+        roles: Vec<String>,
+    },
+    Sqlite {
+        _dir: TempDir,
+    },
+    /// In a cluster of the test's own, which goes as a whole.
+    Apart,
 }
 
 impl TestDb {
@@ -66,6 +73,16 @@ impl TestDb {
                 migrate(&db.url).await;
                 db
             }
+        }
+    }
+
+    /// The database at `url` of a cluster of the test's own, with the schema of this program.
+    pub(crate) async fn apart(url: &str) -> Self {
+        migrate(url).await;
+        Self {
+            backend: Backend::Postgres,
+            url: url.to_owned(),
+            kind: Kind::Apart,
         }
     }
 
