@@ -68,6 +68,7 @@ async fn a_run_whose_mapping_fails_is_set_aside_and_the_rest_goes_on(db: TestDb)
 fn sent(followed: &Followed) -> usize {
     let poll = |text: &str| {
         [
+            "list_0",
             "outbox",
             "take_notes",
             "note as t",
@@ -97,6 +98,28 @@ fn sent(followed: &Followed) -> usize {
         .count()
 }
 
+/// Waits until what the service did so far is in its log: until a later request of ours is.
+async fn in_the_log(followed: &Followed, id: &str) {
+    for id in ["", id] {
+        let headers = [("x-request-id", id)];
+        let path = list_path("fence", None);
+        followed
+            .server
+            .public
+            .get_with(&path, &headers)
+            .await
+            .expect(200);
+    }
+    let answered = |event: &serde_json::Value| {
+        event["message"] == "answered" && event["span"]["request_id"] == *id
+    };
+    followed
+        .server
+        .log
+        .event("the fence is in the log", answered)
+        .await;
+}
+
 /// The statements on the table and on the history, for notes of 1, 100 and 400 runs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_number_of_notes_takes_the_same_number_of_statements() {
@@ -104,11 +127,13 @@ async fn any_number_of_notes_takes_the_same_number_of_statements() {
     let setup = Setup::of(TestDb::migrated(Backend::Postgres).await, history).await;
     setup.recents(&["capture", "install"]).expect(0);
     setup.recents(&["backfill"]).expect(0);
-    let server = serve_logging(&setup, "info,sqlx::query=debug").await;
+    let server = serve_logging(&setup, "info,recents::http=debug,sqlx::query=debug").await;
     let followed = Followed { setup, server };
     followed.quiet().await;
     let mut counts = Vec::new();
-    for (round, runs) in [1, 100, 400].into_iter().enumerate() {
+    // The first warms up: what the driver and the backfill's notes still have to say is said then.
+    for (round, runs) in [1, 1, 100, 400].into_iter().enumerate() {
+        in_the_log(&followed, &format!("before-{round}")).await;
         let before = sent(&followed);
         // Every row of it is new, so that each is raised and looked at again.
         followed
@@ -119,8 +144,10 @@ async fn any_number_of_notes_takes_the_same_number_of_statements() {
             ))
             .await;
         followed.quiet().await;
+        in_the_log(&followed, &format!("after-{round}")).await;
         counts.push(sent(&followed) - before);
     }
+    counts.remove(0);
     assert!(counts[0] >= 4, "{counts:?}");
     assert!(counts.iter().all(|count| *count == counts[0]), "{counts:?}");
 }
