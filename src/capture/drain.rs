@@ -109,16 +109,16 @@ impl Drain {
     }
 
     /// In PostgreSQL the notes are locked, so that no other drain does the same work meanwhile; in
-    /// SQLite that would lock out every writer.
+    /// SQLite that would lock out every writer, and where there is but one connection, ourselves.
     async fn take_notes(&mut self) -> Result<(Option<Tx>, Vec<(i64, Note)>), StoreError> {
         let (behind, _) = self.notes.next();
         let (holding, notes) = match &self.store {
-            Store::Postgres(_) => {
+            Store::Postgres(pool) if pool.options().get_max_connections() > 1 => {
                 let mut tx = self.store.begin().await?;
                 let notes = note::take(tx.conn(), behind, NOTES).await?;
                 ((!notes.is_empty()).then_some(tx), notes)
             }
-            Store::Sqlite(_) => {
+            _ => {
                 let mut conn = self.store.acquire().await?;
                 (None, note::take(conn.conn(), behind, NOTES).await?)
             }

@@ -55,7 +55,13 @@ static LET_GO: Statement = Statement::new("let_notes_go", || {
 });
 
 static SET_ASIDE: Statement = Statement::new("set_note_aside", || {
-    "insert into {recents}note (run, workspace, uid, published_run, error) values ($1, $2, $3, $4, $5)"
+    "insert into {recents}note (run, workspace, uid, published_run, error)
+     select cast($1 as text), cast($2 as text), cast($3 as text), cast($4 as text), cast($5 as text)
+     where not exists (
+         select 1 from {recents}note as n where n.error is not null
+           and coalesce(n.run, '') = coalesce($1, '')
+           and coalesce(n.workspace, '') = coalesce($2, '') and coalesce(n.uid, '') = coalesce($3, '')
+           and coalesce(n.published_run, '') = coalesce($4, ''))"
         .into()
 });
 
@@ -197,7 +203,8 @@ pub(crate) async fn let_go(conn: Conn<'_>, ids: &[i64]) -> Result<(), StoreError
     Ok(())
 }
 
-/// Keeps a note whose mapping fails, with the reason, where nobody takes it.
+/// Keeps a note whose mapping fails, with the reason, where nobody takes it; once, however often it
+/// fails.
 pub(crate) async fn set_aside(store: &Store, note: &Note, error: &str) -> Result<(), StoreError> {
     let (run, key) = match note {
         Note::Run(run) => (Some(&**run), None),

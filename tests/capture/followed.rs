@@ -44,10 +44,10 @@ impl Followed {
 }
 
 pub(super) async fn serve(setup: &Setup) -> Server {
-    serve_logging(setup, "info").await
+    serve_with(setup, &[]).await
 }
 
-pub(super) async fn serve_logging(setup: &Setup, level: &str) -> Server {
+pub(super) async fn serve_with(setup: &Setup, more: &[&str]) -> Server {
     let layout = &setup.history.layout;
     let mut flags = vec![
         "--history-table",
@@ -56,9 +56,8 @@ pub(super) async fn serve_logging(setup: &Setup, level: &str) -> Server {
         layout.key,
         "--history-query",
         &setup.query,
-        "--log-level",
-        level,
     ];
+    flags.extend(more);
     if let Some(apart) = &setup.apart {
         flags.extend(["--history-url", &apart.url]);
     }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::followed::{Followed, plain, quiet, serve, serve_logging};
+use super::followed::{Followed, plain, quiet, serve, serve_with};
 use crate::support::client::list_path;
 use crate::support::history::layout::POSTGRES;
 use crate::support::history::{History, Setup};
@@ -127,7 +127,11 @@ async fn any_number_of_notes_takes_the_same_number_of_statements() {
     let setup = Setup::of(TestDb::migrated(Backend::Postgres).await, history).await;
     setup.recents(&["capture", "install"]).expect(0);
     setup.recents(&["backfill"]).expect(0);
-    let server = serve_logging(&setup, "info,recents::http=debug,sqlx::query=debug").await;
+    let server = serve_with(
+        &setup,
+        &["--log-level", "info,recents::http=debug,sqlx::query=debug"],
+    )
+    .await;
     let followed = Followed { setup, server };
     followed.quiet().await;
     let mut counts = Vec::new();
@@ -193,4 +197,19 @@ async fn a_large_statement_does_not_starve_what_comes_behind() {
         .await;
     assert_ne!(waiting, ["0"], "the large one is still being worked off");
     followed.assert_exact("when all is done").await;
+}
+
+/// A drain that held the only connection would wait for itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_connection_is_enough() {
+    let history = History::random(POSTGRES, 75, 200);
+    let setup = Setup::of(TestDb::migrated(Backend::Postgres).await, history).await;
+    setup.recents(&["capture", "install"]).expect(0);
+    setup.recents(&["backfill", "--pool-size", "1"]).expect(0);
+    let server = serve_with(&setup, &["--pool-size", "1"]).await;
+    let followed = Followed { setup, server };
+    followed
+        .app("update saved_run set workspace_id = 'one' where id % 2 = 0")
+        .await;
+    followed.assert_exact("with one connection").await;
 }
