@@ -292,13 +292,15 @@ impl<'a> Capture<'a> {
     fn install_sql(&self, tables: &[Table]) -> String {
         let mapping = &self.history.mapping;
         let of = mapping.types.key.sql();
-        // Another key or type: the notes of the old one name nothing any more, so that everything is
-        // looked at.
+        // Notes that wait survive another version; where the key has another type they name nothing
+        // any more, so that every row is looked at instead.
         let mut sql = format!(
             "create schema if not exists recents;
 do $recents$ begin
-  if obj_description(to_regclass('recents.outbox'), 'pg_class') <> {description} then
+  if exists (select from pg_attribute where attrelid = to_regclass('recents.outbox')
+             and attname = 'keys' and atttypid <> '{of}[]'::regtype) then
     drop table recents.outbox;
+    perform set_config('recents.replaced', 'yes', true);
   end if;
 end $recents$;
 create table if not exists recents.outbox (
@@ -310,6 +312,8 @@ create table if not exists recents.outbox (
 ) with (autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0.01,
         autovacuum_vacuum_insert_threshold = -1, autovacuum_vacuum_cost_delay = 0,
         vacuum_truncate = off);
+insert into recents.outbox (runs, keys)
+  select 0, null where current_setting('recents.replaced', true) = 'yes';
 {storage}comment on table recents.outbox is {description};
 ",
             description = literal(&self.description()),

@@ -38,7 +38,8 @@ pub struct History {
     pub(crate) mapping: Mapping,
 }
 
-/// The database of a history. Nothing is ever written to it.
+/// The database of a history. Nothing is ever written to the history; capture keeps its outbox beside
+/// it.
 #[derive(Debug, Clone)]
 pub(crate) enum Database {
     Postgres(PgPool),

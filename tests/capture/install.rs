@@ -116,6 +116,22 @@ async fn an_uncovered_partition_a_disabled_trigger_and_another_version_are_told_
 }
 
 #[tokio::test]
+async fn notes_that_wait_survive_a_capture_of_another_version() {
+    let setup = setup(POSTGRES).await;
+    setup.recents(&["capture", "install"]).expect(0);
+    let mut conn = setup.source().connect().await;
+    conn.execute("update saved_run set uid = 'u' where id = 1")
+        .await;
+    let notes = "select id::text from recents.outbox order by id";
+    let before = conn.texts(notes).await;
+    assert!(!before.is_empty());
+    conn.execute("comment on table recents.outbox is 'recents capture 0: saved_run id int8'")
+        .await;
+    setup.recents(&["capture", "install"]).expect(0);
+    assert_eq!(conn.texts(notes).await, before);
+}
+
+#[tokio::test]
 async fn a_table_that_is_held_is_not_waited_for_long() {
     let setup = setup(POSTGRES).await;
     let mut holder = setup.source().connect().await;

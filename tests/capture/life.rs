@@ -1,19 +1,22 @@
 //! An application's life, while the service is killed and PostgreSQL is restarted in the middle.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::followed::{Followed, serve};
 use crate::support::history::layout::POSTGRES;
 use crate::support::history::{History, Layout, Setup};
-use crate::support::{Backend, Beside, Cluster, TestDb};
+use crate::support::{Backend, Beside, Cluster, TestDb, until};
 
 /// Foreign keys as an application framework makes them: deferred, and set to null on delete.
 const FRAMEWORK: Layout = Layout {
     name: "deferred foreign keys",
     ..POSTGRES
 };
+
+/// Steps of the application between two blows.
+const STEPS: u64 = 150;
 
 const KEYS: &str = "
     delete from saved_run where parent_version_id is not null
@@ -65,11 +68,10 @@ fn step(rng: &mut fastrand::Rng, id: i64) -> String {
     }
 }
 
-async fn live(url: String, seed: u64, stop: Arc<AtomicBool>) -> u64 {
+async fn live(url: String, seed: u64, stop: Arc<AtomicBool>, steps: Arc<AtomicU64>) {
     let mut conn = Beside::connect(Backend::Postgres, &url).await;
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut id = 1_000_000 * i64::try_from(seed).expect("small");
-    let mut steps = 0;
     while !stop.load(Ordering::Relaxed) {
         id += 1;
         // Deadlocks with other writers are the application's own, and a database that is away is
@@ -86,9 +88,15 @@ async fn live(url: String, seed: u64, stop: Arc<AtomicBool>) -> u64 {
                 }
             }
         }
-        steps += u64::from(done.is_ok());
+        steps.fetch_add(u64::from(done.is_ok()), Ordering::Relaxed);
     }
-    steps
+}
+
+/// Waits until the application went on by so many steps.
+async fn went_on(steps: &AtomicU64, by: u64) {
+    let from = steps.load(Ordering::Relaxed);
+    let went = async || (steps.load(Ordering::Relaxed) >= from + by).then_some(());
+    until("the application went on", went).await;
 }
 
 async fn a_life(store: TestDb, in_the_middle: impl Fn()) {
@@ -98,15 +106,21 @@ async fn a_life(store: TestDb, in_the_middle: impl Fn()) {
     setup.recents(&["capture", "install"]).expect(0);
     let mut server = serve(&setup).await;
     let stop = Arc::new(AtomicBool::new(false));
+    let steps = Arc::new(AtomicU64::new(0));
     let mut writers = Vec::new();
     for seed in 1..=4 {
         let url = setup.source().url.clone();
-        writers.push(tokio::spawn(live(url, seed, Arc::clone(&stop))));
+        writers.push(tokio::spawn(live(
+            url,
+            seed,
+            Arc::clone(&stop),
+            Arc::clone(&steps),
+        )));
     }
     // The backfill runs beside them; the service is killed in the middle, twice.
     let backfill = setup.start(&["backfill", "--window-runs", "100"]);
     for _ in 0..2 {
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        went_on(&steps, STEPS).await;
         drop(server);
         server = serve(&setup).await;
     }
@@ -117,13 +131,11 @@ async fn a_life(store: TestDb, in_the_middle: impl Fn()) {
             .recents(&["backfill", "--window-runs", "100"])
             .expect(0);
     }
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    went_on(&steps, STEPS).await;
     stop.store(true, Ordering::Relaxed);
-    let mut steps = 0;
     for writer in writers {
-        steps += writer.await.expect("a writer");
+        writer.await.expect("a writer");
     }
-    assert!(steps > 200, "{steps} steps say little");
     let followed = Followed { setup, server };
     followed.assert_exact("when it is quiet again").await;
 }
