@@ -120,8 +120,7 @@ async fn notes_that_wait_survive_a_capture_of_another_version() {
     let setup = setup(POSTGRES).await;
     setup.recents(&["capture", "install"]).expect(0);
     let mut conn = setup.source().connect().await;
-    conn.execute("update saved_run set uid = 'u' where id = 1")
-        .await;
+    conn.execute("update saved_run set uid = 'u'").await;
     let notes = "select id::text from recents.outbox order by id";
     let before = conn.texts(notes).await;
     assert!(!before.is_empty());
