@@ -20,7 +20,7 @@ use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool,
 
 pub(crate) use codec::time_from_postgres;
 pub use error::StoreError;
-pub use open::{PoolSettings, pg_options};
+pub use open::{PG_PLANNING, PoolSettings, pg_options};
 pub use retry::with_retries;
 pub use statement::{Dialect, Statement};
 

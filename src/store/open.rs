@@ -20,6 +20,16 @@ const ASK_AFTER_IDLE: Duration = Duration::from_secs(1);
 /// A transaction of ours that rests longer than this is a fault; it would hold locks and vacuum.
 const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How PostgreSQL plans the statements of the store: once, not for the values of each time, which
+/// would be a third of what a flush costs the database. Every statement is a range or look-ups of an
+/// index, and must be planned so while the table is still empty: that plan is kept for a while.
+pub const PG_PLANNING: [(&str, &str); 3] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    // What reads everything after all would seem dear enough to compile.
+    ("jit", "off"),
+];
+
 /// How to connect.
 #[derive(Debug, Clone, Copy)]
 pub struct PoolSettings {
@@ -65,7 +75,8 @@ impl Store {
 }
 
 fn postgres_pool(url: &str, settings: PoolSettings) -> Result<PgPool, sqlx::Error> {
-    let options = pg_options(url, settings.statement_timeout)?;
+    let options = pg_options(url, settings.statement_timeout)?
+        .options(PG_PLANNING);
     Ok(PgPoolOptions::new()
         .max_connections(settings.size)
         .acquire_timeout(ACQUIRE_TIMEOUT)

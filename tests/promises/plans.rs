@@ -209,6 +209,40 @@ async fn postgres_looks_rows_to_raise_up_by_their_key() {
     }
 }
 
+/// Statements that read the whole table, and say so.
+const READ_EVERYTHING: [&str; 3] = ["note_runs_of_all_rows", "note_rows_without_run", "analyze"];
+
+#[tokio::test]
+async fn plans_that_postgres_makes_before_the_table_has_rows_use_its_indexes() {
+    // They are kept until somebody analyzes the table, however fast it grows.
+    let db = TestDb::migrated(Backend::Postgres).await;
+    let mut conn = db.connect().await;
+    for (name, value) in recents::store::PG_PLANNING {
+        conn.execute(&format!("set {name} = {value}")).await;
+    }
+    let mut looked_at = 0;
+    for statement in recents::store::statements() {
+        let (name, text) = (statement.name, statement.text(Dialect::Postgres));
+        if !text.contains("recents.recent_workflow") || READ_EVERYTHING.contains(&name) {
+            continue;
+        }
+        let parameters = (1..).take_while(|n| text.contains(&format!("${n}"))).count();
+        let nulls = vec!["null"; parameters].join(", ");
+        conn.execute(&format!("prepare plan_of as {text}")).await;
+        let plan = explain(&mut conn, &format!("execute plan_of ({nulls})")).await;
+        conn.execute("deallocate plan_of").await;
+        let whole: Vec<_> = nodes(&plan)
+            .into_iter()
+            .filter(|node| node["Relation Name"] == "recent_workflow")
+            .filter(|node| node["Node Type"] != "ModifyTable")
+            .filter(|node| node.get("Index Cond").is_none() && node.get("Recheck Cond").is_none())
+            .collect();
+        assert!(whole.is_empty(), "{name} reads the whole table: {plan:#}");
+        looked_at += 1;
+    }
+    assert!(looked_at >= 10, "{looked_at} statements");
+}
+
 #[tokio::test]
 async fn sqlite_looks_rows_to_raise_up_by_their_key() {
     let db = crowded(Backend::Sqlite).await;
