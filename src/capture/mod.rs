@@ -7,11 +7,13 @@
 
 pub mod decide;
 pub mod drain;
+pub mod error;
+pub mod install;
 pub(crate) mod outbox;
 mod position;
 pub mod service;
 mod settled;
 pub mod status;
-pub mod triggers;
+mod triggers;
 
 pub(crate) use settled::settled;

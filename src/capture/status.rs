@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::error::CaptureError;
+use super::install::{Capture, Coverage};
 use super::outbox;
-use super::triggers::{Capture, CaptureError, Coverage};
 use crate::check::CheckError;
 use crate::history::History;
 use crate::store::{Store, note};

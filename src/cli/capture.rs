@@ -6,8 +6,9 @@ use serde_json::json;
 use super::backfill::connect;
 use super::output::{print, thousands};
 use super::{Done, Failure, Json, open};
+use crate::capture::error::CaptureError;
+use crate::capture::install::Capture;
 use crate::capture::status::{self, Status};
-use crate::capture::triggers::{Capture, CaptureError};
 use crate::config::Config;
 
 #[derive(Debug, Subcommand)]
@@ -32,7 +33,7 @@ pub(super) async fn run(config: &Config, command: &CaptureCommand) -> Result<Don
     let done = async {
         let capture = Capture::of(&history).map_err(failure)?;
         match command {
-            CaptureCommand::Install(Print { print: true }) => print(capture.sql().await?)?,
+            CaptureCommand::Install(Print { print: true }) => print(capture.install_sql().await?)?,
             CaptureCommand::Uninstall(Print { print: true }) => {
                 print(capture.uninstall_sql().await?)?;
             }

@@ -29,6 +29,11 @@ impl IdType {
         }
     }
 
+    /// Whether all values take the same room.
+    pub(crate) fn has_fixed_length(self) -> bool {
+        !matches!(self, Self::Text | Self::Other)
+    }
+
     /// About how many bytes a value takes in an array.
     pub(crate) fn bytes(self) -> usize {
         match self {

@@ -75,8 +75,7 @@ impl Store {
 }
 
 fn postgres_pool(url: &str, settings: PoolSettings) -> Result<PgPool, sqlx::Error> {
-    let options = pg_options(url, settings.statement_timeout)?
-        .options(PG_PLANNING);
+    let options = pg_options(url, settings.statement_timeout)?.options(PG_PLANNING);
     Ok(PgPoolOptions::new()
         .max_connections(settings.size)
         .acquire_timeout(ACQUIRE_TIMEOUT)

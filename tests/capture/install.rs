@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::followed::{Followed, grouped, quiet};
+use crate::support::command::Ended;
 use crate::support::history::layout::{ALL, POSTGRES};
 use crate::support::history::setup::same;
 use crate::support::history::{History, Layout, Setup};
@@ -46,6 +47,51 @@ async fn keys_of_every_type_and_partitions_are_followed() {
             .await;
         let status = followed.setup.json(&["capture", "status"], 0);
         assert_eq!(status["covered"], true, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn statements_of_every_size_are_noted_whole() {
+    // Around what is noted alone, and around what fills a row of the outbox, for each key type.
+    let sizes = [0, 1, 7, 8, 9, 107, 108, 109, 258, 259, 508, 509, 1_300];
+    for (key_type, key) in [
+        ("bigint", "n"),
+        ("uuid", "md5(n::text)::uuid"),
+        ("text", "'k' || n"),
+    ] {
+        let layout = Layout {
+            key_type,
+            ..POSTGRES
+        };
+        let setup = Setup::of(
+            TestDb::migrated(Backend::Postgres).await,
+            History::random(layout, 62, 0),
+        )
+        .await;
+        setup.recents(&["capture", "install"]).expect(0);
+        let mut conn = setup.source().connect().await;
+        for size in sizes {
+            conn.execute(&format!(
+                "insert into saved_run select {key}, 'w', null, 1, now() from generate_series(1, {size}) n"
+            ))
+            .await;
+            let noted = conn
+                .texts(
+                    "with noted as (select unnest(keys) as key from recents.outbox)
+                     select concat_ws(' ', count(*), count(distinct key), (select count(*) from saved_run),
+                                      (select sum(runs) from recents.outbox),
+                                      (select max(cardinality(keys)) <= 500 from recents.outbox))
+                     from noted join saved_run on id = key",
+                )
+                .await;
+            let whole = match size {
+                0 => "0 0 0".to_owned(),
+                _ => format!("{size} {size} {size} {size} t"),
+            };
+            assert_eq!(noted, [whole], "{key_type}, {size} rows");
+            conn.execute("truncate recents.outbox; delete from saved_run; truncate recents.outbox")
+                .await;
+        }
     }
 }
 
@@ -170,20 +216,24 @@ async fn an_application_without_any_right_on_our_schema_goes_on_writing() {
 }
 
 #[tokio::test]
-async fn a_role_without_the_right_hears_which_grant_is_missing() {
+async fn a_role_without_the_right_hears_which_grants_mend_it() {
     let mut setup = setup(POSTGRES).await;
-    let url = setup
-        .store
-        .role(&["grant select on saved_run, saved_run_version to %"])
-        .await;
-    let mut command = setup.command(&["capture", "install"]);
-    command.env("RECENTS_HISTORY_URL", url);
-    let refused: crate::support::command::Ended = command.output().expect("it runs").into();
-    let refused = refused.expect(1);
-    assert!(
-        refused.err.contains("grant trigger on saved_run"),
-        "{refused:?}"
-    );
+    let grants = ["grant select on saved_run, saved_run_version to %"];
+    let url = setup.store.role(&grants).await;
+    let install = || {
+        let mut command = setup.command(&["capture", "install"]);
+        command.env("RECENTS_HISTORY_URL", &url);
+        Ended::from(command.output().expect("it runs"))
+    };
+    let refused = install().expect(1);
+    let told: Vec<_> = refused
+        .err
+        .lines()
+        .filter(|line| line.trim_start().starts_with("grant "))
+        .collect();
+    assert_eq!(told.len(), 2, "{refused:?}");
+    setup.source().execute(&told.join("\n")).await;
+    install().expect(0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -226,7 +226,9 @@ async fn plans_that_postgres_makes_before_the_table_has_rows_use_its_indexes() {
         if !text.contains("recents.recent_workflow") || READ_EVERYTHING.contains(&name) {
             continue;
         }
-        let parameters = (1..).take_while(|n| text.contains(&format!("${n}"))).count();
+        let parameters = (1..)
+            .take_while(|n| text.contains(&format!("${n}")))
+            .count();
         let nulls = vec!["null"; parameters].join(", ");
         conn.execute(&format!("prepare plan_of as {text}")).await;
         let plan = explain(&mut conn, &format!("execute plan_of ({nulls})")).await;
