@@ -18,7 +18,7 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput};
 use recents::model::{Id, Scope, Time, Usage};
 use recents::read::{PageRequest, pages};
-use recents::record::{Fold, Recorder};
+use recents::record::{Fold, Recorder, Recording};
 use recents::store::{PoolSettings, Store};
 use recents::telemetry::Metrics;
 use tokio::runtime::{Builder, Runtime};
@@ -76,7 +76,7 @@ fn measure(urls: &[(&str, String)]) {
         runtime.block_on(store.migrate()).expect("the schema");
         let recorder = runtime.block_on(async {
             let metrics = Arc::new(Metrics::new(&store));
-            Recorder::start(store.clone(), metrics, false).0
+            Recorder::start(store.clone(), metrics, Recording::default()).0
         });
         fill(&runtime, &recorder);
         runtime.block_on(settle(&store));

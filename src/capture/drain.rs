@@ -84,20 +84,23 @@ impl Drain {
     /// # Errors
     /// [`CheckError`]; the notes stay.
     pub async fn step(&mut self, with_outbox: bool) -> Result<Step, CheckError> {
-        let (mut holding, notes) = match with_outbox && std::mem::take(&mut self.computed) {
-            true => (None, Vec::new()),
-            false => self.take_notes().await?,
+        let mut outbox = None;
+        if with_outbox && self.computed {
+            outbox = outbox::take(&self.history, &mut self.outbox).await?;
+        }
+        let (mut holding, notes) = match &outbox {
+            Some(_) => (None, Vec::new()),
+            None => self.take_notes().await?,
         };
+        let outbox_had_its_turn = std::mem::take(&mut self.computed);
         // Computing rows may read much of the history. No transaction stays open meanwhile: two
         // drains may do the same then, which only costs.
         self.computed = notes.iter().any(|(_, note)| matches!(note, Note::Key(_)));
         if self.computed {
             holding = None;
+        } else if with_outbox && !outbox_had_its_turn {
+            outbox = outbox::take(&self.history, &mut self.outbox).await?;
         }
-        let outbox = match with_outbox && !self.computed {
-            true => outbox::take(&self.history, &mut self.outbox).await?,
-            false => None,
-        };
         if outbox.is_none() && notes.is_empty() {
             return Ok(Step::Idle);
         }

@@ -165,11 +165,17 @@ fn pick(rows: &[(i64, usize, bool)]) -> Vec<(i64, usize, bool)> {
     picked
 }
 
+/// Runs that wait at the most before `capture status` calls it a fault: nobody drains, and the outbox
+/// only grows.
+pub(super) const MAX_RUNS: i64 = 10_000_000;
+
 /// What waits in the outbox.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Backlog {
     /// Rows, up to [`COUNTED`].
     pub(crate) rows: i64,
+    /// The runs that they name.
+    pub(crate) runs: i64,
     /// The oldest and the newest of them.
     pub(crate) standing: Option<(i64, i64)>,
     /// How long the oldest has waited.
@@ -183,14 +189,16 @@ pub(crate) async fn backlog(history: &History) -> Result<Backlog, HistoryError> 
     };
     let count = sqlx::query(
         "select count(*), min(id), max(id),
-                coalesce(extract(epoch from clock_timestamp() - min(noted_at)), 0)::float8
-         from (select id, noted_at from recents.outbox order by id limit $1) as waiting",
+                coalesce(extract(epoch from clock_timestamp() - min(noted_at)), 0)::float8,
+                coalesce(sum(runs), 0)::bigint
+         from (select id, noted_at, runs from recents.outbox order by id limit $1) as waiting",
     );
     let read = async {
         let row = count.bind(COUNTED).fetch_one(pool).await?;
         Ok(Backlog {
             rows: row.try_get(0)?,
             standing: row.try_get::<Option<i64>, _>(1)?.zip(row.try_get(2)?),
+            runs: row.try_get(4)?,
             lag: Duration::from_secs_f64(row.try_get::<f64, _>(3)?.max(0.0)),
         })
     };

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::Row;
-
 use super::drain::{Drain, Step};
 use super::outbox;
 use crate::config::HistoryConfig;
 use crate::history::{self, History};
-use crate::store::{Store, note};
+use crate::store::{Pace, Store, note};
 use crate::telemetry::Metrics;
 
 /// The next look after work was done: bounds how long a change stays unseen under load, against what
@@ -20,15 +18,15 @@ const BUSY: Duration = Duration::from_millis(25);
 const IDLE: Duration = Duration::from_millis(250);
 /// After a failure.
 const FAILED: Duration = Duration::from_secs(2);
+/// How often notes that were set aside are tried again, beside each start: whoever mends a run, or the
+/// mapping, wants it counted; and how many, because each that fails again is a query of its own.
+const RETRY_EVERY: Duration = Duration::from_secs(600);
+const RETRIED: u32 = 1_000;
 /// How often the backlog is counted, and looked whether capture is installed.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
-/// Where a transaction of the application is open for longer than this, vacuum stands still …
-const OLD_TRANSACTION: Duration = Duration::from_secs(10);
-/// … and writes are kept this far apart, so that fewer dead versions of hot rows pile up.
-const SPACED: Duration = Duration::from_millis(100);
 
 /// Drains until it is dropped. Connects to the history as soon as it answers.
-pub async fn run(store: Store, config: HistoryConfig, metrics: Arc<Metrics>) {
+pub async fn run(store: Store, config: HistoryConfig, metrics: Arc<Metrics>, pace: Pace) {
     let history = loop {
         match history::connect(&config).await {
             Ok(history) => break Arc::new(history),
@@ -45,19 +43,21 @@ pub async fn run(store: Store, config: HistoryConfig, metrics: Arc<Metrics>) {
         Some(Arc::clone(&metrics)),
     );
     let (mut looked, mut pause) = (None::<Instant>, BUSY);
-    let (mut installed, mut least) = (false, BUSY);
+    let (mut installed, mut retried) = (false, None::<Instant>);
     loop {
+        if retried.is_none_or(|at| at.elapsed() > RETRY_EVERY) {
+            retried = Some(Instant::now());
+            // Where the database is away, the step below says so.
+            let _ = note::retry_set_aside(&store, RETRIED).await;
+        }
         if looked.is_none_or(|at| at.elapsed() > COUNT_EVERY) {
             looked = Some(Instant::now());
             match count(&store, &history, &metrics).await {
                 Ok(there) => installed = there,
                 Err(error) => tracing::debug!(error, "the backlog was not counted"),
             }
-            least = match oldest_transaction(&store).await {
-                Some(age) if age > OLD_TRANSACTION => SPACED,
-                _ => BUSY,
-            };
         }
+        let least = BUSY.max(pace.least());
         pause = match drain.step(installed).await {
             Ok(Step::Worked) => least,
             Ok(Step::Idle) => (pause * 2).clamp(least, IDLE),
@@ -85,18 +85,4 @@ async fn count(store: &Store, history: &History, metrics: &Metrics) -> Result<bo
         .set(backlog.rows + i64::try_from(waiting).unwrap_or(i64::MAX));
     metrics.capture_lag.set(backlog.lag.as_secs_f64());
     Ok(installed)
-}
-
-/// The age of the oldest transaction that holds back vacuum, as far as the role may see it.
-async fn oldest_transaction(store: &Store) -> Option<Duration> {
-    let Store::Postgres(pool) = store else {
-        return None;
-    };
-    let age = sqlx::query(
-        "select extract(epoch from max(clock_timestamp() - xact_start))::float8
-         from pg_stat_activity where backend_xmin is not null and datname = current_database()",
-    );
-    let row = age.fetch_one(pool).await.ok()?;
-    let seconds: Option<f64> = row.try_get(0).ok()?;
-    Duration::try_from_secs_f64(seconds?).ok()
 }

@@ -19,6 +19,8 @@ pub struct Status {
     pub coverage: Coverage,
     /// Rows of the outbox that wait.
     pub backlog_rows: u64,
+    /// Whether so many runs wait that nobody can be draining.
+    pub is_overfull: bool,
     /// How long the oldest has waited.
     pub lag: Duration,
     /// Notes of the table that wait.
@@ -51,6 +53,7 @@ pub async fn of(store: &Store, history: &History) -> Result<Status, StatusError>
     Ok(Status {
         coverage,
         backlog_rows: backlog.rows.unsigned_abs(),
+        is_overfull: backlog.runs > outbox::MAX_RUNS || backlog.rows >= outbox::COUNTED,
         lag: backlog.lag,
         notes: standing.notes.saturating_sub(standing.set_aside),
         set_aside: standing.set_aside,

@@ -82,6 +82,7 @@ fn show(status: &Status, as_json: bool) -> Result<Done, Failure> {
             "covered": coverage.is_whole(),
             "tables": tables,
             "backlog_rows": status.backlog_rows,
+            "overfull": status.is_overfull,
             "lag_seconds": status.lag.as_secs_f64(),
             "notes": status.notes,
             "set_aside": status.set_aside,
@@ -92,6 +93,10 @@ fn show(status: &Status, as_json: bool) -> Result<Done, Failure> {
         print(lines(status))?;
     }
     match coverage.is_whole() {
+        true if status.is_overfull => Err(Failure::failed(
+            "the outbox is overfull, nobody seems to drain it: start `recents serve` with this \
+             history, or `recents capture uninstall`",
+        )),
         true => Ok(Done::Complete),
         false => Err(Failure::failed(match coverage.installed {
             true => "not every change of the history is noted; see above",

@@ -15,9 +15,9 @@ use super::{Done, Failure, open, output, usage};
 use crate::capture;
 use crate::config::{Config, ConfigError};
 use crate::http::{App, Readiness, admin_router, public_router, server};
-use crate::record::Recorder;
+use crate::record::{Recorder, Recording};
 use crate::store::migrate::MigrateError;
-use crate::store::{Store, StoreError, job};
+use crate::store::{Pace, Store, StoreError, job};
 use crate::telemetry::{Metrics, trace};
 
 /// How often the database is asked whether it answers, and a start that failed is tried again.
@@ -67,10 +67,14 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
     let public = TcpListener::from_std(bound.public)?;
     let admin = TcpListener::from_std(bound.admin)?;
     let metrics = Arc::new(Metrics::new(&store));
+    let pace = Pace::default();
     let (recorder, mut writer) = Recorder::start(
         store.clone(),
         Arc::clone(&metrics),
-        config.history.is_some(),
+        Recording {
+            noting: config.history.is_some(),
+            pace: pace.clone(),
+        },
     );
     let readiness = Arc::new(Readiness::default());
     let app = Arc::new(App {
@@ -94,12 +98,14 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
         store.clone(),
         Arc::clone(&metrics),
         Arc::clone(&readiness),
+        pace.clone(),
     ));
     let started = start_up(&store, config.migrate_on_start, &readiness);
     let working = async {
         started.await?;
         if let Some(history) = &config.history {
-            capture::service::run(store.clone(), history.clone(), Arc::clone(&metrics)).await;
+            let metrics = Arc::clone(&metrics);
+            capture::service::run(store.clone(), history.clone(), metrics, pace).await;
         }
         std::future::pending().await
     };
@@ -204,7 +210,12 @@ async fn start_up(store: &Store, migrate: bool, readiness: &Readiness) -> Result
 }
 
 /// Keeps the database's health up to date. Ends with the service.
-async fn watch_database(store: Store, metrics: Arc<Metrics>, readiness: Arc<Readiness>) {
+async fn watch_database(
+    store: Store,
+    metrics: Arc<Metrics>,
+    readiness: Arc<Readiness>,
+    pace: Pace,
+) {
     loop {
         let ping = tokio::time::timeout(PING_TIMEOUT, store.ping()).await;
         let up = ping.is_ok_and(|answer| answer.is_ok());
@@ -214,6 +225,8 @@ async fn watch_database(store: Store, metrics: Arc<Metrics>, readiness: Arc<Read
         if up && let Ok(Ok(Some(time))) = tokio::time::timeout(PING_TIMEOUT, last_success).await {
             metrics.backfill_last_success.set(time.micros() / 1_000_000);
         }
+        // Told by the ping already where it fails.
+        let _ = tokio::time::timeout(PING_TIMEOUT, pace.look(&store)).await;
         tokio::time::sleep(HEALTH_INTERVAL).await;
     }
 }

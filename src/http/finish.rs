@@ -18,6 +18,9 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest that a request may take: a body's 30 seconds and a statement's five fit in. It ends
 /// what waits for a database that no longer says anything; a write goes on without its client.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
+/// What a request's header may have at the most: paths with the longest ids and cookies of 8 KiB pass.
+const MAX_HEADER_BYTES: usize = 32 * 1024;
+const MAX_HEADER_FIELDS: usize = 100;
 /// A request id from outside is taken over up to this length, so that logs stay readable.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
@@ -38,11 +41,20 @@ pub(super) async fn finish(State(app): State<Arc<App>>, request: Request, next: 
         route,
         trace_id = trace_id(&request),
     );
-    let answer = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).instrument(span.clone());
-    let mut response = answer.await.unwrap_or_else(|_| {
-        let detail = "the database did not answer in time; try again";
-        Problem::new(Code::DatabaseUnavailable, detail).into_response()
-    });
+    let mut response = match is_header_too_large(&request) {
+        true => {
+            let detail = "a request line and its header have 32 KiB and 100 fields at most";
+            Problem::new(Code::HeaderTooLarge, detail).into_response()
+        }
+        false => {
+            let answer = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request));
+            let answer = answer.instrument(span.clone()).await;
+            answer.unwrap_or_else(|_| {
+                let detail = "the database did not answer in time; try again";
+                Problem::new(Code::DatabaseUnavailable, detail).into_response()
+            })
+        }
+    };
     let status = response.status();
     // What the framework refuses by itself comes as plain text; readiness has a body of its own.
     let kind = response.headers().get(header::CONTENT_TYPE);
@@ -75,6 +87,18 @@ pub(super) async fn finish(State(app): State<Arc<App>>, request: Request, next: 
         tracing::debug!(status, problem, micros, "answered");
     });
     response
+}
+
+fn is_header_too_large(request: &Request) -> bool {
+    let line = request
+        .uri()
+        .path_and_query()
+        .map_or(0, |it| it.as_str().len());
+    let fields = request.headers();
+    let bytes = fields
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len());
+    fields.len() > MAX_HEADER_FIELDS || line + bytes.sum::<usize>() > MAX_HEADER_BYTES
 }
 
 /// The client's own id where it is one, else a new one.

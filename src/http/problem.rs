@@ -28,6 +28,8 @@ pub enum Code {
     MethodNotAllowed,
     /// The request did not arrive in time.
     RequestTimeout,
+    /// The header is too large.
+    HeaderTooLarge,
     /// The body is too large.
     BodyTooLarge,
     /// The body is not JSON.
@@ -46,12 +48,13 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::InvalidRequest,
         Self::ValueRefused,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::RequestTimeout,
+        Self::HeaderTooLarge,
         Self::BodyTooLarge,
         Self::UnsupportedMediaType,
         Self::Internal,
@@ -83,6 +86,11 @@ impl Code {
                 "request_timeout",
                 StatusCode::REQUEST_TIMEOUT,
                 "The request took too long",
+            ),
+            Self::HeaderTooLarge => (
+                "header_too_large",
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "The header is too large",
             ),
             Self::BodyTooLarge => (
                 "body_too_large",

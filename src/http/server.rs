@@ -15,8 +15,10 @@ use tokio::sync::Semaphore;
 /// How long a client may take to send a header; it is also how long a connection may rest between
 /// two requests.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// What is buffered of a header at the most, about; cookies of 8 KiB pass.
-const MAX_HEADER_BYTES: usize = 64 * 1024;
+/// What is read of a header at the most. Well beyond the limits of requests, which are refused with a
+/// problem document: beyond these the connection hears a bare status.
+const MAX_HEADER_BYTES: usize = 128 * 1024;
+const MAX_HEADER_FIELDS: usize = 200;
 /// Connections of one listener at the most; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 1_024;
 /// After an accept failed (too many open files, say), so that the loop does not spin.
@@ -35,7 +37,8 @@ pub async fn serve(
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(MAX_HEADER_BYTES);
+        .max_buf_size(MAX_HEADER_BYTES)
+        .max_headers(MAX_HEADER_FIELDS);
     let mut stop = std::pin::pin!(stop);
     loop {
         let place = tokio::select! {

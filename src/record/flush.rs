@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Fold, Pending, RecordError, Recorded};
+use super::{Fold, Pending, RecordError, Recorded, Recording};
 use crate::model::{Key, Newest};
 use crate::store::note;
 use crate::store::recent::{self, MAX_KEYS};
@@ -18,8 +18,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(20);
 /// Where uses are written.
 pub(super) struct Table {
     pub(super) store: Store,
-    /// Whether a note goes with every row that changes.
-    pub(super) noting: bool,
+    pub(super) how: Recording,
 }
 
 /// Requests that are written together.
@@ -110,7 +109,7 @@ async fn write(mut requests: Vec<Pending>, fold: Fold, table: &Table, metrics: &
 
 async fn raise(table: &Table, uses: &[(Key, Newest)]) -> Result<Vec<Key>, StoreError> {
     let raise = async {
-        if !table.noting {
+        if !table.how.noting {
             return recent::raise(table.store.acquire().await?.conn(), uses).await;
         }
         let mut tx = table.store.begin().await?;

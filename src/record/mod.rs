@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::model::{Key, Newest, Usage};
 use crate::store::recent::MAX_KEYS;
-use crate::store::{Store, StoreError};
+use crate::store::{Pace, Store, StoreError};
 use crate::telemetry::Metrics;
 use flush::Table;
 
@@ -61,6 +62,16 @@ struct Pending {
     _place: OwnedSemaphorePermit,
 }
 
+/// How uses are recorded.
+#[derive(Debug, Clone, Default)]
+pub struct Recording {
+    /// Where a history is configured, every row that changes is noted: the history is authoritative,
+    /// and the drain asks it.
+    pub noting: bool,
+    /// How far apart flushes are kept.
+    pub pace: Pace,
+}
+
 /// Records uses. Clones share one queue and one writer.
 #[derive(Debug, Clone)]
 pub struct Recorder {
@@ -71,9 +82,8 @@ pub struct Recorder {
 
 impl Recorder {
     /// Starts the writer. It ends, after writing what is queued, when every clone of the recorder
-    /// is gone. Where a history is configured, `noting`, every row that changes is noted: the history
-    /// is authoritative, and the drain asks it.
-    pub fn start(store: Store, metrics: Arc<Metrics>, noting: bool) -> (Self, JoinHandle<()>) {
+    /// is gone.
+    pub fn start(store: Store, metrics: Arc<Metrics>, how: Recording) -> (Self, JoinHandle<()>) {
         // Bounded by the places, which count uses; the channel counts requests.
         let (queue, pending) = mpsc::unbounded_channel();
         let recorder = Self {
@@ -85,7 +95,7 @@ impl Recorder {
         let metrics = Arc::clone(&recorder.metrics);
         (
             recorder,
-            tokio::spawn(write_all(Table { store, noting }, metrics, places, pending)),
+            tokio::spawn(write_all(Table { store, how }, metrics, places, pending)),
         )
     }
 
@@ -151,10 +161,15 @@ async fn write_all(
                 break;
             }
         }
+        let started = Instant::now();
         batch.write(&table, &metrics).await;
         metrics.record_queue_depth.set(queued(&places));
         if next.is_none() {
             next = queue.recv().await;
+        }
+        let apart = table.how.pace.least();
+        if !apart.is_zero() {
+            tokio::time::sleep_until(started + apart).await;
         }
     }
 }

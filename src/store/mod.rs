@@ -10,6 +10,7 @@ pub mod job;
 pub mod migrate;
 pub(crate) mod note;
 mod open;
+mod pace;
 pub mod recent;
 mod retry;
 mod rows;
@@ -21,6 +22,7 @@ use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool,
 pub(crate) use codec::time_from_postgres;
 pub use error::StoreError;
 pub use open::{PG_PLANNING, PoolSettings, pg_options};
+pub use pace::Pace;
 pub use retry::with_retries;
 pub use statement::{Dialect, Statement};
 

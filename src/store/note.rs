@@ -10,7 +10,7 @@ use super::statement::Statement;
 use super::{Conn, Store, StoreError, Tx, on_both, recent};
 use crate::model::{Key, Newest};
 
-pub(super) const STATEMENTS: [&Statement; 9] = [
+pub(super) const STATEMENTS: [&Statement; 10] = [
     &NOTE_RUNS,
     &NOTE_KEYS,
     &NOTE_RUNS_OF_ALL_ROWS,
@@ -18,6 +18,7 @@ pub(super) const STATEMENTS: [&Statement; 9] = [
     &TAKE,
     &LET_GO,
     &SET_ASIDE,
+    &RETRY_SET_ASIDE,
     &STANDING,
     &ASIDE,
 ];
@@ -62,6 +63,12 @@ static SET_ASIDE: Statement = Statement::new("set_note_aside", || {
            and coalesce(n.run, '') = coalesce($1, '')
            and coalesce(n.workspace, '') = coalesce($2, '') and coalesce(n.uid, '') = coalesce($3, '')
            and coalesce(n.published_run, '') = coalesce($4, ''))"
+        .into()
+});
+
+static RETRY_SET_ASIDE: Statement = Statement::new("retry_notes_set_aside", || {
+    "update {recents}note set error = null where id in (
+         select id from {recents}note where error is not null order by id limit $1)"
         .into()
 });
 
@@ -217,6 +224,15 @@ pub(crate) async fn set_aside(store: &Store, note: &Note, error: &str) -> Result
             .bind(key.map(|key| key.1))
             .bind(key.map(|key| key.2))
             .bind(error);
+        query.execute(pool).await?;
+    });
+    Ok(())
+}
+
+/// Has up to `limit` notes that were set aside taken again.
+pub(crate) async fn retry_set_aside(store: &Store, limit: u32) -> Result<(), StoreError> {
+    on_both!(Store, store, |pool, dialect| {
+        let query = sqlx::query(RETRY_SET_ASIDE.run(dialect)).bind(i64::from(limit));
         query.execute(pool).await?;
     });
     Ok(())

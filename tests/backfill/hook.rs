@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use recents::record::Recorder;
+use recents::record::{Recorder, Recording};
 use recents::telemetry::Metrics;
 
 use crate::support::history::setup::same;
@@ -146,7 +146,7 @@ async fn a_backfill_amid_many_writers_ends_as_the_grouped_maximum_of_all(db: Tes
 /// Writes uses in small requests, some at a time.
 async fn write(store: recents::store::Store, uses: Vec<Use>) {
     let metrics = Arc::new(Metrics::new(&store));
-    let recorder = Recorder::start(store, metrics, false).0;
+    let recorder = Recorder::start(store, metrics, Recording::default()).0;
     for requests in uses.chunks(40) {
         let requests = requests.chunks(10).map(|uses| {
             let (recorder, uses) = (recorder.clone(), uses.to_vec());

@@ -43,11 +43,11 @@ impl Followed {
     }
 }
 
-pub(super) async fn serve(setup: &Setup) -> Server {
+pub(crate) async fn serve(setup: &Setup) -> Server {
     serve_with(setup, &[]).await
 }
 
-pub(super) async fn serve_with(setup: &Setup, more: &[&str]) -> Server {
+pub(crate) async fn serve_with(setup: &Setup, more: &[&str]) -> Server {
     let layout = &setup.history.layout;
     let mut flags = vec![
         "--history-table",
@@ -65,7 +65,7 @@ pub(super) async fn serve_with(setup: &Setup, more: &[&str]) -> Server {
 }
 
 /// Waits until every note is worked off, those that were set aside apart.
-pub(super) async fn quiet(setup: &Setup) {
+pub(crate) async fn quiet(setup: &Setup) {
     let (mut source, mut store) = (setup.source().connect().await, setup.store.connect().await);
     until("every note is worked off", async || {
         let outbox = source
@@ -79,7 +79,7 @@ pub(super) async fn quiet(setup: &Setup) {
 }
 
 /// What the history says, by one query of PostgreSQL that shares nothing with the product's.
-pub(super) async fn grouped(setup: &Setup) -> Rows {
+pub(crate) async fn grouped(setup: &Setup) -> Rows {
     let Layout { table, key, .. } = setup.history.layout;
     let sql = format!(
         "with uses as (
@@ -105,7 +105,7 @@ pub(super) async fn grouped(setup: &Setup) -> Rows {
 }
 
 /// A plain PostgreSQL history of `runs` random runs, followed into a table of this database.
-pub(super) async fn plain(db: TestDb, seed: u64, runs: usize) -> Followed {
+pub(crate) async fn plain(db: TestDb, seed: u64, runs: usize) -> Followed {
     use crate::support::history::History;
     use crate::support::history::layout::POSTGRES;
     let history = History::random(POSTGRES, seed, runs);

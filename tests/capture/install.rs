@@ -177,6 +177,18 @@ async fn notes_that_wait_survive_a_capture_of_another_version() {
 }
 
 #[tokio::test]
+async fn an_outbox_that_nobody_drains_is_told() {
+    let setup = setup(POSTGRES).await;
+    setup.recents(&["capture", "install"]).expect(0);
+    let note = "insert into recents.outbox (runs, keys) values (5000001, '{}')";
+    setup.source().execute(note).await;
+    setup.recents(&["capture", "status"]).expect(0);
+    setup.source().execute(note).await;
+    let told = setup.recents(&["capture", "status"]).expect(1);
+    assert!(told.err.contains("nobody seems to drain it"), "{told:?}");
+}
+
+#[tokio::test]
 async fn a_table_that_is_held_is_not_waited_for_long() {
     let setup = setup(POSTGRES).await;
     let mut holder = setup.source().connect().await;

@@ -1,10 +1,11 @@
 //! An application's life, while the service is killed and PostgreSQL is restarted in the middle.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::followed::{Followed, serve};
+use crate::support::client::Client;
 use crate::support::history::layout::POSTGRES;
 use crate::support::history::{History, Layout, Setup};
 use crate::support::{Backend, Beside, Cluster, TestDb, until};
@@ -28,7 +29,7 @@ const KEYS: &str = "
 /// One statement or transaction of an application, by chance.
 fn step(rng: &mut fastrand::Rng, id: i64) -> String {
     let (some, version, workspace) = (rng.i64(1..2_000), rng.i64(1..40), rng.u8(0..6));
-    match rng.u8(0..14) {
+    match rng.u8(0..16) {
         // A run before its version, in one transaction.
         0 => format!(
             "begin; insert into saved_run values ({id}, 'w{workspace}', 'u1', {id}, now());
@@ -59,6 +60,13 @@ fn step(rng: &mut fastrand::Rng, id: i64) -> String {
              rollback to s; update saved_run set uid = 'u3' where id = {some}; commit"
         ),
         12 => format!("begin; delete from saved_run where id < {some}; rollback"),
+        13 => format!(
+            "delete from saved_run where workspace_id = 'w{workspace}' and parent_version_id in
+                 (select id from saved_run_version where published_run_id = 'p{version}')"
+        ),
+        14 => format!(
+            "copy saved_run from program 'printf \"{id}\\tw{workspace}\\tu2\\t{version}\\t2024-01-01 00:00:00Z\\n\"'"
+        ),
         _ => format!(
             "insert into saved_run_version values ({version}, 'p{}') on conflict do nothing;
              begin; update saved_run set updated_at = null where id = {some};
@@ -92,6 +100,45 @@ async fn live(url: String, seed: u64, stop: Arc<AtomicBool>, steps: Arc<AtomicU6
     }
 }
 
+/// Calls the hook with what runs were a while ago, sometimes twice: whatever it says late, the history
+/// is authoritative. A service that is away, or a run that is gone, is no news.
+async fn call_hooks(
+    url: String,
+    hook: Arc<Mutex<Client>>,
+    stop: Arc<AtomicBool>,
+    calls: Arc<AtomicU64>,
+) {
+    let mut rng = fastrand::Rng::with_seed(99);
+    let mut conn = Beside::connect(Backend::Postgres, &url).await;
+    while !stop.load(Ordering::Relaxed) {
+        let runs = "select json_build_object('workspace', r.workspace_id, 'uid', nullif(r.uid, ''),
+                        'published_run', v.published_run_id, 'run', r.id::text,
+                        'last_used_at', r.updated_at)::text
+                    from saved_run r join saved_run_version v on v.id = r.parent_version_id
+                    where r.workspace_id is not null and v.published_run_id is not null
+                      and r.updated_at < now() and isfinite(r.updated_at)
+                    order by r.updated_at desc limit 3";
+        let Ok(runs) = conn.try_texts(runs).await else {
+            match Beside::try_connect(&url).await {
+                Some(again) => conn = again,
+                None => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+            continue;
+        };
+        tokio::time::sleep(Duration::from_millis(rng.u64(0..60))).await;
+        let body = format!("{{\"runs\": [{}]}}", runs.join(", "));
+        for _ in 0..rng.u8(1..3) {
+            let client = *hook.lock().unwrap_or_else(PoisonError::into_inner);
+            let headers = [("content-type", "application/json")];
+            let answer = client
+                .try_send("POST", "/v1/runs", &headers, body.clone().into())
+                .await;
+            let taken = answer.is_ok_and(|answer| answer.status == 200);
+            calls.fetch_add(u64::from(taken), Ordering::Relaxed);
+        }
+    }
+}
+
 /// Waits until the application went on by so many steps.
 async fn went_on(steps: &AtomicU64, by: u64) {
     let from = steps.load(Ordering::Relaxed);
@@ -117,12 +164,21 @@ async fn a_life(store: TestDb, in_the_middle: impl Fn()) {
             Arc::clone(&steps),
         )));
     }
+    let hook = Arc::new(Mutex::new(server.public));
+    let calls = Arc::new(AtomicU64::new(0));
+    writers.push(tokio::spawn(call_hooks(
+        setup.source().url.clone(),
+        Arc::clone(&hook),
+        Arc::clone(&stop),
+        Arc::clone(&calls),
+    )));
     // The backfill runs beside them; the service is killed in the middle, twice.
     let backfill = setup.start(&["backfill", "--window-runs", "100"]);
     for _ in 0..2 {
         went_on(&steps, STEPS).await;
         drop(server);
         server = serve(&setup).await;
+        *hook.lock().unwrap_or_else(PoisonError::into_inner) = server.public;
     }
     // Where PostgreSQL went down meanwhile, the same command goes on.
     in_the_middle();
@@ -136,6 +192,8 @@ async fn a_life(store: TestDb, in_the_middle: impl Fn()) {
     for writer in writers {
         writer.await.expect("a writer");
     }
+    let calls = calls.load(Ordering::Relaxed);
+    assert!(calls > 10, "the hook was called {calls} times only");
     let followed = Followed { setup, server };
     followed.assert_exact("when it is quiet again").await;
 }

@@ -1,7 +1,7 @@
 //! Capture: the table follows whatever an application does to its history.
 
 mod changes;
-mod followed;
+pub(crate) mod followed;
 mod install;
 mod life;
 mod locks;

@@ -2,9 +2,10 @@
 
 use serde_json::json;
 
-use super::followed::{Followed, plain, quiet, serve, serve_with};
+use super::followed::{Followed, grouped, plain, quiet, serve, serve_with};
 use crate::support::client::list_path;
 use crate::support::history::layout::POSTGRES;
+use crate::support::history::setup::same;
 use crate::support::history::{History, Setup};
 use crate::support::{Backend, TestDb, both, until};
 
@@ -45,7 +46,7 @@ async fn a_run_whose_mapping_fails_is_set_aside_and_the_rest_goes_on(db: TestDb)
     setup.query = setup.query.replace("r.uid", "(r.uid::int)::text as uid");
     setup.recents(&["capture", "install"]).expect(0);
     setup.recents(&["backfill"]).expect(0);
-    let _server = serve(&setup).await;
+    let server = serve(&setup).await;
     setup
         .source()
         .execute(
@@ -62,6 +63,24 @@ async fn a_run_whose_mapping_fails_is_set_aside_and_the_rest_goes_on(db: TestDb)
     assert_eq!(users, 199);
     let status = setup.json(&["capture", "status"], 0);
     assert_eq!(status["set_aside"], 1, "{status}");
+    // Mended, it is counted; the next service forgets that it was set aside.
+    drop(server);
+    setup
+        .source()
+        .execute("update saved_run set uid = '77' where uid = 'x'")
+        .await;
+    let _server = serve(&setup).await;
+    until("nothing is set aside", async || {
+        let status = setup.json(&["capture", "status"], 0);
+        (status["set_aside"] == 0).then_some(())
+    })
+    .await;
+    quiet(&setup).await;
+    same(
+        &setup.store.rows().await,
+        &grouped(&setup).await,
+        "when it was mended",
+    );
 }
 
 /// What the driver says that it sent, polls that found nothing apart.

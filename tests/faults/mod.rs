@@ -2,6 +2,7 @@
 
 mod clients;
 mod disk;
+mod held_back;
 mod outage;
 mod queue;
 mod schema;

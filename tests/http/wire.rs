@@ -74,6 +74,33 @@ async fn a_body_that_does_not_arrive_is_answered_with_408_after_30_seconds() {
 }
 
 #[tokio::test]
+async fn a_header_beyond_its_limits_is_answered_with_a_problem_document() {
+    let (_db, server) = server().await;
+    let fields = |count: usize, bytes: usize| {
+        let field = |n| format!("X-{n}: {}\r\n", "x".repeat(bytes));
+        (0..count).map(field).collect::<String>()
+    };
+    let end = "Host: x\r\nConnection: close\r\n\r\n";
+    let passes = format!("{LIST}{}{end}", fields(3, 8_000));
+    assert_eq!(statuses(&server.public.raw(passes).await), [200]);
+    let query = "q".repeat(40_000);
+    let long = format!("GET /v1/workspaces/w/recent-workflows?{query}= HTTP/1.1\r\n{end}");
+    for request in [
+        format!("{LIST}{}{end}", fields(5, 8_000)),
+        format!("{LIST}{}{end}", fields(120, 1)),
+        long,
+    ] {
+        let answer = server.public.raw(request).await;
+        assert_eq!(statuses(&answer), [431], "{answer}");
+        assert!(
+            answer.contains("urn:recents:problem:header_too_large"),
+            "{answer}"
+        );
+        assert!(answer.contains("application/problem+json"), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn several_requests_on_one_connection_are_each_answered() {
     let (_db, server) = server().await;
     let first = format!("{LIST}Host: x\r\n\r\n");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use recents::record::{Recorded, Recorder};
+use recents::record::{Recorded, Recorder, Recording};
 use recents::store::Store;
 use recents::telemetry::Metrics;
 
@@ -26,7 +26,7 @@ pub(crate) fn recorder(db: &TestDb) -> Recorder {
 /// A recorder that writes to `store`.
 pub(crate) fn recorder_on(store: &Store) -> Recorder {
     let metrics = Arc::new(Metrics::new(store));
-    Recorder::start(store.clone(), metrics, false).0
+    Recorder::start(store.clone(), metrics, Recording::default()).0
 }
 
 /// Records `uses` in one request.

@@ -1,5 +1,6 @@
 //! What holds whatever runs at once.
 
+mod drain;
 mod group_commit;
 mod migrations;
 mod model;

@@ -63,19 +63,25 @@ impl Beside {
 
     /// The first column of every row, as text.
     pub(crate) async fn texts(&mut self, sql: &str) -> Vec<String> {
+        self.try_texts(sql)
+            .await
+            .unwrap_or_else(|e| panic!("{sql}: {e}"))
+    }
+
+    pub(crate) async fn try_texts(&mut self, sql: &str) -> Result<Vec<String>, sqlx::Error> {
         let text = |value: Option<String>| value.unwrap_or_else(|| "NULL".into());
-        match self {
+        Ok(match self {
             Self::Postgres(conn) => {
                 let sql = AssertSqlSafe(sql.replace("{recents}", "recents."));
-                let rows = sqlx::query(sql).fetch_all(conn).await.expect("an answer");
+                let rows = sqlx::query(sql).fetch_all(conn).await?;
                 rows.iter().map(|row| text(row.get_unchecked(0))).collect()
             }
             Self::Sqlite(conn) => {
                 let sql = AssertSqlSafe(sql.replace("{recents}", ""));
-                let rows = sqlx::query(sql).fetch_all(conn).await.expect("an answer");
+                let rows = sqlx::query(sql).fetch_all(conn).await?;
                 rows.iter().map(|row| text(row.get_unchecked(0))).collect()
             }
-        }
+        })
     }
 
     /// The whole table.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use recents::http::server::serve;
 use recents::http::{App, public_router};
-use recents::record::Recorder;
+use recents::record::{Recorder, Recording};
 use recents::store::Store;
 use recents::telemetry::Metrics;
 use tempfile::TempDir;
@@ -162,7 +162,8 @@ impl InProcess {
     /// The public listener's service on `store`, where a test needs a store that no URL describes.
     pub(crate) async fn on(store: Store) -> Self {
         let metrics = Arc::new(Metrics::new(&store));
-        let (recorder, _) = Recorder::start(store.clone(), Arc::clone(&metrics), false);
+        let (recorder, _) =
+            Recorder::start(store.clone(), Arc::clone(&metrics), Recording::default());
         let router = public_router(Arc::new(App {
             store,
             recorder,

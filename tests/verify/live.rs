@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use recents::record::Recorder;
+use recents::record::{Recorder, Recording};
 use recents::telemetry::Metrics;
 use tokio::task::JoinHandle;
 
@@ -75,7 +75,15 @@ async fn write(
     written: &AtomicU64,
 ) -> Vec<Run> {
     let metrics = Arc::new(Metrics::new(&store));
-    let recorder = Recorder::start(store, metrics, true).0;
+    let recorder = Recorder::start(
+        store,
+        metrics,
+        Recording {
+            noting: true,
+            ..Recording::default()
+        },
+    )
+    .0;
     let mut rng = fastrand::Rng::with_seed(first.unsigned_abs());
     let mut runs = Vec::new();
     while !stop.load(Ordering::Relaxed) {
