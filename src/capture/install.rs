@@ -68,11 +68,12 @@ impl<'a> Capture<'a> {
             let reader = sqlx::query_scalar::<_, String>("select quote_ident(current_user)");
             let reader = reader.fetch_one(&mut *conn).await?;
             Ok(format!(
-                "begin;\nset local lock_timeout = '{}s';\n{}\
+                "begin;\nset local lock_timeout = '{}s';\n{}{}\
                  -- For the role of the service:\n\
                  grant usage on schema recents to {reader};\n\
                  grant select, update, delete on recents.outbox to {reader};\ncommit;\n",
                 LOCK_TIMEOUT.as_secs(),
+                drop_strays(&mut conn, &tables).await?,
                 triggers::install(&self.history.mapping, &tables),
             ))
         };
@@ -91,7 +92,8 @@ impl<'a> Capture<'a> {
         let done = async {
             let mut tx = self.begin().await?;
             let tables = tables(&mut tx, &self.history.mapping.table).await?;
-            let sql = triggers::install(&self.history.mapping, &tables);
+            let sql = drop_strays(&mut tx, &tables).await?
+                + &triggers::install(&self.history.mapping, &tables);
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *tx).await?;
             tx.commit().await
         };
@@ -229,12 +231,22 @@ impl<'a> Capture<'a> {
         let Some(comment) = outbox.fetch_optional(&mut *conn).await? else {
             return Ok(Coverage::default());
         };
+        let tables = tables(&mut conn, &self.history.mapping.table).await?;
         let mut covered = Vec::new();
-        for table in tables(&mut conn, &self.history.mapping.table).await? {
+        for table in &tables {
             covered.push(Covered {
-                problem: problem_of(&mut conn, &table).await?,
-                table: table.name,
+                problem: problem_of(&mut conn, table).await?,
+                table: table.name.clone(),
             });
+        }
+        for (_, table) in strays(&mut conn, &tables).await? {
+            let problem = "it has triggers of capture and is no part of the history, or no longer; \
+                           `recents capture install` removes them, and `recents backfill \
+                           --restart` and `recents verify --repair` see to its runs";
+            let problem = Some(problem.into());
+            if covered.last().is_none_or(|last| last.table != table) {
+                covered.push(Covered { table, problem });
+            }
         }
         Ok(Coverage {
             installed: true,
@@ -294,6 +306,29 @@ async fn tables(conn: &mut PgConnection, table: &str) -> Result<Vec<Table>, sqlx
         })
     };
     rows.iter().map(table).collect()
+}
+
+/// Triggers of ours on tables that are no part of the history, such as detached partitions: the
+/// trigger, and its table.
+async fn strays(
+    conn: &mut PgConnection,
+    tables: &[Table],
+) -> Result<Vec<(String, String)>, sqlx::Error> {
+    let known: Vec<i64> = tables.iter().map(|table| table.oid).collect();
+    let strays = sqlx::query_as(
+        "select quote_ident(t.tgname), format('%I.%I', n.nspname, c.relname)
+         from pg_trigger t join pg_class c on c.oid = t.tgrelid
+           join pg_namespace n on n.oid = c.relnamespace
+         where t.tgname like 'recents\\_capture\\_%' and c.oid::bigint <> all($1)
+         order by 2, 1",
+    );
+    strays.bind(known).fetch_all(conn).await
+}
+
+async fn drop_strays(conn: &mut PgConnection, tables: &[Table]) -> Result<String, sqlx::Error> {
+    let strays = strays(conn, tables).await?;
+    let drop = |(trigger, table)| format!("drop trigger {trigger} on {table};\n");
+    Ok(strays.into_iter().map(drop).collect())
 }
 
 /// Statements that drop what is there; empty where nothing is.

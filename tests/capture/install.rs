@@ -151,6 +151,7 @@ async fn an_uncovered_partition_a_disabled_trigger_and_another_version_are_told_
          create table saved_run_3 partition of saved_run default",
         "alter table saved_run_0 disable trigger recents_capture_update",
         "drop trigger recents_capture_delete on saved_run",
+        "alter table saved_run detach partition saved_run_1",
         "comment on table recents.outbox is 'recents capture 0: saved_run id int8'",
     ] {
         setup.source().execute(spoil).await;
