@@ -5,6 +5,7 @@ mod capture;
 mod completions;
 mod config;
 mod demo;
+mod dismiss;
 mod estimate;
 mod list;
 mod migrate;
@@ -59,6 +60,10 @@ enum Commands {
     Verify(verify::VerifyArgs),
     /// Print one list
     List(list::ListArgs),
+    /// Remove an item from a list, or all of a list, until its next use
+    Dismiss(dismiss::DismissArgs),
+    /// Remove every trace of a user, in all workspaces
+    Forget(dismiss::ForgetArgs),
     /// Check the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -179,6 +184,8 @@ fn dispatch(matches: &ArgMatches) -> Result<Done, Failure> {
         Commands::Capture(command) => wait_for(capture::run(&configuration()?, command)),
         Commands::Verify(args) => wait_for(verify::run(&configuration()?, args)),
         Commands::List(args) => wait_for(list::run(&configuration()?, args)),
+        Commands::Dismiss(args) => wait_for(dismiss::run(&configuration()?, args)),
+        Commands::Forget(args) => wait_for(dismiss::forget(&configuration()?, args)),
         Commands::Config(config::ConfigCommand::Check(json)) => {
             config::check(&configuration()?, json.json)
         }

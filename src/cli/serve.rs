@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::{Done, Failure, open, output, usage};
 use crate::capture;
 use crate::config::{Config, ConfigError};
+use crate::dismiss;
 use crate::http::{App, Readiness, admin_router, public_router, server};
 use crate::record::{Recorder, Recording};
 use crate::store::migrate::MigrateError;
@@ -68,6 +69,7 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
     let admin = TcpListener::from_std(bound.admin)?;
     let metrics = Arc::new(Metrics::new(&store));
     let pace = Pace::default();
+    let sweeps = Arc::default();
     let (recorder, mut writer) = Recorder::start(
         store.clone(),
         Arc::clone(&metrics),
@@ -83,6 +85,7 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
         metrics: Arc::clone(&metrics),
         max_clock_skew: config.max_clock_skew,
         has_history: config.history.is_some(),
+        sweeps: Arc::clone(&sweeps),
         readiness: Arc::clone(&readiness),
     });
     tracing::info!(
@@ -103,10 +106,14 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
     let started = start_up(&store, config.migrate_on_start, &readiness);
     let working = async {
         started.await?;
-        if let Some(history) = &config.history {
-            let metrics = Arc::clone(&metrics);
-            capture::service::run(store.clone(), history.clone(), metrics, pace).await;
-        }
+        let sweeping = dismiss::sweep::run(store.clone(), sweeps);
+        let following = async {
+            if let Some(history) = &config.history {
+                let metrics = Arc::clone(&metrics);
+                capture::service::run(store.clone(), history.clone(), metrics, pace).await;
+            }
+        };
+        tokio::join!(sweeping, following);
         std::future::pending().await
     };
     let outcome = tokio::select! {

@@ -42,6 +42,8 @@ pub struct App {
     pub max_clock_skew: Duration,
     /// Whether a history is configured, so that uses must name their run.
     pub has_history: bool,
+    /// Asks for what stays hidden to be swept.
+    pub sweeps: Arc<tokio::sync::Notify>,
     /// Whether the service is ready.
     pub readiness: Arc<Readiness>,
 }
@@ -112,12 +114,17 @@ fn finished(router: OpenApiRouter<Arc<App>>, app: Arc<App>) -> Router {
     let (router, description) = router.split_for_parts();
     // Dashboards find the series of every route before its first request.
     for (route, item) in &description.paths.paths {
-        for (method, operation) in [("GET", &item.get), ("POST", &item.post)] {
+        let methods = [
+            ("GET", &item.get, 200),
+            ("POST", &item.post, 200),
+            ("DELETE", &item.delete, 204),
+        ];
+        for (method, operation, status) in methods {
             if operation.is_some() {
                 let labels = RequestLabels {
                     method,
                     route: route.clone(),
-                    status: 200,
+                    status,
                 };
                 app.metrics.expect_request(&labels);
             }

@@ -1,4 +1,4 @@
-//! Scopes in paths.
+//! Scopes and ids in paths.
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
@@ -9,27 +9,78 @@ use crate::model::{Id, Scope};
 /// The scope that a list's path names.
 pub(super) struct ScopePath(pub(super) Scope);
 
-impl<S: Send + Sync> FromRequestParts<S> for ScopePath {
-    type Rejection = Problem;
+/// The scope and the published run that an item's path names.
+pub(super) struct ItemPath(pub(super) Scope, pub(super) Id);
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+/// The published run that a path names.
+pub(super) struct PublishedRunPath(pub(super) Id);
+
+/// The ids of a path, each checked.
+struct Ids {
+    names: Vec<(String, String)>,
+    errors: Vec<FieldError>,
+}
+
+impl Ids {
+    async fn of<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let Path(names) = Path::<Vec<(String, String)>>::from_request_parts(parts, state)
             .await
             .map_err(|_| {
                 let error = FieldError::parameter("path", "not_utf8", "is not UTF-8 when decoded");
                 Problem::invalid(vec![error])
             })?;
-        let mut errors = Vec::new();
-        let mut id = |name: &str| {
-            let (_, text) = names.iter().find(|(n, _)| n == name)?;
-            let id = Id::new(text.as_str());
-            id.map_err(|e| errors.push(FieldError::parameter(name, e.code(), e)))
-                .ok()
-        };
-        let (workspace, uid) = (id("workspace"), id("uid"));
-        match workspace {
-            Some(workspace) if errors.is_empty() => Ok(Self(Scope { workspace, uid })),
-            _ => Err(Problem::invalid(errors)),
+        let errors = Vec::new();
+        Ok(Self { names, errors })
+    }
+
+    fn take(&mut self, name: &str) -> Option<Id> {
+        let (_, text) = self.names.iter().find(|(n, _)| n == name)?;
+        let id = Id::new(text.as_str());
+        id.map_err(|e| self.errors.push(FieldError::parameter(name, e.code(), e)))
+            .ok()
+    }
+
+    fn scope(&mut self) -> Option<Scope> {
+        let (workspace, uid) = (self.take("workspace"), self.take("uid"));
+        workspace.map(|workspace| Scope { workspace, uid })
+    }
+
+    /// What was found, where nothing is wrong.
+    fn done<T>(self, found: Option<T>) -> Result<T, Problem> {
+        match found {
+            Some(found) if self.errors.is_empty() => Ok(found),
+            _ => Err(Problem::invalid(self.errors)),
         }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ScopePath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let mut ids = Ids::of(parts, state).await?;
+        let scope = ids.scope();
+        ids.done(scope).map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ItemPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let mut ids = Ids::of(parts, state).await?;
+        let (scope, published_run) = (ids.scope(), ids.take("published_run"));
+        let (scope, published_run) = ids.done(scope.zip(published_run))?;
+        Ok(Self(scope, published_run))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for PublishedRunPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let mut ids = Ids::of(parts, state).await?;
+        let published_run = ids.take("published_run");
+        ids.done(published_run).map(Self)
     }
 }

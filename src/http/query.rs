@@ -13,7 +13,10 @@ pub(super) fn parameters<const N: usize>(
     for (name, value) in form_urlencoded::parse(query.unwrap_or("").as_bytes()) {
         match known.iter().position(|k| *k == name) {
             None => {
-                let detail = format!("is not a parameter here; there are {}", known.join(", "));
+                let detail = match known.is_empty() {
+                    true => "is not a parameter here; there are none".to_owned(),
+                    false => format!("is not a parameter here; there are {}", known.join(", ")),
+                };
                 errors.push(FieldError::parameter(&name, "unknown_parameter", detail));
             }
             Some(at) if values[at].is_some() => {

@@ -5,6 +5,7 @@
 //! token of [`statement`].
 
 mod codec;
+pub mod dismissal;
 pub mod error;
 pub mod job;
 pub mod migrate;
@@ -33,6 +34,7 @@ pub fn statements() -> impl Iterator<Item = &'static Statement> {
         .chain(recent::STATEMENTS)
         .chain(job::STATEMENTS)
         .chain(note::STATEMENTS)
+        .chain(dismissal::STATEMENTS)
 }
 
 /// The database with the table.

@@ -6,7 +6,7 @@ use sqlx::Row;
 
 use super::rows::{BindRows, Rows};
 use super::statement::Statement;
-use super::{Conn, Store, StoreError, on_both};
+use super::{Conn, Store, StoreError, dismissal, on_both};
 use crate::model::{Id, Key, Newest, Scope, Time};
 
 /// Keys of one statement at the most: a whole request of 1,000 uses with a user each, so that a
@@ -35,21 +35,26 @@ pub(super) const STATEMENTS: [&Statement; 12] = [
 
 // The row is looked at before it is locked: a conflicting insert whose `where` is false still locks
 // the row and burns a transaction id. A scalar subquery, because a join could be planned as a scan
-// of the whole table. Sorted, so that two flushes never lock the same rows in opposite orders.
+// of the whole table. What is hidden for good is not written at all, so that no list fills up with
+// it; reads do not rely on that. Sorted, so that two flushes never lock the same rows in opposite orders.
 static RAISE: Statement = Statement::new("raise", || {
-    "insert into {recents}recent_workflow as t (workspace, uid, published_run, last_used_at, run)
-     select u.workspace, u.uid, u.published_run, u.last_used_at, u.run from {uses} as u
+    format!(
+        "insert into {{recents}}recent_workflow as t (workspace, uid, published_run, last_used_at, run)
+     select u.workspace, u.uid, u.published_run, u.last_used_at, u.run from {{uses}} as u
      where not coalesce((
          select (r.last_used_at, coalesce(r.run, '')) >= (u.last_used_at, coalesce(u.run, ''))
-         from {recents}recent_workflow as r
+         from {{recents}}recent_workflow as r
          where r.workspace = u.workspace and r.uid = u.uid and r.published_run = u.published_run
      ), false)
+     and {} and {}
      order by 1, 2, 3
      on conflict (workspace, uid, published_run) do update
      set last_used_at = excluded.last_used_at, run = excluded.run
      where (excluded.last_used_at, coalesce(excluded.run, '')) > (t.last_used_at, coalesce(t.run, ''))
-     returning workspace, uid, published_run"
-        .into()
+     returning workspace, uid, published_run",
+        dismissal::after_the_lists("u.last_used_at", "u.workspace", "u.uid"),
+        dismissal::after_the_items("u"),
+    )
 });
 
 static READS: [Statement; 3] = [
@@ -64,11 +69,19 @@ fn read(scopes: usize) -> String {
         let [workspace, uid, time, published_run] = [2, 3, 4, 5].map(|n| at * 4 + n);
         format!(
             "select * from (
-                 select {at} as list, published_run, last_used_at, run from {{recents}}recent_workflow
-                 where workspace = ${workspace} and uid = ${uid}
-                   and (last_used_at, published_run) < (${time}, ${published_run})
-                 order by last_used_at desc, published_run desc limit $1
-             ) as list_{at}"
+                 select {at} as list, r.published_run, r.last_used_at, r.run
+                 from {{recents}}recent_workflow as r
+                 where r.workspace = ${workspace} and r.uid = ${uid}
+                   and (r.last_used_at, r.published_run) < (${time}, ${published_run})
+                   and {} and {}
+                 order by r.last_used_at desc, r.published_run desc limit $1
+             ) as list_{at}",
+            dismissal::after_the_lists(
+                "r.last_used_at",
+                &format!("${workspace}"),
+                &format!("${uid}")
+            ),
+            dismissal::after_the_items("r"),
         )
     };
     (0..scopes)
@@ -358,7 +371,8 @@ pub(crate) struct Outdone {
     pub(crate) row: Option<Newest>,
 }
 
-/// Of these uses, at most [`MAX_KEYS`], those that [`raise`] would write: the complete-check.
+/// Of these uses, at most [`MAX_KEYS`], those that [`raise`] would write: the complete-check. What was
+/// dismissed is missed nowhere.
 pub(crate) async fn outdone(
     store: &Store,
     uses: &[(Key, Newest)],
@@ -374,5 +388,11 @@ pub(crate) async fn outdone(
             row,
         })
     });
-    Ok(outdone.collect())
+    let mut outdone: Vec<Outdone> = outdone.collect();
+    if !outdone.is_empty() {
+        let until = dismissal::of_keys(store, outdone.iter().map(|o| &o.key)).await?;
+        let is_hidden = |o: &Outdone| until.get(&o.key) >= Some(&o.newest.last_used_at);
+        outdone.retain(|o| !is_hidden(o));
+    }
+    Ok(outdone)
 }

@@ -76,6 +76,10 @@ impl Dialect {
                 "1000000",
             ),
         };
+        let (long_ago, greatest) = match self {
+            Self::Postgres => ("timestamptz '-infinity'", "greatest"),
+            Self::Sqlite => ("-1", "max"),
+        };
         let (lock, lock_free) = match self {
             Self::Postgres => ("for update of t", "for update of t skip locked"),
             Self::Sqlite => ("", ""),
@@ -84,6 +88,8 @@ impl Dialect {
             .replace("{recents}", qualifier)
             .replace("{now}", now)
             .replace("{second}", second)
+            .replace("{long_ago}", long_ago)
+            .replace("{greatest}", greatest)
             .replace("{lock}", lock)
             .replace("{lock_free}", lock_free)
             .replace("{runs}", &self.relation(&[("run", "text")]))

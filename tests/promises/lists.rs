@@ -16,7 +16,7 @@ both!(
     a_list_never_seen_is_empty,
 );
 
-pub(super) fn scope(workspace: &str, uid: Option<&str>) -> Scope {
+pub(crate) fn scope(workspace: &str, uid: Option<&str>) -> Scope {
     let id = |text: &str| Id::new(text).expect("an id");
     Scope {
         workspace: id(workspace),
@@ -25,10 +25,10 @@ pub(super) fn scope(workspace: &str, uid: Option<&str>) -> Scope {
 }
 
 /// The items of a list as `(published_run, microseconds, run)`, read page by page.
-pub(super) type Items = Vec<(String, i64, Option<String>)>;
+pub(crate) type Items = Vec<(String, i64, Option<String>)>;
 
 /// Reads a whole list in pages of `limit`.
-pub(super) async fn walk(store: &Store, scope: &Scope, limit: u32) -> Items {
+pub(crate) async fn walk(store: &Store, scope: &Scope, limit: u32) -> Items {
     let mut items = Items::new();
     let mut cursor = None;
     loop {

@@ -3,8 +3,8 @@
 mod counts;
 pub(crate) mod fold;
 pub(crate) mod ids;
-mod lists;
-mod model;
+pub(crate) mod lists;
+pub(crate) mod model;
 mod plans;
 mod statements;
 mod times;

@@ -170,6 +170,7 @@ impl InProcess {
             metrics,
             max_clock_skew: Duration::from_secs(300),
             has_history: false,
+            sweeps: Arc::default(),
             readiness: Arc::default(),
         }));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

@@ -1,6 +1,7 @@
 //! The public listener: the hook, and the lists.
 
 pub mod batch;
+pub mod dismissals;
 pub mod lists;
 pub mod runs;
 
@@ -14,7 +15,10 @@ use super::App;
 pub(super) fn router() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
         .routes(routes!(runs::record))
-        .routes(routes!(lists::of_workspace))
-        .routes(routes!(lists::of_user))
+        .routes(routes!(lists::of_workspace, dismissals::clear_workspace))
+        .routes(routes!(lists::of_user, dismissals::clear_user))
+        .routes(routes!(dismissals::item_of_workspace))
+        .routes(routes!(dismissals::item_of_user))
+        .routes(routes!(dismissals::everywhere))
         .routes(routes!(batch::lists))
 }

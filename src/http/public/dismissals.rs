@@ -1,0 +1,123 @@
+//! `DELETE` of an item, of a list, of a published run everywhere.
+
+use std::sync::Arc;
+
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+
+use crate::dismiss::dismiss;
+use crate::http::App;
+use crate::http::path::{ItemPath, PublishedRunPath, ScopePath};
+use crate::http::problem::Problem;
+use crate::http::query::parameters;
+use crate::model::Time;
+use crate::store::dismissal::Dismissed;
+
+/// Clear a workspace's list
+///
+/// Everything used until now is dismissed from it; the users' lists stay.
+#[utoipa::path(
+    delete,
+    path = "/v1/workspaces/{workspace}/recent-workflows",
+    params(("workspace" = String, Path, description = "The workspace")),
+    responses((status = 204, description = "It is empty until something is used again"))
+)]
+pub(super) async fn clear_workspace(
+    State(app): State<Arc<App>>,
+    ScopePath(scope): ScopePath,
+    RawQuery(query): RawQuery,
+) -> Result<StatusCode, Problem> {
+    hide(&app, query.as_deref(), Dismissed::List(scope)).await
+}
+
+/// Clear a user's list
+///
+/// Everything used until now is dismissed from it; the workspace's list stays.
+#[utoipa::path(
+    delete,
+    path = "/v1/workspaces/{workspace}/users/{uid}/recent-workflows",
+    params(
+        ("workspace" = String, Path, description = "The workspace"),
+        ("uid" = String, Path, description = "The user"),
+    ),
+    responses((status = 204, description = "It is empty until something is used again"))
+)]
+pub(super) async fn clear_user(
+    State(app): State<Arc<App>>,
+    ScopePath(scope): ScopePath,
+    RawQuery(query): RawQuery,
+) -> Result<StatusCode, Problem> {
+    hide(&app, query.as_deref(), Dismissed::List(scope)).await
+}
+
+/// Dismiss one item from a workspace's list
+///
+/// Until its next use. The users' lists keep it.
+#[utoipa::path(
+    delete,
+    path = "/v1/workspaces/{workspace}/recent-workflows/{published_run}",
+    params(
+        ("workspace" = String, Path, description = "The workspace"),
+        ("published_run" = String, Path, description = "The published run"),
+    ),
+    responses((status = 204, description = "It is not in the list, or no longer"))
+)]
+pub(super) async fn item_of_workspace(
+    State(app): State<Arc<App>>,
+    ItemPath(scope, published_run): ItemPath,
+    RawQuery(query): RawQuery,
+) -> Result<StatusCode, Problem> {
+    let what = Dismissed::Item(scope, published_run);
+    hide(&app, query.as_deref(), what).await
+}
+
+/// Dismiss one item from a user's list
+///
+/// Until its next use. The workspace's list keeps it.
+#[utoipa::path(
+    delete,
+    path = "/v1/workspaces/{workspace}/users/{uid}/recent-workflows/{published_run}",
+    params(
+        ("workspace" = String, Path, description = "The workspace"),
+        ("uid" = String, Path, description = "The user"),
+        ("published_run" = String, Path, description = "The published run"),
+    ),
+    responses((status = 204, description = "It is not in the list, or no longer"))
+)]
+pub(super) async fn item_of_user(
+    State(app): State<Arc<App>>,
+    ItemPath(scope, published_run): ItemPath,
+    RawQuery(query): RawQuery,
+) -> Result<StatusCode, Problem> {
+    let what = Dismissed::Item(scope, published_run);
+    hide(&app, query.as_deref(), what).await
+}
+
+/// Dismiss a published run from every list
+///
+/// For one that was deleted. Uses up to `max_clock_skew` from now stay hidden too.
+#[utoipa::path(
+    delete,
+    path = "/v1/published-runs/{published_run}",
+    params(("published_run" = String, Path, description = "The published run")),
+    responses((status = 204, description = "It is in no list, or no longer"))
+)]
+pub(super) async fn everywhere(
+    State(app): State<Arc<App>>,
+    PublishedRunPath(published_run): PublishedRunPath,
+    RawQuery(query): RawQuery,
+) -> Result<StatusCode, Problem> {
+    let done = hide(&app, query.as_deref(), Dismissed::Everywhere(published_run)).await?;
+    app.sweeps.notify_one();
+    Ok(done)
+}
+
+async fn hide(app: &App, query: Option<&str>, what: Dismissed) -> Result<StatusCode, Problem> {
+    let mut errors = Vec::new();
+    let [] = parameters(query, [], &mut errors);
+    if !errors.is_empty() {
+        return Err(Problem::invalid(errors));
+    }
+    dismiss(&app.store, &what, Time::now(), app.max_clock_skew).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
