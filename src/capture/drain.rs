@@ -212,7 +212,7 @@ impl Drain {
         while let Some(part) = parts.pop() {
             match look::at(&self.history, part).await {
                 Ok(uses) => said.extend(uses),
-                Err(error) if !is_of_the_data(&error) => return Err(error.into()),
+                Err(error) if !error.is_of_the_data() => return Err(error.into()),
                 Err(error) => match part {
                     [run] => {
                         self.set_aside(Note::Run(run.as_str().into()), &error)
@@ -238,7 +238,7 @@ impl Drain {
                 Ok(mut found) => {
                     best.extend(part.iter().map(|key| (key.clone(), found.remove(key))));
                 }
-                Err(error) if !is_of_the_data(&error) => return Err(error.into()),
+                Err(error) if !error.is_of_the_data() => return Err(error.into()),
                 Err(error) => match part {
                     [key] => self.set_aside(Note::Key(key.clone()), &error).await?,
                     _ => {
@@ -398,19 +398,5 @@ impl Noted {
         noted.keys.sort_unstable();
         noted.keys.dedup();
         noted
-    }
-}
-
-/// Whether the same again would fail again, because of what stands in the history, and not because
-/// its database is away or busy.
-fn is_of_the_data(error: &HistoryError) -> bool {
-    let HistoryError::Database(sqlx::Error::Database(database)) = error else {
-        return matches!(error, HistoryError::Database(sqlx::Error::Decode(_)));
-    };
-    let code = database.code().unwrap_or_default();
-    match database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
-        Some(_) => code.starts_with("22") || code.starts_with("P0001"),
-        // SQLite has one code for everything that an expression may fail of.
-        None => code == "1",
     }
 }

@@ -8,6 +8,9 @@ pub enum CaptureError {
     /// The history is no PostgreSQL.
     #[error("capture needs a history in PostgreSQL; SQLite has no triggers per statement")]
     NotPostgres,
+    /// The history is a view, or something else that has no triggers of the kind.
+    #[error("{0}")]
+    NoTable(String),
     /// The role may not do it.
     #[error("the role lacks a privilege: {problem}; {mend}")]
     Privilege {

@@ -9,9 +9,14 @@ use super::outbox;
 use super::triggers::{self, Table};
 use crate::history::History;
 
-/// How long `create trigger` waits for transactions that write the table; behind it, the
-/// application's own statements would wait too.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long one try waits for transactions that write the table: the application's own statements wait
+/// behind it. Less than the second after which PostgreSQL looks for deadlocks, so that it is never an
+/// application's transaction that has to give way.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
+const TRIES: u32 = 4;
+const BETWEEN_TRIES: Duration = Duration::from_millis(200);
+/// Two that install or remove at once do so one after the other.
+const LOCK_OF_INSTALLING: &str = "select pg_advisory_xact_lock(hashtext('recents.capture'))";
 
 /// What the history's table and each of its partitions have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +41,8 @@ pub struct Coverage {
 impl Coverage {
     /// Whether every change of the history is noted.
     pub fn is_whole(&self) -> bool {
-        self.installed && self.current && self.tables.iter().all(|t| t.problem.is_none())
+        let covered = !self.tables.is_empty() && self.tables.iter().all(|t| t.problem.is_none());
+        self.installed && self.current && covered
     }
 }
 
@@ -68,15 +74,16 @@ impl<'a> Capture<'a> {
             let reader = sqlx::query_scalar::<_, String>("select quote_ident(current_user)");
             let reader = reader.fetch_one(&mut *conn).await?;
             Ok(format!(
-                "begin;\nset local lock_timeout = '{}s';\n{}{}\
+                "begin;\nset local lock_timeout = '{}ms';\n{}{}\
                  -- For the role of the service:\n\
                  grant usage on schema recents to {reader};\n\
                  grant select, update, delete on recents.outbox to {reader};\ncommit;\n",
-                LOCK_TIMEOUT.as_secs(),
-                drop_strays(&mut conn, &tables).await?,
+                LOCK_TIMEOUT.as_millis(),
                 triggers::install(&self.history.mapping, &tables),
+                drop_strays(&mut conn, &tables).await?,
             ))
         };
+        self.check_tables().await?;
         done.await.map_err(CaptureError::Database)
     }
 
@@ -89,15 +96,16 @@ impl<'a> Capture<'a> {
         if self.coverage().await?.is_whole() {
             return Ok(false);
         }
-        let done = async {
+        self.check_tables().await?;
+        let once = async || {
             let mut tx = self.begin().await?;
             let tables = tables(&mut tx, &self.history.mapping.table).await?;
-            let sql = drop_strays(&mut tx, &tables).await?
-                + &triggers::install(&self.history.mapping, &tables);
+            let sql = triggers::install(&self.history.mapping, &tables)
+                + &drop_strays(&mut tx, &tables).await?;
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *tx).await?;
             tx.commit().await
         };
-        match done.await {
+        match patiently(once).await {
             Ok(()) => Ok(true),
             Err(error) => Err(self.explain(error, "install").await),
         }
@@ -108,9 +116,9 @@ impl<'a> Capture<'a> {
     /// # Errors
     /// [`CaptureError`]; nothing is changed then.
     pub async fn uninstall(&self) -> Result<bool, CaptureError> {
-        let done = async {
+        let once = async || {
             let mut tx = self.begin().await?;
-            let sql = uninstall_sql(&mut tx).await?;
+            let sql = uninstall_sql(&mut tx, &self.history.mapping.table).await?;
             let there = !sql.is_empty();
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *tx).await?;
             // Ours as long as something else of ours is in it.
@@ -131,7 +139,7 @@ impl<'a> Capture<'a> {
             tx.commit().await?;
             Ok(there)
         };
-        match done.await {
+        match patiently(once).await {
             Ok(there) => Ok(there),
             Err(error) => Err(self.explain(error, "uninstall").await),
         }
@@ -144,7 +152,7 @@ impl<'a> Capture<'a> {
     pub async fn uninstall_sql(&self) -> Result<String, CaptureError> {
         let done = async {
             let mut tx = self.begin().await?;
-            uninstall_sql(&mut tx).await
+            uninstall_sql(&mut tx, &self.history.mapping.table).await
         };
         let sql = done.await.map_err(CaptureError::Database)?;
         Ok(format!("begin;\n{sql}commit;\n"))
@@ -156,7 +164,32 @@ impl<'a> Capture<'a> {
         sqlx::raw_sql(AssertSqlSafe(timeout))
             .execute(&mut *tx)
             .await?;
+        sqlx::query(LOCK_OF_INSTALLING).execute(&mut *tx).await?;
         Ok(tx)
+    }
+
+    /// Whether every table of the history can have triggers that see the changed rows.
+    async fn check_tables(&self) -> Result<(), CaptureError> {
+        let table = &self.history.mapping.table;
+        let done = async {
+            let mut conn = self.pool.acquire().await?;
+            let known = tables(&mut conn, table).await?;
+            Ok((known.is_empty(), foreign_parts(&mut conn, table).await?))
+        };
+        let (none, foreign) = done.await.map_err(CaptureError::Database)?;
+        if none {
+            return Err(CaptureError::NoTable(format!(
+                "{table} is no table, so that nothing tells what changes in it; install capture on \
+                 the table behind it, with [history] naming that"
+            )));
+        }
+        match foreign {
+            None => Ok(()),
+            Some(part) => Err(CaptureError::NoTable(format!(
+                "{part} is a foreign table: PostgreSQL does not tell triggers what changes in it, and \
+                 would refuse the application's own statements; detach it first"
+            ))),
+        }
     }
 
     async fn explain(&self, error: sqlx::Error, command: &str) -> CaptureError {
@@ -241,8 +274,8 @@ impl<'a> Capture<'a> {
         }
         for (_, table) in strays(&mut conn, &tables).await? {
             let problem = "it has triggers of capture and is no part of the history, or no longer; \
-                           `recents capture install` removes them, and `recents backfill \
-                           --restart` and `recents verify --repair` see to its runs";
+                           `recents capture install` removes them, and `recents verify --repair` \
+                           sees to its runs";
             let problem = Some(problem.into());
             if covered.last().is_none_or(|last| last.table != table) {
                 covered.push(Covered { table, problem });
@@ -256,6 +289,25 @@ impl<'a> Capture<'a> {
     }
 }
 
+/// Tries again where a lock was not to be had.
+async fn patiently<T>(
+    mut once: impl AsyncFnMut() -> Result<T, sqlx::Error>,
+) -> Result<T, sqlx::Error> {
+    for _ in 1..TRIES {
+        match once().await {
+            Err(error) if code(&error) == Some("55P03".into()) => {
+                tokio::time::sleep(BETWEEN_TRIES).await;
+            }
+            done => return done,
+        }
+    }
+    once().await
+}
+
+fn code(error: &sqlx::Error) -> Option<std::borrow::Cow<'_, str>> {
+    error.as_database_error()?.code()
+}
+
 /// What keeps a table's changes from being noted.
 async fn problem_of(conn: &mut PgConnection, table: &Table) -> Result<Option<String>, sqlx::Error> {
     // `O`: always but for sessions that play back a replication.
@@ -267,7 +319,7 @@ async fn problem_of(conn: &mut PgConnection, table: &Table) -> Result<Option<Str
     if let Some(missing) = table.triggers().find(|name| !enabled.contains(name)) {
         return Ok(Some(format!(
             "its trigger {missing} is missing or disabled; `recents capture install` adds it, and \
-             `recents backfill --restart` finds what was missed"
+             `recents verify --repair` finds what was missed"
         )));
     }
     let subscribed: bool = sqlx::query_scalar(
@@ -285,17 +337,18 @@ async fn problem_of(conn: &mut PgConnection, table: &Table) -> Result<Option<Str
     }))
 }
 
-/// The history's table and all its partitions and children.
+/// The history's table and all its partitions and children, parents first.
 async fn tables(conn: &mut PgConnection, table: &str) -> Result<Vec<Table>, sqlx::Error> {
     let rows = sqlx::query(
-        "with recursive tree (oid) as (
-             select to_regclass($1)::oid
-             union all select i.inhrelid from pg_inherits i join tree t on i.inhparent = t.oid
+        "with recursive tree (oid, depth) as (
+             select to_regclass($1)::oid, 0
+             union all
+             select i.inhrelid, t.depth + 1 from pg_inherits i join tree t on i.inhparent = t.oid
          )
          select c.oid::bigint, format('%I.%I', n.nspname, c.relname),
                 c.relkind = 'p' or c.relispartition
          from tree t join pg_class c on c.oid = t.oid join pg_namespace n on n.oid = c.relnamespace
-         where c.relkind in ('r', 'p') order by c.oid",
+         where c.relkind in ('r', 'p') group by 1, 2, 3 order by min(t.depth), c.oid::bigint",
     );
     let rows = rows.bind(table).fetch_all(conn).await?;
     let table = |row: &sqlx::postgres::PgRow| {
@@ -331,8 +384,25 @@ async fn drop_strays(conn: &mut PgConnection, tables: &[Table]) -> Result<String
     Ok(strays.into_iter().map(drop).collect())
 }
 
-/// Statements that drop what is there; empty where nothing is.
-async fn uninstall_sql(conn: &mut PgConnection) -> Result<String, sqlx::Error> {
+/// A part of the history's table that is a foreign table.
+async fn foreign_parts(
+    conn: &mut PgConnection,
+    table: &str,
+) -> Result<Option<String>, sqlx::Error> {
+    let part = sqlx::query_scalar(
+        "with recursive tree (oid) as (
+             select to_regclass($1)::oid
+             union all select i.inhrelid from pg_inherits i join tree t on i.inhparent = t.oid
+         )
+         select c.oid::regclass::text from tree t join pg_class c on c.oid = t.oid
+         where c.relkind = 'f' order by 1 limit 1",
+    );
+    part.bind(table).fetch_optional(conn).await
+}
+
+/// Statements that drop what is there; empty where nothing is. The history is locked first, parents
+/// before their partitions, as by everybody who writes it.
+async fn uninstall_sql(conn: &mut PgConnection, table: &str) -> Result<String, sqlx::Error> {
     let statements: Vec<String> = sqlx::query_scalar(
         "select statement from (
              select 1 as step, format('drop trigger %I on %I.%I;', t.tgname, n.nspname, c.relname)
@@ -348,10 +418,13 @@ async fn uninstall_sql(conn: &mut PgConnection) -> Result<String, sqlx::Error> {
              select 3, 'drop table recents.outbox;' where to_regclass('recents.outbox') is not null
          ) as steps order by step, statement",
     )
-    .fetch_all(conn)
+    .fetch_all(&mut *conn)
     .await?;
-    Ok(statements
-        .iter()
-        .map(|statement| format!("{statement}\n"))
-        .collect())
+    if statements.is_empty() {
+        return Ok(String::new());
+    }
+    let is_table = !tables(conn, table).await?.is_empty();
+    let lock = is_table.then(|| triggers::lock(table, "access exclusive"));
+    let statements = statements.iter().map(|statement| format!("{statement}\n"));
+    Ok(lock.into_iter().chain(statements).collect())
 }

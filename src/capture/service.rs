@@ -43,7 +43,7 @@ pub async fn run(store: Store, config: HistoryConfig, metrics: Arc<Metrics>, pac
         Some(Arc::clone(&metrics)),
     );
     let (mut looked, mut pause) = (None::<Instant>, BUSY);
-    let (mut installed, mut retried) = (false, None::<Instant>);
+    let (mut installed, mut retried, mut told) = (false, None::<Instant>, None::<String>);
     loop {
         if retried.is_none_or(|at| at.elapsed() > RETRY_EVERY) {
             retried = Some(Instant::now());
@@ -53,8 +53,13 @@ pub async fn run(store: Store, config: HistoryConfig, metrics: Arc<Metrics>, pac
         if looked.is_none_or(|at| at.elapsed() > COUNT_EVERY) {
             looked = Some(Instant::now());
             match count(&store, &history, &metrics).await {
-                Ok(there) => installed = there,
-                Err(error) => tracing::debug!(error, "the backlog was not counted"),
+                Ok(there) => (installed, told) = (there, None),
+                // Said once, as long as it stays the same.
+                Err(error) if told.as_ref() == Some(&error) => {}
+                Err(error) => {
+                    tracing::warn!(error, "the outbox cannot be read, its notes wait");
+                    told = Some(error);
+                }
             }
         }
         let least = BUSY.max(pace.least());
@@ -73,12 +78,18 @@ pub async fn run(store: Store, config: HistoryConfig, metrics: Arc<Metrics>, pac
 
 /// Tells the metrics what waits; returns whether capture is installed.
 async fn count(store: &Store, history: &History, metrics: &Metrics) -> Result<bool, String> {
-    let installed = outbox::exists(history).await.map_err(|e| e.to_string())?;
+    fn said(error: impl std::error::Error) -> String {
+        match error.source() {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        }
+    }
+    let installed = outbox::exists(history).await.map_err(said)?;
     let backlog = match installed {
-        true => outbox::backlog(history).await.map_err(|e| e.to_string())?,
+        true => outbox::backlog(history).await.map_err(said)?,
         false => outbox::Backlog::default(),
     };
-    let standing = note::standing(store).await.map_err(|e| e.to_string())?;
+    let standing = note::standing(store).await.map_err(said)?;
     let waiting = standing.notes.saturating_sub(standing.set_aside);
     metrics
         .capture_backlog_rows

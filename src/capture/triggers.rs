@@ -6,7 +6,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::history::mapping::{IdType, Mapping};
+use crate::history::mapping::Mapping;
 
 /// Bytes of the keys in a row of the outbox, about: half a page, so that two rows fill one.
 const ROW_BYTES: usize = 4_000;
@@ -82,33 +82,47 @@ pub(super) fn description(mapping: &Mapping) -> String {
     format!("recents capture {version}: {table} {key} {of}")
 }
 
-/// The statements that install it, or replace another version.
+/// The statements that install it, or replace another version. They lock the history first, as everybody
+/// does who writes it, parents before their partitions, and the outbox behind it.
 pub(super) fn install(mapping: &Mapping, tables: &[Table]) -> String {
-    let mut sql = outbox(mapping);
+    let mut sql = SCHEMA.to_owned() + &functions(mapping);
+    for table in tables {
+        sql += &triggers(mapping, &table.name, table.is_partitioned);
+    }
+    sql += &outbox(mapping);
     sql += &format!(
         "comment on table recents.outbox is '{}';\n",
         description(mapping).replace('\'', "''")
     );
-    sql += &functions(mapping);
-    for table in tables {
-        sql += &triggers(mapping, &table.name, table.is_partitioned);
-    }
     sql
 }
 
-fn outbox(mapping: &Mapping) -> String {
-    let of = mapping.types.key.sql();
-    // Notes that wait survive another version; where the key has another type they name nothing any
-    // more, so that every row is looked at instead.
-    let mut sql = format!(
-        "do $recents$ begin
+/// Locks a table, and its partitions behind it.
+pub(super) fn lock(table: &str, mode: &str) -> String {
+    format!("lock table {table} in {mode} mode;\n")
+}
+
+const SCHEMA: &str = "do $recents$ begin
   if to_regnamespace('recents') is null then
     create schema recents;
   end if;
+end $recents$;
+";
+
+fn outbox(mapping: &Mapping) -> String {
+    let of = mapping.types.key.sql();
+    // Notes that wait survive another version, and another type of the key that their keys can have;
+    // otherwise they name nothing any more, and every row is looked at instead.
+    let mut sql = format!(
+        "do $recents$ begin
   if exists (select from pg_attribute where attrelid = to_regclass('recents.outbox')
              and attname = 'keys' and atttypid <> '{of}[]'::regtype) then
-    drop table recents.outbox;
-    perform set_config('recents.replaced', 'yes', true);
+    begin
+      alter table recents.outbox alter column keys type {of}[] using keys::text[]::{of}[];
+    exception when data_exception or datatype_mismatch or cannot_coerce then
+      drop table recents.outbox;
+      perform set_config('recents.replaced', 'yes', true);
+    end;
   end if;
 end $recents$;
 create table if not exists recents.outbox (
@@ -157,6 +171,7 @@ fn functions(mapping: &Mapping) -> String {
         format!(
             "create or replace function recents.capture_{name}() returns trigger language plpgsql
 security definer set search_path = pg_catalog, pg_temp as $recents$
+#variable_conflict use_variable
 {declared}begin
 {body}  return null;
 end $recents$;
@@ -183,9 +198,18 @@ fn triggers(mapping: &Mapping, table: &str, is_partitioned: bool) -> String {
         );
     }
     if !is_partitioned {
+        // Not only where the statement names the key: a trigger of the application may change it.
+        let (old, new) = match mapping.types.key.has_fixed_length() {
+            true => (format!("old.{key}"), format!("new.{key}")),
+            // By its bytes: two spellings that a collation takes for equal are two keys.
+            false => (
+                format!("old.{key}::text collate \"C\""),
+                format!("new.{key}::text collate \"C\""),
+            ),
+        };
         sql += &format!(
-            "create or replace trigger recents_capture_key after update of {key} on {table}
-  for each row when (old.{key} is distinct from new.{key})
+            "create or replace trigger recents_capture_key after update on {table}
+  for each row when ({old} is distinct from {new})
   execute function recents.capture_rekeyed();
 "
         );
@@ -252,10 +276,6 @@ fn note(mapping: &Mapping, rows: &str) -> String {
 /// Keys are the same before and after an update, unless the key itself was updated.
 fn sum(mapping: &Mapping, rows: &str) -> String {
     let key = &mapping.key;
-    let hash = match mapping.types.key {
-        IdType::Int2 | IdType::Int4 | IdType::Int8 => format!("hashint8extended(n.{key}, 0)"),
-        IdType::Uuid => format!("uuid_hash_extended(n.{key}, 0)"),
-        IdType::Text | IdType::Other => format!("hashtextextended(n.{key}::text, 0)"),
-    };
-    format!("(select bit_xor({hash}) from {rows} as n)")
+    // Of the text: the hash of an integer is the same for many that a change of shards makes of it.
+    format!("(select bit_xor(hashtextextended(n.{key}::text collate \"C\", 0)) from {rows} as n)")
 }

@@ -1,6 +1,6 @@
 //! The complete-check: no use of the history is greater than its row.
 
-use super::look::{self, LOOK_AGAIN_AFTER, LOOKS};
+use super::look::{self, LOOK_AGAIN_AFTER, Suspects};
 use super::{CheckError, Difference, Kind};
 use crate::capture::settled;
 use crate::history::History;
@@ -19,15 +19,15 @@ pub(super) async fn check(
     for chunk in uses.chunks(MAX_KEYS) {
         outdone.extend(with_retries(|| recent::outdone(store, chunk)).await?);
     }
-    for _ in 0..LOOKS {
-        if outdone.is_empty() {
-            break;
-        }
+    let mut suspects = Suspects::new(outdone);
+    while let Some(open) = suspects.open() {
         tokio::time::sleep(LOOK_AGAIN_AFTER).await;
         // What changed meanwhile has notes: it is for the drain to see, not a difference.
         settled(store, history).await?;
-        outdone = look_again(store, history, &outdone).await?;
+        suspects.saw(look_again(store, history, &open).await?);
     }
+    let mut outdone = suspects.persist();
+    outdone.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     let difference = |outdone: Outdone| Difference {
         kind: if outdone.row.is_some() {
             Kind::Stale

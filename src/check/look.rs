@@ -1,16 +1,62 @@
 //! Looking at the history: by run, and by key.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::time::Duration;
 
 use crate::history::{History, HistoryError, Lookup};
 use crate::model::{Key, Newest, RawUse};
 use crate::record::Fold;
 
-/// How often a difference is looked at again before it is believed,
-pub(super) const LOOKS: usize = 2;
-/// and how long after: a hook comes some milliseconds after its run.
+/// How long after a difference was seen it is looked at again: a hook comes some milliseconds after its
+/// run. It is believed when it is seen twice again, and each time the same …
 pub(super) const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(250);
+const SEEN_AGAIN: u32 = 2;
+/// … within so many looks. A row that is another one each time is being worked on; nothing can be said
+/// of it now, and the next verify will.
+const LOOKS: usize = 12;
+
+/// Differences that are looked at until they persist or go.
+pub(super) struct Suspects<T> {
+    /// Each with how often it was seen again.
+    open: HashMap<T, u32>,
+    persist: Vec<T>,
+    looks: usize,
+}
+
+impl<T: Clone + Eq + Hash> Suspects<T> {
+    /// What was seen once.
+    pub(super) fn new(seen: Vec<T>) -> Self {
+        Self {
+            open: seen.into_iter().map(|one| (one, 0)).collect(),
+            persist: Vec::new(),
+            looks: 0,
+        }
+    }
+
+    /// What has to be looked at again; `None` when everything is decided.
+    pub(super) fn open(&self) -> Option<Vec<T>> {
+        let undecided = !self.open.is_empty() && self.looks < LOOKS;
+        undecided.then(|| self.open.keys().cloned().collect())
+    }
+
+    /// What was seen now, of those that are open.
+    pub(super) fn saw(&mut self, seen: Vec<T>) {
+        self.looks += 1;
+        let before = std::mem::take(&mut self.open);
+        for one in seen {
+            match before.get(&one).map_or(0, |times| times + 1) {
+                SEEN_AGAIN => self.persist.push(one),
+                times => drop(self.open.insert(one, times)),
+            }
+        }
+    }
+
+    /// What persists.
+    pub(super) fn persist(self) -> Vec<T> {
+        self.persist
+    }
+}
 
 /// What runs say now: for each use its keys and its time.
 #[derive(Default)]

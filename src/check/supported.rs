@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::look::{self, LOOK_AGAIN_AFTER, LOOKS};
+use super::look::{self, LOOK_AGAIN_AFTER, Suspects};
 use super::{CheckError, Difference, Kind};
 use crate::capture::settled;
 use crate::history::History;
@@ -17,20 +17,22 @@ pub(super) async fn check(
     history: &History,
     rows: Vec<RecentRow>,
 ) -> Result<Vec<Difference>, CheckError> {
-    let mut unsupported = unsupported(history, rows).await?;
-    for _ in 0..LOOKS {
-        if unsupported.is_empty() {
-            return Ok(Vec::new());
-        }
+    let mut suspects = Suspects::new(unsupported(history, rows).await?);
+    while let Some(open) = suspects.open() {
         tokio::time::sleep(LOOK_AGAIN_AFTER).await;
         // What changed meanwhile has notes: it is for the drain to see, not a difference.
         settled(store, history).await?;
         let mut now = Vec::new();
-        for chunk in unsupported.chunks(MAX_KEYS) {
+        for chunk in open.chunks(MAX_KEYS) {
             let keys = || chunk.iter().map(|(key, _)| key);
             now.extend(with_retries(|| recent::rows_of_keys(store, keys())).await?);
         }
-        unsupported = self::unsupported(history, now).await?;
+        suspects.saw(unsupported(history, now).await?);
+    }
+    let mut unsupported = suspects.persist();
+    unsupported.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    if unsupported.is_empty() {
+        return Ok(Vec::new());
     }
     let mut best: HashMap<Key, _> =
         look::at_keys(history, unsupported.iter().map(|(key, _)| key)).await?;

@@ -33,11 +33,13 @@ pub(super) async fn run(config: &Config, command: &CaptureCommand) -> Result<Don
     let done = async {
         let capture = Capture::of(&history).map_err(failure)?;
         match command {
-            CaptureCommand::Install(Print { print: true }) => print(capture.install_sql().await?)?,
+            CaptureCommand::Install(Print { print: true }) => {
+                print(capture.install_sql().await.map_err(failure)?)?
+            }
             CaptureCommand::Uninstall(Print { print: true }) => {
                 print(capture.uninstall_sql().await?)?;
             }
-            CaptureCommand::Install(_) => match capture.install().await? {
+            CaptureCommand::Install(_) => match capture.install().await.map_err(failure)? {
                 true => eprintln!(
                     "installed; from now on every change of the history is noted. What was there \
                      before is the backfill's: recents backfill"
@@ -144,7 +146,7 @@ fn lines(status: &Status) -> String {
 /// A history that capture cannot follow is a configuration to mend.
 fn failure(error: CaptureError) -> Failure {
     match error {
-        CaptureError::NotPostgres => Failure::Usage(error.to_string()),
+        CaptureError::NotPostgres | CaptureError::NoTable(_) => Failure::Usage(error.to_string()),
         error => Failure::failed(error),
     }
 }

@@ -105,7 +105,25 @@ pub enum HistoryError {
     BrokenOff,
 }
 
+/// Classes of PostgreSQL's errors that a mapping query meets because of a run: several rows for one,
+/// data that is none, a domain's check, a function of the application that raises.
+const OF_THE_DATA: [&str; 7] = ["21", "22", "23", "2F", "38", "39", "P0"];
+
 impl HistoryError {
+    /// Whether the same again would fail again, because of what stands in the history, and not because
+    /// its database is away or busy.
+    pub(crate) fn is_of_the_data(&self) -> bool {
+        let Self::Database(sqlx::Error::Database(database)) = self else {
+            return matches!(self, Self::Database(sqlx::Error::Decode(_)));
+        };
+        let code = database.code().unwrap_or_default();
+        match database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
+            Some(_) => OF_THE_DATA.iter().any(|class| code.starts_with(class)),
+            // SQLite has one code for everything that an expression may fail of.
+            None => code == "1",
+        }
+    }
+
     pub(crate) fn misfit(place: &'static str, problem: impl ToString) -> Self {
         Self::Misfit {
             place,

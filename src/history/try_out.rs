@@ -25,6 +25,18 @@ impl History {
         };
         let mut seen = match self.runs_named(&keys).await {
             Err(HistoryError::TimedOut(_)) => return Ok(()),
+            // One run that cannot be mapped must not keep all others from being followed.
+            Err(error)
+                if error.is_of_the_data()
+                    && matches!(self.database, super::Database::Postgres(_)) =>
+            {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(
+                    error,
+                    "a run cannot be mapped, so that the mapping was not tried"
+                );
+                return Ok(());
+            }
             seen => seen?,
         };
         if let Some(run) = seen.iter().find(|run| !keys.contains(run)) {

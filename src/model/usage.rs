@@ -21,7 +21,7 @@ pub struct Usage<'a> {
 /// What a use makes of a row: the newest time and, among equals, the greatest run.
 ///
 /// The derived order is the order of uses: by time, then by run as bytes, no run lowest.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Newest {
     /// The time of the newest use.
     pub last_used_at: Time,

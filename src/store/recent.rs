@@ -362,6 +362,7 @@ pub(crate) async fn remove(conn: Conn<'_>, seen: &[RecentRow]) -> Result<(), Sto
 }
 
 /// A use that its row does not know yet, and what the row says instead.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Outdone {
     /// The key of both.
     pub(crate) key: Key,

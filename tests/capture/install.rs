@@ -6,7 +6,7 @@ use super::followed::{Followed, grouped, quiet};
 use crate::support::command::Ended;
 use crate::support::history::layout::{ALL, POSTGRES};
 use crate::support::history::setup::same;
-use crate::support::history::{History, Layout, Setup};
+use crate::support::history::{History, Layout, Run, Setup};
 use crate::support::{Backend, TestDb};
 
 /// What of ours stands in the history's database, the table's own things apart.
@@ -260,4 +260,121 @@ async fn commands_work_off_what_they_noted_where_no_service_runs() {
         &grouped(&setup).await,
         "after a backfill",
     );
+}
+
+#[tokio::test]
+async fn an_installation_over_a_busy_table_gives_way_and_not_the_application() {
+    let setup = setup(POSTGRES).await;
+    setup.recents(&["capture", "install"]).expect(0);
+    let mut application = setup.source().connect().await;
+    let insert = |id: i64| format!("insert into saved_run values ({id}, 'w', null, 1, now())");
+    application
+        .execute(&format!("begin; {}", insert(7_001)))
+        .await;
+    setup
+        .source()
+        .execute("comment on table recents.outbox is 'recents capture 0: saved_run id int8'")
+        .await;
+    let mut worker = setup.start(&["capture", "install"]);
+    let waits = "select pid::text from pg_stat_activity where datname = current_database()
+                 and application_name = 'recents' and wait_event_type = 'Lock'";
+    let mut beside = setup.source().connect().await;
+    worker
+        .until("it waits", async || {
+            (!beside.texts(waits).await.is_empty()).then_some(())
+        })
+        .await;
+    // Behind its lock on the history it has none on the outbox that this would wait for.
+    application.execute(&insert(7_002)).await;
+    application.execute("commit").await;
+    worker.ended().await.expect(0);
+    setup.recents(&["capture", "status"]).expect(0);
+}
+
+#[tokio::test]
+async fn what_has_no_triggers_that_see_its_changes_is_refused() {
+    let mut setup = setup(POSTGRES).await;
+    setup
+        .source()
+        .execute("create view seen as select * from saved_run")
+        .await;
+    setup.history.layout.table = "seen";
+    let refused = setup.recents(&["capture", "install"]).expect(2);
+    assert!(refused.err.contains("seen is no table"), "{refused:?}");
+    setup.recents(&["capture", "status"]).expect(1);
+}
+
+#[tokio::test]
+async fn columns_may_have_the_names_that_the_triggers_use() {
+    let setup = setup(POSTGRES).await;
+    let names = [
+        "many", "behind", "noted", "noting", "k", "n", "i", "keys", "runs", "part",
+    ];
+    for name in names {
+        setup
+            .source()
+            .execute(&format!("alter table saved_run add column {name} text"))
+            .await;
+    }
+    setup.recents(&["capture", "install"]).expect(0);
+    let mut conn = setup.source().connect().await;
+    conn.execute("update saved_run set uid = 'u'").await;
+    let noted = "select (select sum(runs) from recents.outbox) = (select count(*) from saved_run)";
+    assert_eq!(
+        conn.texts(&format!("select ({noted})::text")).await,
+        ["true"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_changes_is_noted_however_it_changes() {
+    let partitions = ALL.into_iter().find(|layout| layout.name == "partitions");
+    // Numbers whose usual hashes are equal, and cancel each other out.
+    let shards =
+        "update saved_run set id = id + 4294967296, workspace_id = 'moved' where id in (2, 3)";
+    let by_trigger = "create function rekey() returns trigger language plpgsql as
+            $$ begin new.id = old.id + 5000; return new; end $$;
+         create trigger rekey before update on saved_run for each row execute function rekey();
+         update saved_run set workspace_id = 'moved' where id % 3 = 0";
+    for (layout, change) in [
+        (partitions.expect("it is there"), shards),
+        (POSTGRES, by_trigger),
+    ] {
+        let followed = Followed::start(setup(layout).await).await;
+        followed.app(change).await;
+        followed.assert_exact(layout.name).await;
+    }
+    let text = Layout {
+        key_type: "text collate nocase",
+        ..POSTGRES
+    };
+    let text = Layout {
+        before: "create collation nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false);",
+        ..text
+    };
+    let runs = vec![Run::new("b1", "w", 1, 0), Run::new("b2", "w", 2, 0)];
+    let store = TestDb::migrated(Backend::Postgres).await;
+    let followed = Followed::start(Setup::of(store, History::of(text, runs)).await).await;
+    followed
+        .app("update saved_run set id = 'B1', workspace_id = 'moved' where id = 'b1'")
+        .await;
+    followed.assert_exact("another spelling").await;
+}
+
+#[tokio::test]
+async fn notes_that_wait_survive_another_type_of_the_key() {
+    let setup = setup(POSTGRES).await;
+    setup.recents(&["capture", "install"]).expect(0);
+    let mut conn = setup.source().connect().await;
+    conn.execute("update saved_run set uid = 'u'").await;
+    conn.execute("alter table recents.outbox alter column keys type int4[] using keys::int4[]")
+        .await;
+    let notes = "select keys::text from recents.outbox order by id";
+    let before = conn.texts(notes).await;
+    conn.execute("comment on table recents.outbox is 'recents capture 0: saved_run id int4'")
+        .await;
+    setup.recents(&["capture", "install"]).expect(0);
+    assert_eq!(conn.texts(notes).await, before);
+    let kind = "select pg_typeof(keys)::text from recents.outbox limit 1";
+    assert_eq!(conn.texts(kind).await, ["bigint[]"]);
 }
