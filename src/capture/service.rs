@@ -1,12 +1,13 @@
 //! The drain of a running service: polls often while there is something to do, seldom while not.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::drain::{Drain, Step};
 use super::outbox;
 use crate::config::HistoryConfig;
-use crate::history::{self, History};
+use crate::history::{self, History, HistoryError};
 use crate::store::{Pace, Store, note};
 use crate::telemetry::Metrics;
 
@@ -26,10 +27,22 @@ const RETRIED: u32 = 1_000;
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 
 /// Drains until it is dropped. Connects to the history as soon as it answers.
-pub async fn run(store: Store, config: HistoryConfig, metrics: Arc<Metrics>, pace: Pace) {
+///
+/// # Errors
+/// Where the configuration does not fit the history: [`HistoryError::Misfit`] and
+/// [`HistoryError::Refused`].
+pub async fn run(
+    store: Store,
+    config: HistoryConfig,
+    metrics: Arc<Metrics>,
+    pace: Pace,
+) -> Result<Infallible, HistoryError> {
     let history = loop {
         match history::connect(&config).await {
             Ok(history) => break Arc::new(history),
+            Err(error @ (HistoryError::Misfit { .. } | HistoryError::Refused(_))) => {
+                return Err(error);
+            }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "the history cannot be followed yet; trying again");

@@ -12,8 +12,7 @@ use crate::record::Fold;
 /// run. It is believed when it is seen twice again, and each time the same …
 pub(super) const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 const SEEN_AGAIN: u32 = 2;
-/// … within so many looks. A row that is another one each time is being worked on; nothing can be said
-/// of it now, and the next verify will.
+/// … or when it is still there after so many looks, another one each time.
 const LOOKS: usize = 12;
 
 /// Differences that are looked at until they persist or go.
@@ -55,6 +54,9 @@ impl<T: Clone + Eq + Hash> Suspects<T> {
     /// What persists.
     pub(super) fn persist(self) -> Vec<T> {
         self.persist
+            .into_iter()
+            .chain(self.open.into_keys())
+            .collect()
     }
 }
 

@@ -18,7 +18,8 @@ use crate::store::Store;
 
 #[derive(Debug, Args)]
 pub(super) struct BackfillArgs {
-    /// Read a file instead of [history]: CSV or NDJSON, gzipped or not; `-` is standard input
+    /// Read a file instead of [history]: CSV or NDJSON, gzipped or not; `-` is standard input. Its columns,
+    /// by name: workspace, published_run, last_used_at and, where known, uid and run
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
     /// What a broken line of the file does
@@ -65,9 +66,8 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
         dry_run: args.dry_run,
         noting: config.history.is_some(),
     };
-    let ran =
-        backfill::run(&store, origin, options, signals::stop()?, |event| {
-            match event {
+    let ran = backfill::run(&store, origin, options, signals::stop()?, |event| {
+        match event {
         Event::Waiting { job, remaining } => progress.say(format_args!(
             "backfill {job} holds the table and may be dead; waiting up to {} s for its lease to \
              run out",
@@ -78,15 +78,23 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
             thousands(scanned)
         )),
         Event::Progress(report) => {
-            began = true;
+            if !std::mem::replace(&mut began, true) {
+                // The wait for a lease is none of the work.
+                progress.begin();
+            }
             progress.show(report.tally.scanned, report.total, report.scanned_now);
         }
     }
-        })
-        .await;
+    })
+    .await;
     progress.end();
     let settled = match &ran {
-        Ok(_) if options.noting && !args.dry_run => settle(config, &store, history.as_ref()).await,
+        Ok(_)
+            if !args.dry_run
+                && let Some(history) = &history =>
+        {
+            settle(&store, history).await
+        }
         _ => Ok(()),
     };
     store.close().await;
@@ -94,7 +102,7 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
         history.close().await;
     }
     if began && let Err(BackfillError::History(_)) = &ran {
-        eprintln!("what was read before is kept: the same command goes on from here");
+        eprintln!("{}", how_to_go_on(args));
     }
     let (outcome, report) = ran?;
     settled?;
@@ -102,29 +110,29 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
     Ok(match outcome {
         Outcome::Complete => Done::Complete,
         Outcome::Stopped => {
-            match args.from.as_deref() {
-                Some(from) if from == Path::new("-") => {
-                    eprintln!("stopped; standard input cannot be gone on with: send it again");
-                }
-                _ => eprintln!("stopped; the same command goes on from here"),
-            }
+            eprintln!("stopped; {}", how_to_go_on(args));
             Done::Resumable
         }
     })
 }
 
+/// What becomes of work that ended early.
+fn how_to_go_on(args: &BackfillArgs) -> &'static str {
+    match args.from.as_deref() {
+        _ if args.dry_run => "a dry run keeps nothing: the same command begins anew",
+        Some(from) if from == Path::new("-") => {
+            "standard input cannot be gone on with: send it again"
+        }
+        _ if args.one_pass => "one pass cannot be gone on with: the same command begins anew",
+        _ if args.restart => "the same command without --restart goes on from here",
+        _ => "the same command goes on from here",
+    }
+}
+
 /// Works off the notes that the backfill left: each row that it wrote is looked at once more, because
 /// its run may have changed meanwhile.
-async fn settle(
-    config: &Config,
-    store: &Store,
-    history: Option<&Arc<History>>,
-) -> Result<(), Failure> {
-    let history = match history {
-        Some(history) => Arc::clone(history),
-        None => connect(config).await?,
-    };
-    let mut drain = Drain::new(store.clone(), history, None);
+async fn settle(store: &Store, history: &Arc<History>) -> Result<(), Failure> {
+    let mut drain = Drain::new(store.clone(), Arc::clone(history), None);
     Ok(drain.settle_all().await?)
 }
 
@@ -132,14 +140,23 @@ async fn origin(
     config: &Config,
     args: &BackfillArgs,
 ) -> Result<(Origin, Option<Arc<History>>), Failure> {
+    // Whatever is read, its rows are held against the history in the end: it must be one.
+    let history = match (&args.from, &config.history) {
+        (Some(_), None) => None,
+        _ => Some(connect(config).await?),
+    };
     if let Some(path) = &args.from {
         let on_error = match args.on_error {
             OnErrorArg::Skip => OnError::Skip,
             OnErrorArg::Stop => OnError::Stop,
         };
-        return Ok((Origin::File(FileSource::new(path.clone(), on_error)), None));
+        let file = FileSource::new(path.clone(), on_error);
+        return Ok((Origin::File(file), history));
     }
-    let history = connect(config).await?;
+    let history = match history {
+        Some(history) => history,
+        None => connect(config).await?,
+    };
     let origin = match args.one_pass {
         true => Origin::OnePass(Arc::clone(&history)),
         false => Origin::Windows(Arc::clone(&history), args.window_runs),

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::backfill::connect;
 use super::output::{print, thousands};
-use super::{Done, Failure, Json, open};
+use super::{Done, Failure, Json, open_existing};
 use crate::capture::error::CaptureError;
 use crate::capture::install::Capture;
 use crate::capture::status::{self, Status};
@@ -51,7 +51,7 @@ pub(super) async fn run(config: &Config, command: &CaptureCommand) -> Result<Don
                 false => eprintln!("there is nothing to remove"),
             },
             CaptureCommand::Status(args) => {
-                let store = open(config)?;
+                let store = open_existing(config).await?;
                 let status = status::of(&store, &history).await;
                 store.close().await;
                 return show(&status?, args.json);

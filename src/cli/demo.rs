@@ -80,7 +80,7 @@ async fn seed(config: &Config, args: &DemoArgs, listen: SocketAddr) -> Result<Do
     }
     let path = args.dir.join("demo-history.db");
     eprintln!(
-        "writing a history of {} runs to {}",
+        "writing a history of about {} runs to {}",
         thousands(args.runs),
         path.display()
     );
@@ -105,7 +105,7 @@ async fn seed(config: &Config, args: &DemoArgs, listen: SocketAddr) -> Result<Do
         return Ok(Done::Resumable);
     }
     eprintln!(
-        "{} runs became {} rows in {}\n",
+        "{} runs read, {} rows written, in {}\n",
         thousands(report.tally.scanned),
         thousands(report.applied),
         duration(report.elapsed)

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::backfill::connect;
 use super::output::thousands;
-use super::{Done, Failure, open};
+use super::{Done, Failure, open_existing};
 use crate::config::Config;
 use crate::dismiss::{dismiss, sweep};
 use crate::history::Lookup;
@@ -36,8 +36,7 @@ pub(super) struct ForgetArgs {
 }
 
 pub(super) async fn run(config: &Config, args: &DismissArgs) -> Result<Done, Failure> {
-    let store = open(config)?;
-    store.check_schema().await?;
+    let store = open_existing(config).await?;
     let what = match (&args.everywhere, &args.workspace) {
         (Some(published_run), _) => Dismissed::Everywhere(published_run.clone()),
         (None, Some(workspace)) => {
@@ -62,8 +61,7 @@ pub(super) async fn run(config: &Config, args: &DismissArgs) -> Result<Done, Fai
 }
 
 pub(super) async fn forget(config: &Config, args: &ForgetArgs) -> Result<Done, Failure> {
-    let store = open(config)?;
-    store.check_schema().await?;
+    let store = open_existing(config).await?;
     let runs = dismissal::runs_of_user(&store, &args.uid).await?;
     let known = match &config.history {
         None => 0,

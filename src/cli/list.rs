@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::output::{columns, print};
-use super::{Done, Failure, Json, open};
+use super::{Done, Failure, Json, open_existing};
 use crate::config::Config;
 use crate::model::{Id, Scope};
 use crate::read::page::{DEFAULT_LIMIT, MAX_LIMIT};
@@ -25,8 +25,7 @@ pub(super) struct ListArgs {
 }
 
 pub(super) async fn run(config: &Config, args: &ListArgs) -> Result<Done, Failure> {
-    let store = open(config)?;
-    store.check_schema().await?;
+    let store = open_existing(config).await?;
     let scope = Scope {
         workspace: args.workspace.clone(),
         uid: args.uid.clone(),

@@ -1,5 +1,13 @@
 //! The command line: one file per command. Data on standard output, messages on standard error.
 
+/// As the standard library's, where nobody may be listening any more.
+macro_rules! eprintln {
+    ($($said:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($said)*);
+    }};
+}
+
 mod backfill;
 mod capture;
 mod completions;
@@ -25,7 +33,7 @@ use clap::{Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parse
 
 use crate::config::{Config, ConfigError, KEYS};
 use crate::history::{self, HistoryError};
-use crate::store::{PoolSettings, Store};
+use crate::store::{PoolSettings, Store, is_missing_file};
 
 /// "Recently used" lists that stay instant and exact, however long the history behind them grows.
 #[derive(Debug, Parser)]
@@ -234,6 +242,19 @@ fn wait_for(work: impl Future<Output = Result<Done, Failure>>) -> Result<Done, F
 }
 
 /// The store of the configuration.
+/// As [`open`], for commands that make no database where there is none.
+async fn open_existing(config: &Config) -> Result<Store, Failure> {
+    if is_missing_file(&config.database_url) {
+        let (url, _) = config.explain_store();
+        return Err(Failure::failed(format!(
+            "there is no database at {url}; `recents migrate` makes one"
+        )));
+    }
+    let store = open(config)?;
+    store.check_schema().await?;
+    Ok(store)
+}
+
 fn open(config: &Config) -> Result<Store, Failure> {
     let settings = PoolSettings {
         size: config.pool_size,

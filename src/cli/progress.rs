@@ -32,6 +32,14 @@ impl Progress {
         }
     }
 
+    /// From now on rates are reckoned.
+    pub(super) fn begin(&mut self) {
+        match self {
+            Self::Bar(bar) => bar.reset_elapsed(),
+            Self::Lines { started, .. } => *started = Instant::now(),
+        }
+    }
+
     /// Says something that stays.
     pub(super) fn say(&self, message: impl std::fmt::Display) {
         match self {

@@ -25,6 +25,8 @@ use crate::telemetry::{Metrics, trace};
 const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
 /// A database that hangs answers nothing, not even with an error. Longer than a connection takes.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// What is queued has so long to be written, however long requests took to end.
+const LAST_FLUSH: Duration = Duration::from_secs(1);
 /// How long a stop waits for answers about the service itself, which take milliseconds.
 const ADMIN_GRACE: Duration = Duration::from_secs(1);
 
@@ -110,10 +112,15 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
         let following = async {
             if let Some(history) = &config.history {
                 let metrics = Arc::clone(&metrics);
-                capture::service::run(store.clone(), history.clone(), metrics, pace).await;
+                let run = capture::service::run(store.clone(), history.clone(), metrics, pace);
+                run.await.map_err(Failure::from_history)?;
             }
+            std::future::pending::<Result<(), Failure>>().await
         };
-        tokio::join!(sweeping, following);
+        tokio::select! {
+            () = sweeping => {}
+            followed = following => followed?,
+        }
         std::future::pending().await
     };
     let outcome = tokio::select! {
@@ -130,6 +137,7 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
     admin.stop().await?;
     watching.abort();
     // The listeners held the last recorders: the writer ends when its queue is empty.
+    let deadline = deadline.max(Instant::now() + LAST_FLUSH);
     if tokio::time::timeout_at(deadline, writer).await.is_err() {
         return Err(Failure::failed(
             "queued uses could not be written within the grace period",

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::backfill::connect;
 use super::output::{print, thousands};
 use super::progress::Progress;
-use super::{Done, Failure, Json, open};
+use super::{Done, Failure, Json, open_existing};
 use crate::check::{self, Difference};
 use crate::config::Config;
 use crate::model::{Id, Newest};
@@ -25,8 +25,7 @@ pub(super) struct VerifyArgs {
 
 pub(super) async fn run(config: &Config, args: &VerifyArgs) -> Result<Done, Failure> {
     let history = connect(config).await?;
-    let store = open(config)?;
-    store.check_schema().await?;
+    let store = open_existing(config).await?;
     let mut progress = Progress::start();
     let total = history
         .about_how_many()

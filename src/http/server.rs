@@ -11,6 +11,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 /// How long a client may take to send a header; it is also how long a connection may rest between
 /// two requests.
@@ -40,6 +41,7 @@ pub async fn serve(
         .max_buf_size(MAX_HEADER_BYTES)
         .max_headers(MAX_HEADER_FIELDS);
     let mut stop = std::pin::pin!(stop);
+    let mut connections = JoinSet::new();
     loop {
         let place = tokio::select! {
             () = &mut stop => break,
@@ -64,7 +66,8 @@ pub async fn serve(
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(router.clone());
         let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
-        tokio::spawn(async move {
+        while connections.try_join_next().is_some() {}
+        connections.spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(
                     error = &error as &dyn std::error::Error,
@@ -79,6 +82,7 @@ pub async fn serve(
         .await
         .is_err()
     {
-        tracing::warn!("some requests did not end within the grace period");
+        tracing::warn!("some requests did not end within the grace period; they are broken off");
+        connections.shutdown().await;
     }
 }

@@ -72,6 +72,8 @@ fn by_sqlstate(code: &str) -> fn(sqlx::Error) -> StoreError {
         (_, "53100") => StoreError::Full,
         // deadlock, serialization failure, lock timeout
         (_, "40P01" | "40001" | "55P03") => StoreError::Conflict,
+        // read only: a standby, until somebody promotes it or the primary is back
+        (_, "25006") => StoreError::Unavailable,
         // connection, resources, operator intervention (57014: statement timeout), still starting
         ("08" | "53" | "57", _) => StoreError::Unavailable,
         // no such table, no such schema

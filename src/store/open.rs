@@ -74,6 +74,17 @@ impl Store {
     }
 }
 
+/// Whether a database file that is not there yet would be made for this URL.
+pub fn is_missing_file(url: &str) -> bool {
+    let is_file = url.starts_with("sqlite:") && !is_in_memory(url);
+    let options = SqliteConnectOptions::from_str(url);
+    is_file && options.is_ok_and(|options| !options.get_filename().exists())
+}
+
+fn is_in_memory(url: &str) -> bool {
+    url.contains(":memory:") || url.contains("mode=memory")
+}
+
 fn postgres_pool(url: &str, settings: PoolSettings) -> Result<PgPool, sqlx::Error> {
     let options = pg_options(url, settings.statement_timeout)?.options(PG_PLANNING);
     Ok(PgPoolOptions::new()
@@ -98,7 +109,7 @@ fn sqlite_pool(url: &str, settings: PoolSettings) -> Result<SqlitePool, sqlx::Er
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false);
     // A database in memory lives and dies with its one connection.
-    let pool = if url.contains(":memory:") || url.contains("mode=memory") {
+    let pool = if is_in_memory(url) {
         pool.max_connections(1)
             .idle_timeout(None)
             .max_lifetime(None)

@@ -25,6 +25,10 @@ pub enum Source {
     Hook,
     /// The drain of the notes.
     Capture,
+    /// A backfill: a command of its own, which this process only lists.
+    Backfill,
+    /// A re-sync.
+    Resync,
 }
 
 impl Source {
@@ -32,6 +36,8 @@ impl Source {
         match self {
             Self::Hook => "hook",
             Self::Capture => "capture",
+            Self::Backfill => "backfill",
+            Self::Resync => "resync",
         }
     }
 }
@@ -93,7 +99,12 @@ impl Metrics {
             database_up: Gauge::default(),
             backfill_last_success: Gauge::default(),
         };
-        for source in [Source::Hook, Source::Capture] {
+        for source in [
+            Source::Hook,
+            Source::Capture,
+            Source::Backfill,
+            Source::Resync,
+        ] {
             for outcome in OUTCOMES {
                 metrics.count_runs(source, outcome, 0);
             }

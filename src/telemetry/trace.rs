@@ -40,6 +40,8 @@ pub fn start(format: LogFormat, level: &str) -> Result<(), ParseError> {
     let filter = EnvFilter::try_new(level)?.add_directive(DRIVERS_URL.parse()?);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // Where nobody listens any more, nothing more can be said.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     // A process has one subscriber; where there is one already, it stays.
     let _ = match format {
