@@ -37,13 +37,19 @@ pub async fn run(
     metrics: Arc<Metrics>,
     pace: Pace,
 ) -> Result<Infallible, HistoryError> {
+    let mut misfit = false;
     let history = loop {
         match history::connect(&config).await {
             Ok(history) => break Arc::new(history),
-            Err(error @ (HistoryError::Misfit { .. } | HistoryError::Refused(_))) => {
+            Err(error @ (HistoryError::Misfit { .. } | HistoryError::Refused(_))) if misfit => {
                 return Err(error);
             }
             Err(error) => {
+                // Once may be a run that changed while the mapping was tried with it.
+                misfit = matches!(
+                    error,
+                    HistoryError::Misfit { .. } | HistoryError::Refused(_)
+                );
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "the history cannot be followed yet; trying again");
                 tokio::time::sleep(FAILED).await;

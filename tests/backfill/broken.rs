@@ -7,6 +7,7 @@ use crate::support::{Backend, TestDb, both};
 both!(
     a_window_that_fails_is_named_and_read_again_once_it_can_be,
     one_pass_that_fails_counts_for_nothing,
+    a_history_that_does_not_fit_stops_everything_before_a_row_is_written,
 );
 
 /// A history whose users stand in JSON, and the text of run 250 is broken: in eight windows of a
@@ -105,4 +106,26 @@ async fn a_window_that_takes_too_long_is_read_in_halves() {
     let ended = worker.ended().await.expect(0);
     assert_eq!(last_json(&ended)["scanned"], 1_000);
     setup.assert_equal("after a window was halved").await;
+}
+
+async fn a_history_that_does_not_fit_stops_everything_before_a_row_is_written(db: TestDb) {
+    let mut setup = Setup::plain(db, 97, 50).await;
+    setup.history.layout.table = "nowhere";
+    let file = setup.dir.path().join("uses.csv");
+    let uses = "workspace,published_run,last_used_at,run\nw,p,2024-01-01T00:00:00Z,1\n";
+    std::fs::write(&file, uses).expect("a file");
+    let refused = setup
+        .recents(&["backfill", "--from", &file.to_string_lossy()])
+        .expect(2);
+    assert!(refused.err.contains("nowhere"), "{refused:?}");
+    assert!(setup.store.rows().await.is_empty());
+    let serve = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin-listen",
+        "127.0.0.1:0",
+    ];
+    let refused = setup.recents(&serve).expect(2);
+    assert!(refused.err.contains("nowhere"), "{refused:?}");
 }

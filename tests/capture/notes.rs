@@ -83,6 +83,37 @@ async fn a_run_whose_mapping_fails_is_set_aside_and_the_rest_goes_on(db: TestDb)
     );
 }
 
+/// Several rows for one run, a domain's check: whatever of the data a mapping fails of.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_no_start_could_map_keeps_nobody_from_being_followed() {
+    let db = TestDb::migrated(Backend::Postgres).await;
+    let mut setup = Setup::of(db, History::random(POSTGRES, 76, 100)).await;
+    setup
+        .source()
+        .execute("update saved_run set uid = 'u'; create table twice (uid text, n text)")
+        .await;
+    setup.query = setup.query.replace(
+        "r.uid",
+        "coalesce((select t.n from twice t where t.uid = r.uid), r.uid) as uid",
+    );
+    setup.recents(&["capture", "install"]).expect(0);
+    setup.recents(&["backfill"]).expect(0);
+    // The newest run, which every start tries the mapping with.
+    setup
+        .source()
+        .execute(
+            "insert into twice values ('x', '1'), ('x', '2');
+             insert into saved_run values (9001, 'w', 'x', 1, now()), (9002, 'fresh', 'u',
+                 (select min(id) from saved_run_version where published_run_id is not null), now())",
+        )
+        .await;
+    let _server = serve(&setup).await;
+    quiet(&setup).await;
+    let rows = setup.store.rows().await;
+    assert!(rows.keys().any(|key| key.0 == "fresh"), "{rows:?}");
+    assert_eq!(setup.json(&["capture", "status"], 0)["set_aside"], 1);
+}
+
 /// What the driver says that it sent, polls that found nothing apart.
 fn sent(followed: &Followed) -> usize {
     let poll = |text: &str| {

@@ -67,6 +67,38 @@ async fn migrate_says_what_it_did(db: TestDb) {
 }
 
 #[test]
+fn messages_that_nobody_reads_are_no_panic() {
+    let dir = temp_dir();
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut migrate = command(dir.path());
+    let migrate = migrate.arg("migrate").stderr(writer);
+    assert_eq!(migrate.status().expect("recents runs").code(), Some(0));
+}
+
+#[test]
+fn a_command_that_only_reads_makes_no_database() {
+    let dir = temp_dir();
+    for args in [
+        &["list", "w"][..],
+        &["dismiss", "w"],
+        &["forget", "--uid", "u"],
+    ] {
+        let ended = command(dir.path())
+            .args(args)
+            .output()
+            .expect("recents runs");
+        let ended = Ended::from(ended).expect(1);
+        assert!(
+            ended.one_line().contains("`recents migrate` makes one"),
+            "{ended:?}"
+        );
+    }
+    let files = std::fs::read_dir(dir.path()).expect("the directory");
+    assert_eq!(files.count(), 0);
+}
+
+#[test]
 fn data_that_nobody_reads_is_no_failure() {
     let dir = temp_dir();
     // As in `recents openapi | true`.

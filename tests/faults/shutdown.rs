@@ -9,6 +9,7 @@ both!(
     what_was_taken_before_a_stop_is_in_the_table,
     a_stop_does_not_wait_longer_than_its_grace_period,
     an_idle_server_stops_at_once,
+    a_client_that_stalls_is_broken_off_and_is_no_failure,
 );
 
 async fn what_was_taken_before_a_stop_is_in_the_table(db: TestDb) {
@@ -107,4 +108,18 @@ async fn an_idle_server_stops_at_once(db: TestDb) {
         "it had nothing to wait for"
     );
     drop(resting);
+}
+
+async fn a_client_that_stalls_is_broken_off_and_is_no_failure(db: TestDb) {
+    let mut server = Server::with(&db.url, &["--shutdown-grace", "1s"]).await;
+    let head = "POST /v1/runs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+    let _stalled = server
+        .public
+        .open(format!("{head}Content-Length: 100\r\n\r\n{{"))
+        .await;
+    let body = body_of(&[Use::new("w", "p", 0)]);
+    server.public.post("/v1/runs", &body).await.expect(200);
+    server.terminate();
+    let code = server.ended().await.code();
+    assert_eq!(code, Some(0), "{}", server.log.text());
 }
