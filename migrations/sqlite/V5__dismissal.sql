@@ -14,9 +14,13 @@ drop view recent_workflows;
 create view recent_workflows as
     select t.workspace, t.uid, t.published_run, t.last_used_at, t.run
     from recent_workflow as t
-    where not exists (
-        select 1 from dismissal as d
-        where d.until >= t.last_used_at
-          and (d.workspace, d.uid, d.published_run) in (
-              values (t.workspace, t.uid, t.published_run), (t.workspace, t.uid, ''), ('', '', t.published_run))
-    );
+    where not coalesce((
+            select d.until >= t.last_used_at from dismissal as d
+            where d.workspace = t.workspace and d.uid = t.uid and d.published_run = ''), false)
+      and not coalesce((
+            select d.until >= t.last_used_at from dismissal as d
+            where d.workspace = t.workspace and d.uid = t.uid
+              and d.published_run = t.published_run), false)
+      and not coalesce((
+            select d.until >= t.last_used_at from dismissal as d
+            where d.workspace = '' and d.uid = '' and d.published_run = t.published_run), false);

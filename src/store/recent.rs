@@ -1,6 +1,7 @@
 //! The table: the newest use per scope and published run.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::Row;
 
@@ -18,11 +19,14 @@ pub const MAX_SCOPES: usize = 100;
 /// statements, and few wasted branches.
 const READ_SIZES: [usize; 3] = [1, 10, MAX_SCOPES];
 
-pub(super) const STATEMENTS: [&Statement; 12] = [
+pub(super) const STATEMENTS: [&Statement; 15] = [
     &RAISE,
     &READS[0],
     &READS[1],
     &READS[2],
+    &VISIBLE_READS[0],
+    &VISIBLE_READS[1],
+    &VISIBLE_READS[2],
     &ROWS_OF_KEYS,
     &ROWS_AFTER,
     &ROWS_OF_WORKSPACE_AFTER,
@@ -57,31 +61,56 @@ static RAISE: Statement = Statement::new("raise", || {
     )
 });
 
+// Where nothing was ever dismissed, asking each item whether it was is a tenth of a read. So the first
+// statement only asks whether anything is: where nothing is, in the same snapshot, its answer is right.
 static READS: [Statement; 3] = [
     Statement::new("read_1", || read(READ_SIZES[0])),
     Statement::new("read_10", || read(READ_SIZES[1])),
     Statement::new("read_100", || read(READ_SIZES[2])),
 ];
 
-// One range of the index per scope. UNION ALL instead of LATERAL, which SQLite and Citus lack.
+static VISIBLE_READS: [Statement; 3] = [
+    Statement::new("visible_1", || read_visible(READ_SIZES[0])),
+    Statement::new("visible_10", || read_visible(READ_SIZES[1])),
+    Statement::new("visible_100", || read_visible(READ_SIZES[2])),
+];
+
+/// Whether this process saw that something is dismissed, anywhere: only a hint, which saves the first
+/// statement of each later read.
+static SEEN_DISMISSED: AtomicBool = AtomicBool::new(false);
+
 fn read(scopes: usize) -> String {
+    format!(
+        "select l.*, (select exists (select 1 from {{recents}}dismissal)) as any_dismissed from ({}) as l",
+        ranges(scopes, |_, _| "true".into())
+    )
+}
+
+fn read_visible(scopes: usize) -> String {
+    ranges(scopes, |workspace, uid| {
+        format!(
+            "{} and {}",
+            dismissal::after_the_lists("r.last_used_at", workspace, uid),
+            dismissal::after_the_items("r"),
+        )
+    })
+}
+
+// One range of the index per scope. UNION ALL instead of LATERAL, which SQLite and Citus lack.
+fn ranges(scopes: usize, visible: impl Fn(&str, &str) -> String) -> String {
     let scope = |at: usize| {
-        let [workspace, uid, time, published_run] = [2, 3, 4, 5].map(|n| at * 4 + n);
+        let [workspace, uid, time, published_run] =
+            [2, 3, 4, 5].map(|n| format!("${}", at * 4 + n));
         format!(
             "select * from (
                  select {at} as list, r.published_run, r.last_used_at, r.run
                  from {{recents}}recent_workflow as r
-                 where r.workspace = ${workspace} and r.uid = ${uid}
-                   and (r.last_used_at, r.published_run) < (${time}, ${published_run})
-                   and {} and {}
+                 where r.workspace = {workspace} and r.uid = {uid}
+                   and (r.last_used_at, r.published_run) < ({time}, {published_run})
+                   and {}
                  order by r.last_used_at desc, r.published_run desc limit $1
              ) as list_{at}",
-            dismissal::after_the_lists(
-                "r.last_used_at",
-                &format!("${workspace}"),
-                &format!("${uid}")
-            ),
-            dismissal::after_the_items("r"),
+            visible(&workspace, &uid),
         )
     };
     (0..scopes)
@@ -209,9 +238,37 @@ pub(crate) async fn lists(
         .iter()
         .position(|&size| lists.len() <= size)
         .unwrap_or(2);
+    let known = SEEN_DISMISSED.load(Ordering::Relaxed);
+    let (mut items, any_dismissed) = match known {
+        true => read_lists(store, &VISIBLE_READS[size], size, lists, limit).await?,
+        false => read_lists(store, &READS[size], size, lists, limit).await?,
+    };
+    if !known && any_dismissed {
+        SEEN_DISMISSED.store(true, Ordering::Relaxed);
+        (items, _) = read_lists(store, &VISIBLE_READS[size], size, lists, limit).await?;
+    }
+    // UNION ALL promises no order, though both databases keep it.
+    for items in &mut items {
+        items.sort_by(|a, b| {
+            (b.newest.last_used_at, &b.published_run)
+                .cmp(&(a.newest.last_used_at, &a.published_run))
+        });
+    }
+    Ok(items)
+}
+
+/// The lists by one of the statements; and whether it says that anything is dismissed.
+async fn read_lists(
+    store: &Store,
+    statement: &'static Statement,
+    size: usize,
+    lists: &[ListStart],
+    limit: u32,
+) -> Result<(Vec<Vec<Item>>, bool), StoreError> {
     let mut items = vec![Vec::new(); lists.len()];
+    let mut any_dismissed = false;
     on_both!(Store, store, |pool, dialect| {
-        let mut query = sqlx::query(READS[size].run(dialect)).bind(i64::from(limit));
+        let mut query = sqlx::query(statement.run(dialect)).bind(i64::from(limit));
         for at in 0..READ_SIZES[size] {
             let list = lists.get(at);
             let after = list.and_then(|list| list.after.as_ref());
@@ -223,6 +280,9 @@ pub(crate) async fn lists(
         }
         for row in query.fetch_all(pool).await? {
             let list = usize::try_from(row.try_get::<i32, _>(0)?).unwrap_or(usize::MAX);
+            if row.len() > 4 {
+                any_dismissed |= row.try_get::<bool, _>(4)?;
+            }
             if let Some(items) = items.get_mut(list) {
                 let newest = Newest {
                     last_used_at: row.try_get(2)?,
@@ -235,14 +295,7 @@ pub(crate) async fn lists(
             }
         }
     });
-    // UNION ALL promises no order, though both databases keep it.
-    for items in &mut items {
-        items.sort_by(|a, b| {
-            (b.newest.last_used_at, &b.published_run)
-                .cmp(&(a.newest.last_used_at, &a.published_run))
-        });
-    }
-    Ok(items)
+    Ok((items, any_dismissed))
 }
 
 /// Raises rows to these uses, in one statement: inserts what is missing, replaces what is older.
