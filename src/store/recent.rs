@@ -226,7 +226,8 @@ macro_rules! row_of {
     }};
 }
 
-/// Reads the first `limit` items of each list, newest first, in one statement.
+/// Reads the first `limit` visible items of each list, newest first, in one statement; in two when this
+/// process meets a dismissal for the first time.
 ///
 /// At most [`MAX_SCOPES`] lists; more are not read.
 pub(crate) async fn lists(
