@@ -150,7 +150,7 @@ fn fill(runtime: &Runtime, recorder: &Recorder) {
 
 /// Has PostgreSQL know its table, as a server that has run for a minute does.
 async fn settle(store: &Store) {
-    if let Store::Postgres(pool) = store {
+    if let Store::Postgres(pool, _) = store {
         let settled = sqlx::query("vacuum analyze recents.recent_workflow").execute(pool);
         settled.await.expect("vacuumed");
     }

@@ -5,6 +5,7 @@
 //! holds the table between them; [`history`] is where runs come from, [`jobs`] seeds the table from
 //! it, [`capture`] follows its changes, and [`check`] proves that both agree.
 
+pub mod cache;
 pub mod capture;
 pub mod check;
 pub mod cli;

@@ -8,6 +8,7 @@
 )]
 
 mod backfill;
+mod cache;
 mod capture;
 mod cli;
 mod dismissal;

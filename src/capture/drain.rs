@@ -127,7 +127,7 @@ impl Drain {
             _ => MANY_NOTES,
         };
         let (holding, notes) = match &self.store {
-            Store::Postgres(pool) if pool.options().get_max_connections() > 1 => {
+            Store::Postgres(pool, _) if pool.options().get_max_connections() > 1 => {
                 let mut tx = self.store.begin().await?;
                 let notes = note::take(tx.conn(), behind, limit).await?;
                 ((!notes.is_empty()).then_some(tx), notes)
@@ -332,10 +332,10 @@ impl Drain {
             }
         }
         if !lower.is_empty() {
-            recent::lower(tx.conn(), &lower).await?;
+            recent::lower(&mut tx, &lower).await?;
         }
         if !remove.is_empty() {
-            recent::remove(tx.conn(), &remove).await?;
+            recent::remove(&mut tx, &remove).await?;
         }
         note::keys(tx.conn(), &again).await?;
         tx.commit().await?;

@@ -12,10 +12,12 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
 use super::{Done, Failure, open, output, usage};
+use crate::cache;
 use crate::capture;
 use crate::config::{Config, ConfigError};
 use crate::dismiss;
 use crate::http::{App, Readiness, admin_router, public_router, server};
+use crate::read::Reader;
 use crate::record::{Recorder, Recording};
 use crate::store::migrate::MigrateError;
 use crate::store::{Pace, Store, StoreError, job};
@@ -69,7 +71,9 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
     let store = open(config)?;
     let public = TcpListener::from_std(bound.public)?;
     let admin = TcpListener::from_std(bound.admin)?;
-    let metrics = Arc::new(Metrics::new(&store));
+    let reader = Arc::new(Reader::new(store.clone(), config.cache));
+    let metrics = Metrics::new(&store).with_reader(Arc::clone(&reader));
+    let metrics = Arc::new(metrics);
     let pace = Pace::default();
     let sweeps = Arc::default();
     let (recorder, mut writer) = Recorder::start(
@@ -84,6 +88,7 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
     let app = Arc::new(App {
         store: store.clone(),
         recorder,
+        reader: Arc::clone(&reader),
         metrics: Arc::clone(&metrics),
         max_clock_skew: config.max_clock_skew,
         has_history: config.history.is_some(),
@@ -108,6 +113,8 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
     let started = start_up(&store, config.migrate_on_start, &readiness);
     let working = async {
         started.await?;
+        let cache = Arc::clone(reader.cache());
+        let listening = cache::listener::run(store.clone(), cache, config.listen_url.clone());
         let sweeping = dismiss::sweep::run(store.clone(), sweeps);
         let following = async {
             if let Some(history) = &config.history {
@@ -119,6 +126,7 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
         };
         tokio::select! {
             () = sweeping => {}
+            () = listening => {}
             followed = following => followed?,
         }
         std::future::pending().await
@@ -210,7 +218,7 @@ async fn start_up(store: &Store, migrate: bool, readiness: &Readiness) -> Result
                 return Err(Failure::failed(error));
             }
             // A file that cannot be opened now will not be there in two seconds either.
-            Err(error @ StoreError::Unavailable(_)) if matches!(store, Store::Sqlite(_)) => {
+            Err(error @ StoreError::Unavailable(_)) if matches!(store, Store::Sqlite(..)) => {
                 return Err(Failure::failed(error));
             }
             Err(error) => {

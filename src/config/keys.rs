@@ -39,7 +39,7 @@ const fn secret(name: &'static str, default: Option<&'static str>, about: &'stat
 }
 
 /// Every key. A secret one may also be given as a file: `<name>_file`.
-pub const KEYS: [Key; 16] = [
+pub const KEYS: [Key; 20] = [
     secret(
         "database_url",
         Some("sqlite://recents.db"),
@@ -80,6 +80,26 @@ pub const KEYS: [Key; 16] = [
         "history.query",
         None,
         "the mapping query: reads from `runs`, returns uses",
+    ),
+    key(
+        "cache.capacity",
+        Some("64MiB"),
+        "bytes of answers that are kept at the most; 0 keeps none",
+    ),
+    key(
+        "cache.ttl",
+        Some("60s"),
+        "how long an answer is given without asking again, whatever was heard",
+    ),
+    key(
+        "cache.stale_if_error",
+        Some("5m"),
+        "how old an answer may be while the database is out of reach",
+    ),
+    secret(
+        "listen_url",
+        None,
+        "a direct connection for LISTEN, where database_url is a transaction pooler",
     ),
     key(
         "pool_size",

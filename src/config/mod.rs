@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::cache::CacheSettings;
 use crate::telemetry::trace::{self, LogFormat};
 use reader::Reader;
 
@@ -84,6 +85,10 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// The history, where there is one.
     pub history: Option<HistoryConfig>,
+    /// How answers are kept.
+    pub cache: CacheSettings,
+    /// Where changes of other processes are heard.
+    pub listen_url: String,
     /// Connections to the database at the most.
     pub pool_size: u32,
     /// The longest that one statement may take.
@@ -143,6 +148,10 @@ impl Config {
             listen: read.parsed("listen", "an address such as 127.0.0.1:8080")?,
             admin_listen: read.parsed("admin_listen", "an address such as 127.0.0.1:8081")?,
             history: read.history(&database_url)?,
+            cache: read.cache()?,
+            listen_url: read
+                .optional("listen_url")
+                .unwrap_or_else(|| database_url.clone()),
             pool_size: read.pool_size()?,
             statement_timeout: read.duration("statement_timeout")?,
             shutdown_grace: read.duration("shutdown_grace")?,
@@ -158,6 +167,9 @@ impl Config {
             unknown_environment: Vec::new(),
             values: values.clone(),
         };
+        if !is_database_url(&config.listen_url) {
+            return Err(read.bad("listen_url", "a postgres:// URL"));
+        }
         if !trace::is_level(&config.log_level) {
             return Err(read.bad("log.level", "error, warn, info, debug or trace"));
         }

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use crate::cache::CacheSettings;
+
 use super::{ConfigError, HistoryConfig, KEYS, Origin, Values, is_database_url};
 
 /// The longest duration; nothing here is meant to last longer.
 const MAX_DURATION: Duration = Duration::from_secs(24 * 3_600);
+/// The largest cache; more than any machine has is a mistake of units.
+const MAX_BYTES: u64 = 1 << 40;
 /// The largest pool; more connections than this only queue inside the database.
 const MAX_POOL_SIZE: i64 = 1_000;
 
@@ -53,6 +57,34 @@ impl Reader<'_> {
         } else {
             Ok(duration)
         }
+    }
+
+    /// A number of bytes, such as `64MiB`.
+    pub(super) fn bytes(&self, name: &str) -> Result<u64, ConfigError> {
+        let text = self.required(name)?;
+        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let unit = match text[digits.len()..].trim() {
+            "" | "B" => Some(1),
+            "KiB" => Some(1 << 10),
+            "MiB" => Some(1 << 20),
+            "GiB" => Some(1 << 30),
+            _ => None,
+        };
+        let number = digits.parse::<u64>().ok();
+        let bytes = number
+            .zip(unit)
+            .and_then(|(number, unit)| number.checked_mul(unit));
+        bytes
+            .filter(|bytes| *bytes <= MAX_BYTES)
+            .ok_or_else(|| self.bad(name, "a number of bytes such as 0, 512KiB, 64MiB or 2GiB"))
+    }
+
+    pub(super) fn cache(&self) -> Result<CacheSettings, ConfigError> {
+        Ok(CacheSettings {
+            capacity: self.bytes("cache.capacity")?,
+            ttl: self.duration("cache.ttl")?,
+            stale_if_error: self.duration("cache.stale_if_error")?,
+        })
     }
 
     pub(super) fn pool_size(&self) -> Result<u32, ConfigError> {

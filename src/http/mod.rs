@@ -11,6 +11,8 @@ pub mod problem;
 pub mod public;
 mod query;
 pub mod server;
+mod session;
+mod timing;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +25,7 @@ use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Description;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::read::Reader;
 use crate::record::Recorder;
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -36,6 +39,8 @@ pub struct App {
     pub store: Store,
     /// The way in.
     pub recorder: Recorder,
+    /// The way out.
+    pub reader: Arc<Reader>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// How far ahead of the server's clock a use may be.

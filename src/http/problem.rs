@@ -334,6 +334,16 @@ impl From<StoreError> for Problem {
     }
 }
 
+impl From<Arc<StoreError>> for Problem {
+    fn from(error: Arc<StoreError>) -> Self {
+        let problem = Self::from(&*error);
+        Self {
+            cause: Some(error),
+            ..problem
+        }
+    }
+}
+
 impl From<RecordError> for Problem {
     fn from(error: RecordError) -> Self {
         match error {

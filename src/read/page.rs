@@ -53,7 +53,31 @@ pub struct Page {
     pub next_cursor: Option<String>,
 }
 
-/// Reads one page of each list, `limit` items at the most, in one statement.
+/// The first `limit` of the items, which are one more where there is a next page.
+pub fn page(scope: &Scope, items: &[RecentWorkflow], limit: u32) -> Page {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let shown = items.get(..limit).unwrap_or(items);
+    let last = shown.last().filter(|_| items.len() > limit);
+    let next_cursor =
+        last.map(|item| Cursor::encode(scope, item.last_used_at, &item.published_run));
+    Page {
+        recent_workflows: shown.to_vec(),
+        next_cursor,
+    }
+}
+
+impl From<recent::Item> for RecentWorkflow {
+    fn from(item: recent::Item) -> Self {
+        Self {
+            published_run: item.published_run,
+            last_used_at: item.newest.last_used_at,
+            run: item.newest.run,
+        }
+    }
+}
+
+/// Reads one page of each list from the database, `limit` items at the most, in one statement. For
+/// commands; a service asks its [`super::Reader`].
 ///
 /// # Errors
 /// [`StoreError`] where the database fails.
@@ -62,46 +86,37 @@ pub async fn pages(
     requests: Vec<PageRequest>,
     limit: u32,
 ) -> Result<Vec<Page>, StoreError> {
-    let starts: Vec<_> = requests.into_iter().map(start).collect();
-    // One more than asked for tells whether there is a next page.
-    let read = recent::lists(store, &starts, limit + 1);
+    let starts: Vec<_> = requests.into_iter().map(ListStart::from).collect();
+    let lists = read(store, &starts, limit + 1).await?;
+    let pages = starts
+        .iter()
+        .zip(lists)
+        .map(|(start, items)| page(&start.scope, &items, limit));
+    Ok(pages.collect())
+}
+
+/// The first `rows` items of each list, within [`READ_TIMEOUT`].
+pub(super) async fn read(
+    store: &Store,
+    starts: &[ListStart],
+    rows: u32,
+) -> Result<Vec<Vec<RecentWorkflow>>, StoreError> {
+    let read = recent::lists(store, starts, rows);
     let lists = tokio::time::timeout(READ_TIMEOUT, read)
         .await
         .unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))?;
-    Ok(starts
-        .iter()
-        .zip(lists)
-        .map(|(start, items)| page(&start.scope, items, limit))
-        .collect())
+    let items = |items: Vec<recent::Item>| items.into_iter().map(Into::into).collect();
+    Ok(lists.into_iter().map(items).collect())
 }
 
-fn start(request: PageRequest) -> ListStart {
-    let after = request
-        .cursor
-        .map(|cursor| (cursor.last_used_at, cursor.published_run));
-    ListStart {
-        scope: request.scope,
-        after,
-    }
-}
-
-fn page(scope: &Scope, mut items: Vec<recent::Item>, limit: u32) -> Page {
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let last = items.last().filter(|_| more);
-    let next_cursor =
-        last.map(|item| Cursor::encode(scope, item.newest.last_used_at, &item.published_run));
-    let recent_workflows = items
-        .into_iter()
-        .map(|item| RecentWorkflow {
-            published_run: item.published_run,
-            last_used_at: item.newest.last_used_at,
-            run: item.newest.run,
-        })
-        .collect();
-    Page {
-        recent_workflows,
-        next_cursor,
+impl From<PageRequest> for ListStart {
+    fn from(request: PageRequest) -> Self {
+        let after = request
+            .cursor
+            .map(|cursor| (cursor.last_used_at, cursor.published_run));
+        Self {
+            scope: request.scope,
+            after,
+        }
     }
 }

@@ -8,6 +8,7 @@ use sqlx::Row;
 use super::rows::{BindRows, Rows};
 use super::statement::Statement;
 use super::{Conn, Store, StoreError, on_both};
+use crate::cache::{Changed, Reason};
 use crate::model::{Id, Key, Scope, Time};
 
 pub(super) const STATEMENTS: [&Statement; 12] = [
@@ -172,7 +173,8 @@ pub enum Dismissed {
 /// # Errors
 /// [`StoreError`]; nothing is dismissed then.
 pub async fn dismiss(store: &Store, what: &Dismissed, until: Time) -> Result<(), StoreError> {
-    on_both!(Store, store, |pool, dialect| {
+    let mut tx = store.begin().await?;
+    on_both!(Conn, tx.conn(), |conn, dialect| {
         let query = match what {
             Dismissed::List(scope) => sqlx::query(DISMISS_LIST.run(dialect))
                 .bind(scope.workspace.as_str())
@@ -185,9 +187,16 @@ pub async fn dismiss(store: &Store, what: &Dismissed, until: Time) -> Result<(),
                 sqlx::query(DISMISS_EVERYWHERE.run(dialect)).bind(published_run.as_str())
             }
         };
-        query.bind(until).execute(pool).await?;
+        query.bind(until).execute(conn).await?;
     });
-    Ok(())
+    let changed = match what {
+        Dismissed::List(scope) | Dismissed::Item(scope, _) => {
+            Changed::List(scope.workspace.clone(), scope.uid.clone())
+        }
+        Dismissed::Everywhere(published_run) => Changed::PublishedRun(published_run.clone()),
+    };
+    tx.changes(changed, Reason::Dismissal);
+    tx.commit().await
 }
 
 /// The greatest watermark of each of these keys; keys without one have none.
@@ -238,12 +247,13 @@ pub(crate) async fn sweep<'a>(
 
 /// Deletes watermarks that hide nothing that another one does not; returns how many.
 pub(crate) async fn prune(store: &Store) -> Result<u64, StoreError> {
-    on_both!(Store, store, |pool, dialect| {
-        Ok(sqlx::query(PRUNE.run(dialect))
-            .execute(pool)
-            .await?
-            .rows_affected())
-    })
+    let mut tx = store.begin().await?;
+    let pruned = on_both!(Conn, tx.conn(), |conn, dialect| {
+        let prune = sqlx::query(PRUNE.run(dialect));
+        prune.execute(conn).await?.rows_affected()
+    });
+    tx.commit().await?;
+    Ok(pruned)
 }
 
 /// Whether anything is dismissed.
@@ -288,6 +298,8 @@ pub async fn forget(store: &Store, uid: &Id) -> Result<Forgotten, StoreError> {
             *deleted = query.execute(&mut *conn).await?.rows_affected();
         }
     });
+    // Whose lists they were in is not asked for.
+    tx.changes(Changed::Everything, Reason::Dismissal);
     tx.commit().await?;
     let [_, rows, dismissals] = deleted;
     Ok(Forgotten { rows, dismissals })

@@ -119,7 +119,7 @@ macro_rules! note_of {
 /// # Errors
 /// [`StoreError`]; nothing is written then.
 pub(crate) async fn raise(tx: &mut Tx, uses: &[(Key, Newest)]) -> Result<Vec<Key>, StoreError> {
-    let raised = recent::raise(tx.conn(), uses).await?;
+    let raised = recent::raise(tx, uses).await?;
     if raised.is_empty() {
         return Ok(raised);
     }

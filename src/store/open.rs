@@ -1,6 +1,7 @@
 //! Opening the store: URL to pool.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -63,10 +64,13 @@ impl Store {
     /// Where `url` is malformed or of another kind.
     pub fn open(url: &str, settings: PoolSettings) -> Result<Self, sqlx::Error> {
         if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-            return Ok(Self::Postgres(postgres_pool(url, settings)?));
+            return Ok(Self::Postgres(
+                postgres_pool(url, settings)?,
+                Arc::default(),
+            ));
         }
         if url.starts_with("sqlite:") {
-            return Ok(Self::Sqlite(sqlite_pool(url, settings)?));
+            return Ok(Self::Sqlite(sqlite_pool(url, settings)?, Arc::default()));
         }
         Err(sqlx::Error::Configuration(
             "it starts with neither `postgres://` nor `sqlite://`".into(),

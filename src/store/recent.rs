@@ -7,26 +7,30 @@ use sqlx::Row;
 
 use super::rows::{BindRows, Rows};
 use super::statement::Statement;
-use super::{Conn, Store, StoreError, dismissal, on_both};
+use super::{Conn, Store, StoreError, Tx, dismissal, on_both};
+use crate::cache::{Changed, Reason};
 use crate::model::{Id, Key, Newest, Scope, Time};
 
 /// Keys of one statement at the most: a whole request of 1,000 uses with a user each, so that a
 /// request is one transaction. Statements of about this size write the most rows per second.
 pub const MAX_KEYS: usize = 2_000;
-/// Scopes of one read at the most.
-pub const MAX_SCOPES: usize = 100;
+/// Scopes of one read at the most: a request's hundred, with those of others that came at the same time.
+/// SQLite compounds no more than 500 selects.
+pub const MAX_SCOPES: usize = 250;
 /// A read of several scopes is one of these statements, filled up with empty scopes: few prepared
 /// statements, and few wasted branches.
-const READ_SIZES: [usize; 3] = [1, 10, MAX_SCOPES];
+const READ_SIZES: [usize; 4] = [1, 10, 100, MAX_SCOPES];
 
-pub(super) const STATEMENTS: [&Statement; 15] = [
+pub(super) const STATEMENTS: [&Statement; 17] = [
     &RAISE,
     &READS[0],
     &READS[1],
     &READS[2],
+    &READS[3],
     &VISIBLE_READS[0],
     &VISIBLE_READS[1],
     &VISIBLE_READS[2],
+    &VISIBLE_READS[3],
     &ROWS_OF_KEYS,
     &ROWS_AFTER,
     &ROWS_OF_WORKSPACE_AFTER,
@@ -63,16 +67,18 @@ static RAISE: Statement = Statement::new("raise", || {
 
 // Where nothing was ever dismissed, asking each item whether it was is a tenth of a read. So the first
 // statement only asks whether anything is: where nothing is, in the same snapshot, its answer is right.
-static READS: [Statement; 3] = [
+static READS: [Statement; 4] = [
     Statement::new("read_1", || read(READ_SIZES[0])),
     Statement::new("read_10", || read(READ_SIZES[1])),
     Statement::new("read_100", || read(READ_SIZES[2])),
+    Statement::new("read_250", || read(READ_SIZES[3])),
 ];
 
-static VISIBLE_READS: [Statement; 3] = [
+static VISIBLE_READS: [Statement; 4] = [
     Statement::new("visible_1", || read_visible(READ_SIZES[0])),
     Statement::new("visible_10", || read_visible(READ_SIZES[1])),
     Statement::new("visible_100", || read_visible(READ_SIZES[2])),
+    Statement::new("visible_250", || read_visible(READ_SIZES[3])),
 ];
 
 /// Whether this process saw that something is dismissed, anywhere: only a hint, which saves the first
@@ -238,7 +244,7 @@ pub(crate) async fn lists(
     let size = READ_SIZES
         .iter()
         .position(|&size| lists.len() <= size)
-        .unwrap_or(2);
+        .unwrap_or(READ_SIZES.len() - 1);
     let known = SEEN_DISMISSED.load(Ordering::Relaxed);
     let (mut items, any_dismissed) = match known {
         true => read_lists(store, &VISIBLE_READS[size], size, lists, limit).await?,
@@ -300,10 +306,37 @@ async fn read_lists(
 }
 
 /// Raises rows to these uses, in one statement: inserts what is missing, replaces what is older.
-/// Returns the keys whose rows changed.
+/// Returns the keys whose rows changed. All their lists are forgotten: also a use that is outdone is
+/// acknowledged, by a row that this process may not have read yet.
 ///
 /// `uses` are sorted by key, no key twice, at most [`MAX_KEYS`].
-pub(crate) async fn raise(conn: Conn<'_>, uses: &[(Key, Newest)]) -> Result<Vec<Key>, StoreError> {
+pub(crate) async fn raise(tx: &mut Tx, uses: &[(Key, Newest)]) -> Result<Vec<Key>, StoreError> {
+    let raised = raise_rows(tx.conn(), uses).await?;
+    tx.changes(rows_of(uses), Reason::Write);
+    Ok(raised)
+}
+
+/// The same, in a transaction of its own.
+pub(crate) async fn raise_alone(
+    store: &Store,
+    uses: &[(Key, Newest)],
+) -> Result<Vec<Key>, StoreError> {
+    let Store::Postgres(..) = store else {
+        let mut tx = store.begin().await?;
+        let raised = raise(&mut tx, uses).await?;
+        tx.commit().await?;
+        return Ok(raised);
+    };
+    let raised = raise_rows(store.acquire().await?.conn(), uses).await?;
+    store.committed(&rows_of(uses), Reason::Write);
+    Ok(raised)
+}
+
+fn rows_of(uses: &[(Key, Newest)]) -> Changed {
+    Changed::Rows(uses.iter().map(|(key, _)| key.clone()).collect())
+}
+
+async fn raise_rows(conn: Conn<'_>, uses: &[(Key, Newest)]) -> Result<Vec<Key>, StoreError> {
     let rows = Rows::keys(uses.iter().map(|(key, _)| key)).newest(uses.iter().map(|(_, n)| n));
     on_both!(Conn, conn, |conn, dialect| {
         let rows = sqlx::query(RAISE.run(dialect))
@@ -390,11 +423,13 @@ pub(crate) struct Swap {
 }
 
 /// Replaces rows that still are as they were seen; others are left alone.
-pub(crate) async fn lower(conn: Conn<'_>, swaps: &[Swap]) -> Result<(), StoreError> {
+pub(crate) async fn lower(tx: &mut Tx, swaps: &[Swap]) -> Result<(), StoreError> {
+    let keys = swaps.iter().map(|swap| swap.key.clone()).collect();
+    tx.changes(Changed::Rows(keys), Reason::Write);
     let rows = Rows::keys(swaps.iter().map(|s| &s.key))
         .newest(swaps.iter().map(|s| &s.becomes))
         .newest(swaps.iter().map(|s| &s.seen));
-    on_both!(Conn, conn, |conn, dialect| {
+    on_both!(Conn, tx.conn(), |conn, dialect| {
         sqlx::query(LOWER.run(dialect))
             .bind_rows(rows)
             .execute(conn)
@@ -404,9 +439,10 @@ pub(crate) async fn lower(conn: Conn<'_>, swaps: &[Swap]) -> Result<(), StoreErr
 }
 
 /// Removes rows that still are as they were seen; others are left alone.
-pub(crate) async fn remove(conn: Conn<'_>, seen: &[RecentRow]) -> Result<(), StoreError> {
+pub(crate) async fn remove(tx: &mut Tx, seen: &[RecentRow]) -> Result<(), StoreError> {
+    tx.changes(rows_of(seen), Reason::Write);
     let rows = Rows::keys(seen.iter().map(|(key, _)| key)).newest(seen.iter().map(|(_, n)| n));
-    on_both!(Conn, conn, |conn, dialect| {
+    on_both!(Conn, tx.conn(), |conn, dialect| {
         sqlx::query(REMOVE.run(dialect))
             .bind_rows(rows)
             .execute(conn)

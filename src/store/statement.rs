@@ -17,7 +17,8 @@ pub enum Dialect {
 /// Tokens: `{recents}` qualifies a table's name, `{now}` is the database's clock and
 /// `{second}` a second of it, and
 /// `{keys}`, `{uses}`, `{swaps}`, `{runs}`, `{ids}` are relations of rows bound as parameters, so that
-/// a batch of any size is the same prepared statement. `{lock}` locks the rows of `t` that are read,
+/// a batch of any size is the same prepared statement. `{database}`, `{timeline}` and `{position}` are
+/// the parts of a position. `{lock}` locks the rows of `t` that are read,
 /// `{lock_free}` those that nobody else has locked; SQLite has one writer at a time anyway.
 #[derive(Debug)]
 pub struct Statement {
@@ -26,6 +27,7 @@ pub struct Statement {
     template: fn() -> String,
     texts: [OnceLock<String>; 2],
     executed: AtomicU64,
+    only: Option<Dialect>,
 }
 
 /// Whether the database answers at all.
@@ -38,7 +40,19 @@ impl Statement {
             template,
             texts: [const { OnceLock::new() }; 2],
             executed: AtomicU64::new(0),
+            only: None,
         }
+    }
+
+    /// One that only one of the databases understands.
+    pub(super) const fn only(mut self, dialect: Dialect) -> Self {
+        self.only = Some(dialect);
+        self
+    }
+
+    /// Whether it is ever sent to such a database.
+    pub fn is_for(&self, dialect: Dialect) -> bool {
+        self.only.is_none_or(|only| only == dialect)
     }
 
     /// The text for one database.
@@ -76,6 +90,17 @@ impl Dialect {
                 "1000000",
             ),
         };
+        // Committed is what lies before a position: of the disk's where commits wait for it, so that a
+        // standby that is there has it.
+        let (database, timeline, position) = match self {
+            Self::Postgres => (
+                "system_identifier from pg_control_system()",
+                "cast(cast('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8) as bit(32)) as integer)",
+                "cast(case current_setting('synchronous_commit') when 'off' \
+                 then pg_current_wal_insert_lsn() else pg_current_wal_flush_lsn() end - '0/0' as bigint)",
+            ),
+            Self::Sqlite => ("database from change", "0", "(select position from change)"),
+        };
         let (long_ago, greatest) = match self {
             Self::Postgres => ("timestamptz '-infinity'", "greatest"),
             Self::Sqlite => ("-1", "max"),
@@ -88,6 +113,9 @@ impl Dialect {
             .replace("{recents}", qualifier)
             .replace("{now}", now)
             .replace("{second}", second)
+            .replace("{database}", database)
+            .replace("{timeline}", timeline)
+            .replace("{position}", position)
             .replace("{long_ago}", long_ago)
             .replace("{greatest}", greatest)
             .replace("{lock}", lock)

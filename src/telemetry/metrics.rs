@@ -1,5 +1,7 @@
 //! Metrics: Prometheus, prefix `recents_`, base units, no ids in labels, all there from the start.
 
+use std::sync::Arc;
+
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -9,6 +11,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::cache::{Reason, Via};
+use crate::read::Reader;
 use crate::store::{self, Store};
 
 /// From a cached answer to the longest request that is not cut off.
@@ -173,6 +177,14 @@ impl Metrics {
         registry.register_collector(Box::new(DatabaseCollector(store)));
     }
 
+    /// With what is counted of reads.
+    #[must_use]
+    pub fn with_reader(mut self, reader: Arc<Reader>) -> Self {
+        self.registry
+            .register_collector(Box::new(ReadCollector(reader)));
+        self
+    }
+
     /// Counts `count` runs of `source` that ended as `outcome`.
     pub fn count_runs(&self, source: Source, outcome: &'static str, count: u64) {
         self.runs
@@ -201,6 +213,38 @@ impl Metrics {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
         Ok(text)
+    }
+}
+
+/// What is counted of reads.
+#[derive(Debug)]
+struct ReadCollector(Arc<Reader>);
+
+impl Collector for ReadCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let counter = ConstCounter::new(0_u64).metric_type();
+        let about = "Lists that were asked for, by how they were come by";
+        let mut requests = encoder.encode_descriptor("cache_requests", about, None, counter)?;
+        for via in Via::ALL {
+            let count = ConstCounter::new(self.0.counts.of(via));
+            count.encode(requests.encode_family(&[("result", via.name())])?)?;
+        }
+        let about = "What was forgotten, by reason";
+        let mut forgotten =
+            encoder.encode_descriptor("cache_invalidations", about, None, counter)?;
+        for reason in Reason::ALL {
+            let count = ConstCounter::new(self.0.changes().counted(reason));
+            count.encode(forgotten.encode_family(&[("reason", reason.name())])?)?;
+        }
+        let (entries, bytes) = self.0.cache().size();
+        for (name, about, value) in [
+            ("cache_entries", "Lists that are kept", entries),
+            ("cache_bytes", "Bytes that they take, about", bytes),
+        ] {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, about, None, gauge.metric_type())?)?;
+        }
+        Ok(())
     }
 }
 

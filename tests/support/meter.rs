@@ -12,7 +12,7 @@ use super::server::Server;
 use super::uses::{Use, body_of};
 
 /// What the service asks by itself now and then, whatever its clients do.
-const BACKGROUND: [&str; 2] = ["ping", "job_last_success"];
+const BACKGROUND: [&str; 4] = ["ping", "job_last_success", "ping_listener", "tell"];
 
 /// A server with one connection, whose statements are counted.
 pub(crate) struct Meter {
@@ -29,16 +29,23 @@ pub(crate) enum Fence {
 }
 
 impl Fence {
-    fn statement(self) -> &'static str {
+    /// What it sends itself.
+    fn statements(self) -> &'static [&'static str] {
         match self {
-            Self::Read => "read_1",
-            Self::Write => "raise",
+            Self::Read => &["read_1"],
+            Self::Write => &["raise", "position"],
         }
     }
 }
 
 impl Meter {
+    /// Every read asks the database.
     pub(crate) async fn start(db: &TestDb) -> Self {
+        Self::with(db, &["--cache-capacity", "0"]).await
+    }
+
+    pub(crate) async fn with(db: &TestDb, flags: &[&str]) -> Self {
+        let more = flags;
         // One connection: when a statement's line is in the log, so is that of every earlier one.
         let flags = [
             "--pool-size",
@@ -46,6 +53,7 @@ impl Meter {
             "--log-level",
             "info,recents::http=debug,sqlx::query=debug",
         ];
+        let flags = [flags.as_slice(), more].concat();
         let server = Server::with(&db.url, &flags).await;
         let meter = Self {
             server,
@@ -64,7 +72,7 @@ impl Meter {
 
     /// The statements sent while `work` is done, by name; by text where they have none.
     pub(crate) async fn statements(&self, fence: Fence, work: impl AsyncFnOnce()) -> Vec<String> {
-        let apart = |name: &String| name != fence.statement();
+        let apart = |name: &String| !fence.statements().contains(&name.as_str());
         self.pass(fence).await;
         let before = self.sent().into_iter().filter(apart).count();
         work().await;

@@ -1,5 +1,6 @@
 //! The admin listener: health, metrics, the description of the API.
 
+mod cache;
 pub mod health;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ pub(super) fn router() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
+        .routes(routes!(cache::invalidate))
         .routes(routes!(metrics))
         .routes(routes!(openapi))
 }

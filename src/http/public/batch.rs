@@ -9,14 +9,19 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::lists::came_by;
 use crate::http::App;
 use crate::http::body::Json;
 use crate::http::fields::{Field, Fields};
 use crate::http::problem::{FieldError, Problem};
+use crate::http::session::Session;
 use crate::model::{Id, Scope};
-use crate::read::page::{DEFAULT_LIMIT, MAX_LIMIT, RecentWorkflow};
-use crate::read::{PageRequest, pages};
-use crate::store::recent::MAX_SCOPES;
+use crate::read::page::{DEFAULT_LIMIT, MAX_LIMIT, RecentWorkflow, page};
+use crate::store::recent;
+
+/// Lists of one request at the most, so that it is one statement.
+const MAX_SCOPES: usize = 100;
+const _: () = assert!(MAX_SCOPES <= recent::MAX_SCOPES);
 
 /// Which lists.
 #[derive(ToSchema)]
@@ -66,11 +71,15 @@ struct BatchList {
 #[utoipa::path(
     post,
     path = "/v1/recent-workflows/batch",
+    params(
+        ("Recents-Session-Token" = Option<String>, Header, description = "Of a write that must be seen"),
+    ),
     request_body = BatchRequest,
     responses((status = 200, description = "The lists, in order", body = BatchAnswer))
 )]
 pub(super) async fn lists(
     State(app): State<Arc<App>>,
+    Session(token): Session,
     Json(body): Json,
 ) -> Result<Response, Problem> {
     let mut errors = Vec::new();
@@ -78,25 +87,19 @@ pub(super) async fn lists(
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
     }
-    let requests = scopes.iter().cloned().map(|scope| PageRequest {
-        scope,
-        cursor: None,
-    });
-    let pages = match scopes.is_empty() {
-        true => Vec::new(),
-        false => pages(&app.store, requests.collect(), limit).await?,
-    };
+    let found = app.reader.lists(&scopes, limit, token.as_ref()).await?;
     let text = |id: &Id| Box::from(id.as_str());
-    let lists = scopes.iter().zip(pages).map(|(scope, page)| BatchList {
+    let lists = scopes.iter().zip(&found).map(|(scope, found)| BatchList {
         workspace: text(&scope.workspace),
         uid: scope.uid.as_ref().map(text),
-        recent_workflows: page.recent_workflows,
+        recent_workflows: page(scope, &found.entry.items, limit).recent_workflows,
     });
     let answer = axum::Json(BatchAnswer {
         lists: lists.collect(),
     });
     let caching = HeaderValue::from_static("private, no-cache");
-    Ok(([(header::CACHE_CONTROL, caching)], answer).into_response())
+    let answer = ([(header::CACHE_CONTROL, caching)], answer).into_response();
+    Ok(came_by(answer, &found))
 }
 
 fn read(body: &Value, errors: &mut Vec<FieldError>) -> (Vec<Scope>, u32) {

@@ -1,19 +1,27 @@
 //! `GET` of a list.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::{RawQuery, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
 use utoipa::IntoParams;
 
+use crate::cache::{Answer, Via};
 use crate::http::path::ScopePath;
-use crate::http::problem::{FieldError, Problem};
+use crate::http::problem::{Code, FieldError, Problem};
 use crate::http::query::parameters;
+use crate::http::session::Session;
+use crate::http::timing::Waited;
 use crate::http::{App, conditional};
 use crate::model::Scope;
 use crate::read::page::{DEFAULT_LIMIT, MAX_LIMIT};
-use crate::read::{Cursor, Page, PageRequest, pages};
+use crate::read::{Cursor, Found, Page, PageRequest};
+use crate::store::Token;
+
+/// The header of an answer that may be old, because the database is out of reach.
+const STALE: HeaderName = HeaderName::from_static("recents-stale");
 
 /// Which page of a list.
 #[derive(IntoParams)]
@@ -42,20 +50,23 @@ struct ListParameters {
         ("workspace" = String, Path, description = "The workspace"),
         ListParameters,
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` of a known answer"),
+        ("Recents-Session-Token" = Option<String>, Header, description = "Of a write that must be seen"),
     ),
     responses(
         (status = 200, description = "A page of the list", body = Page,
-         headers(("ETag" = String), ("Cache-Control" = String))),
+         headers(("ETag" = String), ("Cache-Control" = String),
+                 ("Recents-Stale" = Option<String>, description = "`true`: the database is out of reach"))),
         (status = 304, description = "The page is the known one"),
     )
 )]
 pub(super) async fn of_workspace(
     State(app): State<Arc<App>>,
     ScopePath(scope): ScopePath,
+    Session(token): Session,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    list(&app, scope, query.as_deref(), &headers).await
+    list(&app, scope, token, query.as_deref(), &headers).await
 }
 
 /// The workflows that one user used last in a workspace
@@ -69,25 +80,29 @@ pub(super) async fn of_workspace(
         ("uid" = String, Path, description = "The user"),
         ListParameters,
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` of a known answer"),
+        ("Recents-Session-Token" = Option<String>, Header, description = "Of a write that must be seen"),
     ),
     responses(
         (status = 200, description = "A page of the list", body = Page,
-         headers(("ETag" = String), ("Cache-Control" = String))),
+         headers(("ETag" = String), ("Cache-Control" = String),
+                 ("Recents-Stale" = Option<String>, description = "`true`: the database is out of reach"))),
         (status = 304, description = "The page is the known one"),
     )
 )]
 pub(super) async fn of_user(
     State(app): State<Arc<App>>,
     ScopePath(scope): ScopePath,
+    Session(token): Session,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    list(&app, scope, query.as_deref(), &headers).await
+    list(&app, scope, token, query.as_deref(), &headers).await
 }
 
 async fn list(
     app: &App,
     scope: Scope,
+    token: Option<Token>,
     query: Option<&str>,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
@@ -121,13 +136,36 @@ async fn list(
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
     }
-    let mut pages = pages(&app.store, vec![PageRequest { scope, cursor }], limit).await?;
-    let page = pages.pop().unwrap_or(Page {
-        recent_workflows: Vec::new(),
-        next_cursor: None,
-    });
-    Ok(conditional::answer(
-        headers,
-        serde_json::to_vec(&page).unwrap_or_default(),
-    ))
+    let Some(cursor) = cursor else {
+        let found = app
+            .reader
+            .lists(std::slice::from_ref(&scope), limit, token.as_ref());
+        let Some(found) = found.await?.pop() else {
+            return Err(Problem::new(Code::Internal, "the list was not read"));
+        };
+        let answer = conditional::answer(headers, found.entry.answer(&scope, limit));
+        return Ok(came_by(answer, std::slice::from_ref(&found)));
+    };
+    let request = PageRequest {
+        scope,
+        cursor: Some(cursor),
+    };
+    let started = Instant::now();
+    let page = app.reader.page(request, limit).await?;
+    let mut answer = conditional::answer(headers, Answer::of(&page));
+    answer.extensions_mut().insert(Waited(started.elapsed()));
+    Ok(answer)
+}
+
+/// Says how an answer was come by: how long the database was waited for, and whether it is stale because
+/// that is out of reach.
+pub(super) fn came_by(mut answer: Response, found: &[Found]) -> Response {
+    let waited = found.iter().map(|found| found.waited).max();
+    let waited = Waited(waited.unwrap_or_default());
+    answer.extensions_mut().insert(waited);
+    if found.iter().any(|found| found.via == Via::Stale) {
+        let stale = HeaderValue::from_static("true");
+        answer.headers_mut().insert(STALE, stale);
+    }
+    answer
 }

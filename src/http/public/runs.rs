@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json as JsonAnswer;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -12,6 +13,7 @@ use crate::http::App;
 use crate::http::body::Json;
 use crate::http::fields::{Field, Fields};
 use crate::http::problem::{FieldError, Problem};
+use crate::http::session::name_write;
 use crate::model::{Id, Time, Usage};
 use crate::telemetry::metrics::Source;
 
@@ -71,12 +73,13 @@ pub(super) struct RunsAnswer {
     post,
     path = "/v1/runs",
     request_body = RunsRequest,
-    responses((status = 200, description = "The runs are durable", body = RunsAnswer))
+    responses((status = 200, description = "The runs are durable", body = RunsAnswer,
+               headers(("Recents-Session-Token" = String))))
 )]
 pub(super) async fn record(
     State(app): State<Arc<App>>,
     Json(body): Json,
-) -> Result<JsonAnswer<RunsAnswer>, Problem> {
+) -> Result<Response, Problem> {
     let mut errors = Vec::new();
     let runs = read(&body, &app, &mut errors);
     if !errors.is_empty() {
@@ -95,11 +98,12 @@ pub(super) async fn record(
     }
     let recorded = app.recorder.record(&uses).await?;
     let (applied, superseded) = (recorded.applied, recorded.superseded);
-    Ok(JsonAnswer(RunsAnswer {
+    let answer = JsonAnswer(RunsAnswer {
         applied,
         superseded,
         skipped,
-    }))
+    });
+    Ok(name_write(answer.into_response(), &recorded.token))
 }
 
 /// A checked item.

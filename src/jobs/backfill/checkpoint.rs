@@ -80,7 +80,7 @@ async fn fenced_raise(
     }
     let raised = match to.noting {
         true => note::raise(&mut tx, uses).await?,
-        false => recent::raise(tx.conn(), uses).await?,
+        false => recent::raise(&mut tx, uses).await?,
     };
     tx.commit().await?;
     Ok(Ok(raised.len() as u64))
