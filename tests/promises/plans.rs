@@ -87,9 +87,11 @@ async fn postgres_reads_a_range_of_the_index_and_no_row_beyond_the_page() {
         ("read_1", 1, 1),
         ("read_10", 10, 7),
         ("read_100", 100, 61),
+        ("read_250", 250, 131),
         ("visible_1", 1, 1),
         ("visible_10", 10, 7),
         ("visible_100", 100, 61),
+        ("visible_250", 250, 131),
     ] {
         let text = text_of(name, Dialect::Postgres);
         conn.execute(&format!("prepare {name} as {text}")).await;
@@ -245,8 +247,8 @@ const READ_EVERYTHING: [&str; 4] = [
 /// The one index that a statement has to use.
 fn index_of(statement: &str) -> &'static str {
     match statement {
-        "read_1" | "read_10" | "read_100" | "visible_1" | "visible_10" | "visible_100"
-        | "dismiss_list" => "recent_workflow_newest",
+        "read_1" | "read_10" | "read_100" | "read_250" | "visible_1" | "visible_10"
+        | "visible_100" | "visible_250" | "dismiss_list" => "recent_workflow_newest",
         "rows_of_runs" => "recent_workflow_run",
         _ => "recent_workflow_pkey",
     }
