@@ -27,6 +27,8 @@ pub struct Entry {
     pub heard_position: u64,
     /// When its load began.
     pub read_at: Instant,
+    /// Of a streaming replica: what it had replayed before.
+    pub replayed: Option<u64>,
     /// The answer of the limit that was asked first, which mostly is the only one asked.
     ready: OnceLock<(u32, Answer)>,
 }
@@ -47,12 +49,14 @@ impl Entry {
         began: u64,
         heard_position: u64,
         read_at: Instant,
+        replayed: Option<u64>,
     ) -> Self {
         Self {
             items: items.into(),
             began,
             heard_position,
             read_at,
+            replayed,
             ready: OnceLock::new(),
         }
     }

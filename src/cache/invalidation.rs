@@ -2,10 +2,11 @@
 //! every other process.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::generation::{Forgotten, Generations, scope_slot};
+use super::replayed::Replayed;
 use crate::model::{Id, Key};
 
 /// Lists that are told one by one; beyond, everything is forgotten. Four messages of PostgreSQL's, which
@@ -95,7 +96,7 @@ impl News {
             && self.published_runs.is_empty()
     }
 
-    fn add(&mut self, changed: &Changed) {
+    pub(super) fn add(&mut self, changed: &Changed) {
         match changed {
             Changed::Rows(keys) => self.slots.extend(keys.iter().map(|key| {
                 let (workspace, uid, _) = key.parts();
@@ -146,8 +147,11 @@ pub struct Changes {
     heard_position: AtomicU64,
     /// SQLite: changes that this process made, of those that the database counts.
     own: AtomicI64,
-    /// Which database it is, as soon as that was asked.
+    /// Which database it is, as soon as that was asked, and which history of it.
     pub(crate) database: OnceLock<u64>,
+    pub(crate) timeline: AtomicU32,
+    /// Where replicas are read from: how far one must be.
+    replayed: OnceLock<Replayed>,
 }
 
 impl Default for Changes {
@@ -163,6 +167,8 @@ impl Default for Changes {
             heard_position: AtomicU64::new(0),
             own: AtomicI64::new(0),
             database: OnceLock::new(),
+            timeline: AtomicU32::new(0),
+            replayed: OnceLock::new(),
         }
     }
 }
@@ -180,7 +186,28 @@ impl Changes {
         let mut news = lock(&self.news);
         news.sequence += 1;
         news.add(changed);
+        if let Some(replayed) = self.replayed.get() {
+            replayed.commit(changed, news.sequence);
+        }
         news.sequence
+    }
+
+    /// From now on remembers how far a replica must be to have each list as it is.
+    pub fn track_replicas(&self) {
+        self.replayed.get_or_init(Replayed::default);
+    }
+
+    /// These news were told, at a position behind them.
+    pub(crate) fn told(&self, news: &News, position: u64) {
+        if let Some(replayed) = self.replayed.get() {
+            replayed.told(news, position);
+        }
+    }
+
+    /// Whether a replica that had replayed so much has a list as it is, as far as is known here.
+    pub fn is_replayed(&self, workspace: &str, uid: &str, position: u64) -> bool {
+        let replayed = self.replayed.get();
+        replayed.is_some_and(|replayed| replayed.has(scope_slot(workspace, uid), position))
     }
 
     /// Forgets, here only.
@@ -260,6 +287,9 @@ impl Changes {
         for run in &news.published_runs {
             let run = run.clone();
             self.forget(&Changed::PublishedRun(run), Reason::OtherProcess);
+        }
+        if let Some(replayed) = self.replayed.get() {
+            replayed.heard(news, position);
         }
         self.heard_position.fetch_max(position, Ordering::SeqCst);
         let mut heard = lock(&self.heard);

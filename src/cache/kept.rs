@@ -131,7 +131,12 @@ impl Kept {
     /// Keeps a list, unless something that concerns it was forgotten since its load began.
     pub(crate) fn keep(&self, changes: &Changes, scope: Scope, entry: Arc<Entry>) {
         let generations = &changes.generations;
-        if generations.is_current(entry.began, &scope.workspace, scope.uid_column()) {
+        let (workspace, uid) = (&scope.workspace, scope.uid_column());
+        // A replica may be behind what was forgotten before the load began.
+        let is_replayed = entry
+            .replayed
+            .is_none_or(|replayed| changes.is_replayed(workspace, uid, replayed));
+        if is_replayed && generations.is_current(entry.began, workspace, uid) {
             self.lists.insert(scope, entry);
         }
     }

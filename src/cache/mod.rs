@@ -6,6 +6,7 @@ pub mod invalidation;
 mod kept;
 pub mod listener;
 pub(crate) mod news;
+mod replayed;
 
 pub use entry::{Answer, Entry};
 pub use invalidation::{Changed, Changes, Reason, Write};

@@ -256,10 +256,14 @@ async fn open_existing(config: &Config) -> Result<Store, Failure> {
 }
 
 fn open(config: &Config) -> Result<Store, Failure> {
+    open_at("database_url", &config.database_url, config)
+}
+
+/// The database at the URL that a key of the configuration gives.
+fn open_at(key: &'static str, url: &str, config: &Config) -> Result<Store, Failure> {
     let settings = PoolSettings {
         size: config.pool_size,
         statement_timeout: config.statement_timeout,
     };
-    Store::open(&config.database_url, settings)
-        .map_err(|error| usage(ConfigError::new("database_url", error)))
+    Store::open(url, settings).map_err(|error| usage(ConfigError::new(key, error)))
 }

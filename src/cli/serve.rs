@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
-use super::{Done, Failure, open, output, usage};
+use super::{Done, Failure, open, open_at, output, usage};
 use crate::cache;
 use crate::capture;
 use crate::config::{Config, ConfigError};
@@ -71,7 +71,11 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
     let store = open(config)?;
     let public = TcpListener::from_std(bound.public)?;
     let admin = TcpListener::from_std(bound.admin)?;
-    let reader = Arc::new(Reader::new(store.clone(), config.cache));
+    let replica = config.read_database_url.as_deref();
+    let replica = replica
+        .map(|url| open_at("read_database_url", url, config))
+        .transpose()?;
+    let reader = Arc::new(Reader::new(store.clone(), replica, config.cache));
     let metrics = Metrics::new(&store).with_reader(Arc::clone(&reader));
     let metrics = Arc::new(metrics);
     let pace = Pace::default();

@@ -39,7 +39,7 @@ const fn secret(name: &'static str, default: Option<&'static str>, about: &'stat
 }
 
 /// Every key. A secret one may also be given as a file: `<name>_file`.
-pub const KEYS: [Key; 20] = [
+pub const KEYS: [Key; 21] = [
     secret(
         "database_url",
         Some("sqlite://recents.db"),
@@ -95,6 +95,11 @@ pub const KEYS: [Key; 20] = [
         "cache.stale_if_error",
         Some("5m"),
         "how old an answer may be while the database is out of reach",
+    ),
+    secret(
+        "read_database_url",
+        None,
+        "a streaming replica of PostgreSQL to read lists from",
     ),
     secret(
         "listen_url",

@@ -87,6 +87,8 @@ pub struct Config {
     pub history: Option<HistoryConfig>,
     /// How answers are kept.
     pub cache: CacheSettings,
+    /// A streaming replica to read from.
+    pub read_database_url: Option<String>,
     /// Where changes of other processes are heard.
     pub listen_url: String,
     /// Connections to the database at the most.
@@ -149,6 +151,7 @@ impl Config {
             admin_listen: read.parsed("admin_listen", "an address such as 127.0.0.1:8081")?,
             history: read.history(&database_url)?,
             cache: read.cache()?,
+            read_database_url: read.optional("read_database_url"),
             listen_url: read
                 .optional("listen_url")
                 .unwrap_or_else(|| database_url.clone()),
@@ -167,6 +170,16 @@ impl Config {
             unknown_environment: Vec::new(),
             values: values.clone(),
         };
+        let is_postgres = |url: &String| url.starts_with("postgres");
+        if config.read_database_url.is_some()
+            && !(is_postgres(&config.database_url)
+                && config.read_database_url.as_ref().is_some_and(is_postgres))
+        {
+            return Err(read.bad(
+                "read_database_url",
+                "a replica of a PostgreSQL in database_url",
+            ));
+        }
         if !is_database_url(&config.listen_url) {
             return Err(read.bad("listen_url", "a postgres:// URL"));
         }

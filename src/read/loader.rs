@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::page::{self, RecentWorkflow};
+use super::source::{PRIMARY, Read, Source};
 use crate::cache::{Cache, Counts, Entry};
 use crate::model::Scope;
+use crate::store::StoreError;
 use crate::store::recent::{ListStart, MAX_SCOPES};
-use crate::store::{Store, StoreError};
 
 /// Queries at once at the most, of those that take long.
 const QUERIES: usize = 4;
@@ -44,7 +44,7 @@ pub(super) struct Loader(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    store: Store,
+    source: Arc<Source>,
     cache: Arc<Cache>,
     counts: Arc<Counts>,
     queue: Mutex<Queue>,
@@ -66,32 +66,37 @@ struct Queue {
 #[derive(Debug, Clone)]
 struct Load {
     rows: u32,
+    /// What a replica must have replayed.
+    least: u64,
     done: watch::Sender<Option<Loaded>>,
 }
 
 impl Loader {
-    /// Of a store, for a cache.
-    pub(super) fn new(store: Store, cache: Arc<Cache>, counts: Arc<Counts>) -> Self {
+    /// Of these databases, for a cache.
+    pub(super) fn new(source: Arc<Source>, cache: Arc<Cache>, counts: Arc<Counts>) -> Self {
         let queue = Mutex::default();
         Self(Arc::new(Shared {
-            store,
+            source,
             cache,
             counts,
             queue,
         }))
     }
 
-    /// Loads the first `rows` items of some lists, or more; in one query where there are at most
-    /// [`MAX_SCOPES`]. A caller that goes away cancels nothing.
+    /// Loads the first `rows` items of some lists, or more, from a database that has replayed `least`; in
+    /// one query where there are at most [`MAX_SCOPES`]. A caller that goes away cancels nothing.
     pub(super) async fn load(
         &self,
         scopes: &[&Scope],
         rows: u32,
+        least: u64,
         may_join: MayJoin<'_>,
     ) -> Vec<Loaded> {
         let awaited: Vec<_> = {
             let mut queue = self.0.queue();
-            let awaited = scopes.iter().map(|scope| queue.load(scope, rows, may_join));
+            let awaited = scopes
+                .iter()
+                .map(|scope| queue.load(scope, rows, least, may_join));
             let awaited = awaited.collect();
             self.0.start_task(&mut queue);
             awaited
@@ -118,10 +123,12 @@ impl Queue {
         &mut self,
         scope: &Scope,
         rows: u32,
+        least: u64,
         may_join: MayJoin<'_>,
     ) -> watch::Receiver<Option<Loaded>> {
         if let Some((began, load)) = self.under_way.get(scope)
             && load.rows >= rows
+            && load.least >= least
             && may_join(scope, began)
         {
             return load.done.subscribe();
@@ -129,9 +136,10 @@ impl Queue {
         let load = self.waiting.entry(scope.clone()).or_insert_with(|| {
             self.order.push_back(scope.clone());
             let done = watch::Sender::new(None);
-            Load { rows, done }
+            Load { rows, least, done }
         });
         load.rows = load.rows.max(rows);
+        load.least = load.least.max(least);
         load.done.subscribe()
     }
 
@@ -167,7 +175,7 @@ impl Shared {
             return None;
         }
         // Before the database is asked: whatever is forgotten from now on, the load may not see.
-        let changes = self.store.changes();
+        let changes = self.source.primary.changes();
         let began = Began {
             heard_position: changes.heard_position(),
             generation: changes.generations.now(),
@@ -249,27 +257,32 @@ struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    async fn read(&self) -> Result<Vec<Vec<RecentWorkflow>>, StoreError> {
+    async fn read(&self) -> Result<Read, StoreError> {
         let rows = self.loads.iter().map(|(_, load)| load.rows).max();
+        let least = self.loads.iter().map(|(_, load)| load.least).max();
         let start = |(scope, _): &(Scope, Load)| ListStart {
             scope: scope.clone(),
             after: None,
         };
         let starts: Vec<_> = self.loads.iter().map(start).collect();
         self.shared.counts.queries.fetch_add(1, Ordering::Relaxed);
-        page::read(&self.shared.store, &starts, rows.unwrap_or(1)).await
+        let source = &self.shared.source;
+        source
+            .read(&starts, rows.unwrap_or(1), least.unwrap_or(PRIMARY))
+            .await
     }
 
     /// Keeps what was loaded where it may be kept, and hands it to all who wait.
-    fn finish(&self, began: Began, loaded: Result<Vec<Vec<RecentWorkflow>>, StoreError>) {
+    fn finish(&self, began: Began, loaded: Result<Read, StoreError>) {
         match loaded {
-            Ok(lists) => {
+            Ok(Read { lists, replayed }) => {
                 for ((scope, load), items) in self.loads.iter().zip(lists) {
-                    let entry = Entry::new(items, began.generation, began.heard_position, began.at);
+                    let (generation, heard) = (began.generation, began.heard_position);
+                    let entry = Entry::new(items, generation, heard, began.at, replayed);
                     let entry = Arc::new(entry);
                     if let Some(kept) = self.shared.cache.coherent() {
                         kept.keep(
-                            self.shared.store.changes(),
+                            self.shared.source.primary.changes(),
                             scope.clone(),
                             Arc::clone(&entry),
                         );

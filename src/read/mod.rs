@@ -4,6 +4,7 @@ pub mod cursor;
 mod loader;
 pub mod page;
 pub mod reader;
+mod source;
 
 pub use cursor::Cursor;
 pub use page::{Page, PageRequest, pages};

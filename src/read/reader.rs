@@ -1,9 +1,11 @@
 //! The reader: lists out of the cache, or out of the database through the loader.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::loader::{Began, Loaded, Loader};
+use super::source::{PRIMARY, Source, WHATEVER};
 use super::{Page, PageRequest, page};
 use crate::cache::entry::ROWS;
 use crate::cache::{Cache, CacheSettings, Changed, Changes, Counts, Entry, Reason, Via};
@@ -14,7 +16,7 @@ use crate::store::{Store, StoreError, Token};
 /// Reads lists for a service.
 #[derive(Debug)]
 pub struct Reader {
-    store: Store,
+    source: Arc<Source>,
     cache: Arc<Cache>,
     loader: Loader,
     /// How lists were come by.
@@ -33,12 +35,17 @@ pub struct Found {
 }
 
 impl Reader {
-    /// Of a store.
-    pub fn new(store: Store, settings: CacheSettings) -> Self {
+    /// Of a store, and of a streaming replica of it, if there is one.
+    pub fn new(store: Store, replica: Option<Store>, settings: CacheSettings) -> Self {
         let (cache, counts) = (Arc::new(Cache::new(settings)), Arc::default());
+        if replica.is_some() {
+            store.changes().track_replicas();
+        }
+        let source = Arc::new(Source::new(store, replica));
+        let loader = Loader::new(Arc::clone(&source), Arc::clone(&cache), Arc::clone(&counts));
         Self {
-            loader: Loader::new(store.clone(), Arc::clone(&cache), Arc::clone(&counts)),
-            store,
+            source,
+            loader,
             cache,
             counts,
         }
@@ -46,7 +53,7 @@ impl Reader {
 
     /// What is told of the store's changes.
     pub fn changes(&self) -> &Changes {
-        self.store.changes()
+        self.source.primary.changes()
     }
 
     /// The cache, to be told what it may give.
@@ -56,7 +63,7 @@ impl Reader {
 
     /// Forgets something, here and in other processes.
     pub fn invalidate(&self, changed: &Changed, reason: Reason) {
-        self.store.committed(changed, reason);
+        self.source.primary.committed(changed, reason);
         if *changed == Changed::Everything {
             // Not even an outage shows it again.
             self.cache.clear();
@@ -78,15 +85,19 @@ impl Reader {
         limit: u32,
         token: Option<&Token>,
     ) -> Result<Vec<Found>, Arc<StoreError>> {
-        let changes = self.store.changes();
+        let changes = self.source.primary.changes();
         let kept = self.cache.coherent();
-        let sees = |generation, heard_position| {
-            token.is_none_or(|token| changes.sees(generation, heard_position, &token.write))
+        let sees = |generation, heard_position, replayed: Option<u64>| {
+            token.is_none_or(|token| match replayed {
+                Some(replayed) => replayed >= self.least(Some(token)),
+                None => changes.sees(generation, heard_position, &token.write),
+            })
         };
         let mut found: Vec<Option<Found>> = Vec::with_capacity(scopes.len());
         for scope in scopes {
             let entry = kept.and_then(|kept| kept.get(changes, scope, limit));
-            let entry = entry.filter(|entry| sees(entry.began, entry.heard_position));
+            let entry =
+                entry.filter(|entry| sees(entry.began, entry.heard_position, entry.replayed));
             found.push(entry.map(|entry| Found {
                 entry,
                 via: Via::Hit,
@@ -112,10 +123,13 @@ impl Reader {
                     && generations.is_current(generation, &scope.workspace, scope.uid_column())
                     && generations.no_published_run_since(generation)
                     && began.at.elapsed() < JOIN_WITHIN
-                    && sees(generation, began.heard_position)
+                    && sees(generation, began.heard_position, None)
             };
             let started = Instant::now();
-            let loaded = self.loader.load(&missing, rows, &may_join).await;
+            let loaded = self
+                .loader
+                .load(&missing, rows, self.least(token), &may_join)
+                .await;
             let waited = started.elapsed();
             let mut loaded = missing.into_iter().zip(loaded);
             for found in found.iter_mut().filter(|found| found.is_none()) {
@@ -127,6 +141,19 @@ impl Reader {
         let found: Vec<Found> = found.into_iter().flatten().collect();
         found.iter().for_each(|found| self.counts.add(found.via));
         Ok(found)
+    }
+
+    /// What a replica must have replayed for a read. A token of another database, or of another history
+    /// of this one, says nothing that a replica could be held against.
+    fn least(&self, token: Option<&Token>) -> u64 {
+        let Some(token) = token else { return WHATEVER };
+        let changes = self.source.primary.changes();
+        let database = changes.database.get().copied();
+        let timeline = changes.timeline.load(Ordering::SeqCst);
+        match (database, timeline) == (Some(token.database), token.timeline) {
+            true => token.write.position,
+            false => PRIMARY,
+        }
     }
 
     /// What was loaded; or, while the database is out of reach, what was known before.
@@ -154,12 +181,18 @@ impl Reader {
     ///
     /// # Errors
     /// [`StoreError`] where the database fails.
-    pub async fn page(&self, request: PageRequest, limit: u32) -> Result<Page, StoreError> {
+    pub async fn page(
+        &self,
+        request: PageRequest,
+        limit: u32,
+        token: Option<&Token>,
+    ) -> Result<Page, StoreError> {
         let start = ListStart::from(request);
         let scope = start.scope.clone();
-        let items = page::read(&self.store, &[start], limit + 1).await?;
+        let least = self.least(token);
+        let read = self.source.read(&[start], limit + 1, least).await?;
         self.counts.add(Via::Bypass);
-        let items = items.into_iter().next().unwrap_or_default();
+        let items = read.lists.into_iter().next().unwrap_or_default();
         Ok(page::page(&scope, &items, limit))
     }
 }

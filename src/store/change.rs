@@ -1,5 +1,7 @@
 //! What was written, named by a position in the database's log; and telling other processes of it.
 
+use std::sync::atomic::Ordering;
+
 use sqlx::Row;
 use sqlx::postgres::PgListener;
 use sqlx::sqlite::SqliteConnection;
@@ -8,7 +10,8 @@ use super::statement::Statement;
 use super::{Dialect, Store, StoreError, on_both};
 use crate::cache::news;
 
-pub(super) const STATEMENTS: [&Statement; 4] = [&PLACE, &POSITION, &TELL, &PING_LISTENER];
+pub(super) const STATEMENTS: [&Statement; 5] =
+    [&PLACE, &POSITION, &REPLAYED, &TELL, &PING_LISTENER];
 
 /// The channel of PostgreSQL's on which processes tell each other what they changed.
 pub(crate) const CHANNEL: &str = "recents";
@@ -17,11 +20,19 @@ static PLACE: Statement = Statement::new("place", || "select {database}".into())
 
 static POSITION: Statement = Statement::new("position", || "select {timeline}, {position}".into());
 
+// A primary has replayed what it wrote.
+static REPLAYED: Statement = Statement::new("replayed", || {
+    "select cast(case when pg_is_in_recovery() then pg_last_wal_replay_lsn()
+                      else pg_current_wal_flush_lsn() end - '0/0' as bigint)"
+        .into()
+})
+.only(Dialect::Postgres);
+
 // Nobody waits for the disk to hear of a change: a crash loses the listeners too.
 static TELL: Statement = Statement::new("tell", || {
     format!(
         "select set_config('synchronous_commit', 'off', true),
-                pg_notify('{CHANNEL}', $1 || {{position}} || x.text)
+                pg_notify('{CHANNEL}', $1 || {{position}} || x.text), {{position}}
          from (select unnest($2::text[]) as text) as x"
     )
 })
@@ -69,12 +80,25 @@ impl Store {
         };
         on_both!(Self, self, |pool, dialect| {
             let row = sqlx::query(POSITION.run(dialect)).fetch_one(pool).await?;
+            let timeline = row.try_get::<i32, _>(0)?.cast_unsigned();
+            changes.timeline.store(timeline, Ordering::SeqCst);
             Ok(Position {
                 database,
-                timeline: row.try_get::<i32, _>(0)?.cast_unsigned(),
+                timeline,
                 at: row.try_get::<i64, _>(1)?.unsigned_abs(),
             })
         })
+    }
+
+    /// How far a streaming replica is: everything that was committed before this position is seen by the
+    /// next read. SQLite has none.
+    pub(crate) async fn replayed(&self) -> Result<u64, StoreError> {
+        let Self::Postgres(pool, _) = self else {
+            return Ok(0);
+        };
+        let replayed = sqlx::query_scalar(REPLAYED.run(Dialect::Postgres));
+        let replayed: i64 = replayed.fetch_one(pool).await?;
+        Ok(replayed.unsigned_abs())
     }
 
     /// Tells other processes what this one changed, until nothing is left to tell. They hear it for
@@ -89,9 +113,17 @@ impl Store {
             };
             let (before, behind) = news::write(changes.origin, &news);
             let tell = sqlx::query(TELL.run(Dialect::Postgres));
-            if let Err(error) = tell.bind(before).bind(behind).execute(pool).await {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "other replicas were not told of a change");
+            match tell.bind(before).bind(behind).fetch_all(pool).await {
+                Ok(rows) => {
+                    let positions = rows.iter().filter_map(|row| row.try_get::<i64, _>(2).ok());
+                    if let Some(position) = positions.max() {
+                        changes.told(&news, position.unsigned_abs());
+                    }
+                }
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "other replicas were not told of a change");
+                }
             }
         }
     }

@@ -26,7 +26,7 @@ const SETTINGS: CacheSettings = CacheSettings {
 
 /// A reader that hears what others change.
 async fn reader(db: &TestDb, store: &Store) -> Reader {
-    let reader = Reader::new(store.clone(), SETTINGS);
+    let reader = Reader::new(store.clone(), None, SETTINGS);
     let cache = Arc::clone(reader.cache());
     tokio::spawn(listener::run(store.clone(), cache, db.url.clone()));
     until("it hears", async || {

@@ -6,6 +6,7 @@ mod model;
 mod other_processes;
 mod outage;
 mod replicas;
+mod standby;
 
 use crate::support::Server;
 

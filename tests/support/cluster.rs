@@ -39,6 +39,13 @@ impl Cluster {
         Self { dir, url }
     }
 
+    /// A streaming replica of it.
+    pub(crate) fn standby(&self) -> Self {
+        let dir = temp_dir();
+        let url = postgres(&["standby", &data(&dir), &data(&self.dir)]);
+        Self { dir, url }
+    }
+
     /// As a crash does: no goodbye to any connection.
     pub(crate) fn crash(&self) {
         postgres(&["stop", &data(&self.dir), "immediate"]);

@@ -171,7 +171,7 @@ impl InProcess {
     /// The public listener's service on `store`, where a test needs a store that no URL describes.
     pub(crate) async fn on(store: Store) -> Self {
         let metrics = Arc::new(Metrics::new(&store));
-        let reader = Arc::new(Reader::new(store.clone(), CACHE_OFF));
+        let reader = Arc::new(Reader::new(store.clone(), None, CACHE_OFF));
         let (recorder, _) =
             Recorder::start(store.clone(), Arc::clone(&metrics), Recording::default());
         let router = public_router(Arc::new(App {

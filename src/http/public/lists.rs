@@ -151,7 +151,7 @@ async fn list(
         cursor: Some(cursor),
     };
     let started = Instant::now();
-    let page = app.reader.page(request, limit).await?;
+    let page = app.reader.page(request, limit, token.as_ref()).await?;
     let mut answer = conditional::answer(headers, Answer::of(&page));
     answer.extensions_mut().insert(Waited(started.elapsed()));
     Ok(answer)
