@@ -16,5 +16,6 @@ pub mod jobs;
 pub mod model;
 pub mod read;
 pub mod record;
+pub mod settings;
 pub mod store;
 pub mod telemetry;

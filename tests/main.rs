@@ -16,5 +16,6 @@ mod history;
 mod http;
 mod promises;
 mod races;
+mod settings;
 mod support;
 mod verify;

@@ -39,7 +39,7 @@ const fn secret(name: &'static str, default: Option<&'static str>, about: &'stat
 }
 
 /// Every key. A secret one may also be given as a file: `<name>_file`.
-pub const KEYS: [Key; 16] = [
+pub const KEYS: [Key; 19] = [
     secret(
         "database_url",
         Some("sqlite://recents.db"),
@@ -80,6 +80,22 @@ pub const KEYS: [Key; 16] = [
         "history.query",
         None,
         "the mapping query: reads from `runs`, returns uses",
+    ),
+    key(
+        "read_path",
+        Some("auto"),
+        "where lists are read from, until it is changed by `recents settings`: auto (history until \
+         the first backfill succeeded, then materialized), materialized, shadow or history",
+    ),
+    key(
+        "force_read_path",
+        None,
+        "the same, whatever `recents settings` says: materialized, shadow or history",
+    ),
+    key(
+        "details.mode",
+        Some("batched"),
+        "how details are asked for, until it is changed by `recents settings`: batched, per_item or off",
     ),
     key(
         "pool_size",

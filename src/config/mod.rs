@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::settings::Configured;
 use crate::telemetry::trace::{self, LogFormat};
 use reader::Reader;
 
@@ -84,6 +85,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// The history, where there is one.
     pub history: Option<HistoryConfig>,
+    /// The settings that change at run time, as they are first.
+    pub settings: Configured,
     /// Connections to the database at the most.
     pub pool_size: u32,
     /// The longest that one statement may take.
@@ -139,10 +142,12 @@ impl Config {
         if !is_database_url(&database_url) {
             return Err(read.bad("database_url", "a postgres:// or sqlite:// URL"));
         }
+        let history = read.history(&database_url)?;
         let config = Self {
+            settings: read.settings(history.is_some())?,
             listen: read.parsed("listen", "an address such as 127.0.0.1:8080")?,
             admin_listen: read.parsed("admin_listen", "an address such as 127.0.0.1:8081")?,
-            history: read.history(&database_url)?,
+            history,
             pool_size: read.pool_size()?,
             statement_timeout: read.duration("statement_timeout")?,
             shutdown_grace: read.duration("shutdown_grace")?,

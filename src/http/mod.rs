@@ -24,6 +24,7 @@ use utoipa::openapi::OpenApi as Description;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::record::Recorder;
+use crate::settings::Settings;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::RequestLabels;
@@ -42,6 +43,8 @@ pub struct App {
     pub max_clock_skew: Duration,
     /// Whether a history is configured, so that uses must name their run.
     pub has_history: bool,
+    /// What changes at run time.
+    pub settings: Arc<Settings>,
     /// Asks for what stays hidden to be swept.
     pub sweeps: Arc<tokio::sync::Notify>,
     /// Whether the service is ready.
@@ -117,6 +120,7 @@ fn finished(router: OpenApiRouter<Arc<App>>, app: Arc<App>) -> Router {
         let methods = [
             ("GET", &item.get, 200),
             ("POST", &item.post, 200),
+            ("PATCH", &item.patch, 200),
             ("DELETE", &item.delete, 204),
         ];
         for (method, operation, status) in methods {

@@ -15,6 +15,7 @@ mod pace;
 pub mod recent;
 mod retry;
 mod rows;
+pub(crate) mod setting;
 pub mod statement;
 
 use sqlx::pool::PoolConnection;
@@ -35,6 +36,7 @@ pub fn statements() -> impl Iterator<Item = &'static Statement> {
         .chain(job::STATEMENTS)
         .chain(note::STATEMENTS)
         .chain(dismissal::STATEMENTS)
+        .chain(setting::STATEMENTS)
 }
 
 /// The database with the table.

@@ -9,6 +9,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::settings::ReadPath;
 use crate::store::{self, Store};
 
 /// From a cached answer to the longest request that is not cut off.
@@ -51,6 +52,11 @@ struct RunLabels {
     outcome: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ModeLabels {
+    mode: &'static str,
+}
+
 /// Labels of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RequestLabels {
@@ -78,6 +84,7 @@ pub struct Metrics {
     pub capture_lag: Gauge<f64, std::sync::atomic::AtomicU64>,
     /// Notes that wait, those beside the history and those beside the table.
     pub capture_backlog_rows: Gauge,
+    read_path: Family<ModeLabels, Gauge>,
     /// Whether the database answered when it was last asked.
     pub database_up: Gauge,
     /// When a backfill last succeeded, in seconds since 1970; 0 before the first.
@@ -96,6 +103,7 @@ impl Metrics {
             record_queue_depth: Gauge::default(),
             capture_lag: Gauge::default(),
             capture_backlog_rows: Gauge::default(),
+            read_path: Family::default(),
             database_up: Gauge::default(),
             backfill_last_success: Gauge::default(),
         };
@@ -155,6 +163,11 @@ impl Metrics {
             self.capture_backlog_rows.clone(),
         );
         registry.register(
+            "read_path",
+            "1 for where lists are read from",
+            self.read_path.clone(),
+        );
+        registry.register(
             "database_up",
             "1 where the database answered when last asked",
             self.database_up.clone(),
@@ -181,6 +194,16 @@ impl Metrics {
                 outcome,
             })
             .inc_by(count);
+    }
+
+    /// Shows where lists are read from.
+    pub fn set_read_path(&self, read_path: ReadPath) {
+        for path in ReadPath::ALL {
+            let mode = self
+                .read_path
+                .get_or_create(&ModeLabels { mode: path.name() });
+            mode.set(i64::from(path == read_path));
+        }
     }
 
     /// Lets a request's series be there before the first such request.

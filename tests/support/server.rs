@@ -8,6 +8,7 @@ use std::time::Duration;
 use recents::http::server::serve;
 use recents::http::{App, public_router};
 use recents::record::{Recorder, Recording};
+use recents::settings::{Configured, DetailsMode, ReadPathChoice, Settings};
 use recents::store::Store;
 use recents::telemetry::Metrics;
 use tempfile::TempDir;
@@ -164,12 +165,20 @@ impl InProcess {
         let metrics = Arc::new(Metrics::new(&store));
         let (recorder, _) =
             Recorder::start(store.clone(), Arc::clone(&metrics), Recording::default());
+        let configured = Configured {
+            read_path: ReadPathChoice::Auto,
+            force_read_path: None,
+            details_mode: DetailsMode::Batched,
+            has_history: false,
+        };
+        let settings = Arc::new(Settings::new(configured, Arc::clone(&metrics)));
         let router = public_router(Arc::new(App {
             store,
             recorder,
             metrics,
             max_clock_skew: Duration::from_secs(300),
             has_history: false,
+            settings,
             sweeps: Arc::default(),
             readiness: Arc::default(),
         }));

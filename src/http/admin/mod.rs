@@ -1,6 +1,7 @@
-//! The admin listener: health, metrics, the description of the API.
+//! The admin listener: settings, health, metrics, the description of the API.
 
 pub mod health;
+pub mod settings;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ pub(super) fn router() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
+        .routes(routes!(settings::get, settings::change))
         .routes(routes!(metrics))
         .routes(routes!(openapi))
 }

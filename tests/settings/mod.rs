@@ -1,0 +1,4 @@
+//! Settings that change while the service runs.
+
+mod changed;
+mod first;
