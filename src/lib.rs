@@ -9,6 +9,7 @@ pub mod capture;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod details;
 pub mod dismiss;
 pub mod history;
 pub mod http;

@@ -10,6 +10,7 @@
 mod backfill;
 mod capture;
 mod cli;
+mod details;
 mod dismissal;
 mod faults;
 mod history;

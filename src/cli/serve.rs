@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::{Done, Failure, open, output, usage};
 use crate::capture;
 use crate::config::{Config, ConfigError};
+use crate::details::Details;
 use crate::dismiss;
 use crate::http::{App, Readiness, admin_router, public_router, server};
 use crate::record::{Recorder, Recording};
@@ -83,6 +84,15 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
     );
     let readiness = Arc::new(Readiness::default());
     let settings = Arc::new(Settings::new(config.settings, Arc::clone(&metrics)));
+    let details = match &config.details {
+        Some(details) => {
+            let details = Details::open(details, Arc::clone(&settings), Arc::clone(&metrics));
+            Some(Arc::new(
+                details.map_err(|error| Failure::Usage(error.to_string()))?,
+            ))
+        }
+        None => None,
+    };
     let app = Arc::new(App {
         store: store.clone(),
         recorder,
@@ -90,6 +100,7 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
         max_clock_skew: config.max_clock_skew,
         has_history: config.history.is_some(),
         settings: Arc::clone(&settings),
+        details: details.clone(),
         sweeps: Arc::clone(&sweeps),
         readiness: Arc::clone(&readiness),
     });
@@ -121,9 +132,17 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
             }
             std::future::pending::<Result<(), Failure>>().await
         };
+        let checking = async {
+            if let Some(details) = details {
+                let checked = details.check().await;
+                checked.map_err(|error| Failure::Usage(error.to_string()))?;
+            }
+            std::future::pending::<Result<(), Failure>>().await
+        };
         tokio::select! {
             () = sweeping => {}
             followed = following => followed?,
+            checked = checking => checked?,
         }
         std::future::pending().await
     };

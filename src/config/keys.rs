@@ -39,7 +39,7 @@ const fn secret(name: &'static str, default: Option<&'static str>, about: &'stat
 }
 
 /// Every key. A secret one may also be given as a file: `<name>_file`.
-pub const KEYS: [Key; 19] = [
+pub const KEYS: [Key; 21] = [
     secret(
         "database_url",
         Some("sqlite://recents.db"),
@@ -92,6 +92,13 @@ pub const KEYS: [Key; 19] = [
         None,
         "the same, whatever `recents settings` says: materialized, shadow or history",
     ),
+    key(
+        "details.query",
+        None,
+        "the details of the published runs that $1 lists, on the history's database, or on \
+         database_url where there is no history",
+    ),
+    key("details.ttl", Some("60s"), "how old details may be"),
     key(
         "details.mode",
         Some("batched"),

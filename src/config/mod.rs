@@ -74,6 +74,17 @@ pub struct HistoryConfig {
     pub query: String,
 }
 
+/// Where the details of items come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DetailsConfig {
+    /// The history's URL, or the store's where there is no history.
+    pub url: String,
+    /// The query.
+    pub query: String,
+    /// How long details are remembered.
+    pub ttl: Duration,
+}
+
 /// A checked configuration.
 #[derive(Clone)]
 pub struct Config {
@@ -85,6 +96,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// The history, where there is one.
     pub history: Option<HistoryConfig>,
+    /// The details, where there are some.
+    pub details: Option<DetailsConfig>,
     /// The settings that change at run time, as they are first.
     pub settings: Configured,
     /// Connections to the database at the most.
@@ -147,6 +160,11 @@ impl Config {
             settings: read.settings(history.is_some())?,
             listen: read.parsed("listen", "an address such as 127.0.0.1:8080")?,
             admin_listen: read.parsed("admin_listen", "an address such as 127.0.0.1:8081")?,
+            details: read.details(
+                history
+                    .as_ref()
+                    .map_or(&database_url, |history| &history.url),
+            )?,
             history,
             pool_size: read.pool_size()?,
             statement_timeout: read.duration("statement_timeout")?,

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{ConfigError, HistoryConfig, KEYS, Origin, Values, is_database_url};
+use super::{ConfigError, DetailsConfig, HistoryConfig, KEYS, Origin, Values, is_database_url};
 use crate::settings::{Configured, NoValue, ReadPath};
 
 /// The longest duration; nothing here is meant to last longer.
@@ -87,6 +87,19 @@ impl Reader<'_> {
             details_mode: self.chosen("details.mode")?,
             has_history,
         })
+    }
+
+    pub(super) fn details(&self, url: &str) -> Result<Option<DetailsConfig>, ConfigError> {
+        let ttl = self.duration("details.ttl")?;
+        let Some(query) = self.optional("details.query") else {
+            return Ok(None);
+        };
+        if !query.contains("$1") {
+            let problem = "does not use $1, the array of the published runs that are asked for";
+            return Err(ConfigError::new("details.query", problem));
+        }
+        let url = url.into();
+        Ok(Some(DetailsConfig { url, query, ttl }))
     }
 
     pub(super) fn history(&self, database_url: &str) -> Result<Option<HistoryConfig>, ConfigError> {

@@ -23,6 +23,7 @@ use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Description;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::details::Details;
 use crate::record::Recorder;
 use crate::settings::Settings;
 use crate::store::Store;
@@ -45,6 +46,8 @@ pub struct App {
     pub has_history: bool,
     /// What changes at run time.
     pub settings: Arc<Settings>,
+    /// The details of items, where they are configured.
+    pub details: Option<Arc<Details>>,
     /// Asks for what stays hidden to be swept.
     pub sweeps: Arc<tokio::sync::Notify>,
     /// Whether the service is ready.

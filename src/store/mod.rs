@@ -23,6 +23,7 @@ use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool,
 
 pub(crate) use codec::time_from_postgres;
 pub use error::StoreError;
+pub(crate) use open::pg_pool;
 pub use open::{PG_PLANNING, PoolSettings, is_missing_file, pg_options};
 pub use pace::Pace;
 pub use retry::with_retries;

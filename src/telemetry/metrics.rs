@@ -84,6 +84,10 @@ pub struct Metrics {
     pub capture_lag: Gauge<f64, std::sync::atomic::AtomicU64>,
     /// Notes that wait, those beside the history and those beside the table.
     pub capture_backlog_rows: Gauge,
+    /// Loads of details that failed, took too long or panicked.
+    pub details_failures: Counter,
+    /// Statements sent for details.
+    pub details_statements: Counter,
     read_path: Family<ModeLabels, Gauge>,
     /// Whether the database answered when it was last asked.
     pub database_up: Gauge,
@@ -103,6 +107,8 @@ impl Metrics {
             record_queue_depth: Gauge::default(),
             capture_lag: Gauge::default(),
             capture_backlog_rows: Gauge::default(),
+            details_failures: Counter::default(),
+            details_statements: Counter::default(),
             read_path: Family::default(),
             database_up: Gauge::default(),
             backfill_last_success: Gauge::default(),
@@ -163,6 +169,11 @@ impl Metrics {
             self.capture_backlog_rows.clone(),
         );
         registry.register(
+            "details_failures",
+            "Loads of details that failed",
+            self.details_failures.clone(),
+        );
+        registry.register(
             "read_path",
             "1 for where lists are read from",
             self.read_path.clone(),
@@ -183,7 +194,10 @@ impl Metrics {
             "The running version",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
-        registry.register_collector(Box::new(DatabaseCollector(store)));
+        registry.register_collector(Box::new(DatabaseCollector {
+            store,
+            details_statements: self.details_statements.clone(),
+        }));
     }
 
     /// Counts `count` runs of `source` that ended as `outcome`.
@@ -229,7 +243,10 @@ impl Metrics {
 
 /// What is read off where it is counted, when it is asked for.
 #[derive(Debug)]
-struct DatabaseCollector(Store);
+struct DatabaseCollector {
+    store: Store,
+    details_statements: Counter,
+}
 
 impl Collector for DatabaseCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
@@ -240,12 +257,14 @@ impl Collector for DatabaseCollector {
             None,
             counter.metric_type(),
         )?;
-        for statement in store::statements() {
-            let labels = [("statement", statement.name)];
-            let count = ConstCounter::new(statement.executed());
+        let own = store::statements().map(|statement| (statement.name, statement.executed()));
+        let details = ("details", self.details_statements.get());
+        for (name, executed) in own.chain([details]) {
+            let labels = [("statement", name)];
+            let count = ConstCounter::new(executed);
             count.encode(statements.encode_family(&labels)?)?;
         }
-        let (idle, used) = self.0.connections();
+        let (idle, used) = self.store.connections();
         let gauge = ConstGauge::new(0_i64);
         let mut connections = encoder.encode_descriptor(
             "db_pool_connections",

@@ -93,6 +93,10 @@ fn a_file_with_a_mistake_is_refused_in_one_line_that_names_it() {
             "details.mode: `on` (from file recents.toml) is not batched, per_item or off",
         ),
         (
+            "[details]\nttl = '0s'",
+            "details.ttl: `0s` (from file recents.toml) is not a time such as",
+        ),
+        (
             "database_url = 'mysql://h/d'",
             "database_url: `(not shown)` (from file recents.toml) is not a postgres:// or sqlite:// URL",
         ),

@@ -39,6 +39,8 @@ async fn every_metric_is_there_before_the_first_request(db: TestDb) {
         r#"read_path{mode="materialized"}"#,
         r#"read_path{mode="shadow"}"#,
         r#"read_path{mode="history"}"#,
+        "details_failures_total",
+        r#"db_statements_total{statement="details"}"#,
         "database_up",
         r#"db_pool_connections{state="idle"}"#,
         r#"db_pool_connections{state="used"}"#,

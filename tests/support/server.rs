@@ -179,6 +179,7 @@ impl InProcess {
             max_clock_skew: Duration::from_secs(300),
             has_history: false,
             settings,
+            details: None,
             sweeps: Arc::default(),
             readiness: Arc::default(),
         }));
