@@ -4,9 +4,10 @@
 //! The query is given ids as `$1` and returns a row for each published run that may be shown: its
 //! `published_run`, and any other columns, which become the details object. A published run without a
 //! row (deleted, private, archived) does not belong into a list; one whose details could not be loaded
-//! does. [`Details::of`] tells the two apart.
+//! does. [`Details::of`] tells the two apart, [`Details::fill`] makes pages of them.
 
 mod cards;
+mod fill;
 mod loads;
 mod source;
 
@@ -20,6 +21,8 @@ use crate::telemetry::Metrics;
 use cards::Cards;
 use loads::Loads;
 use source::Source;
+
+pub use fill::{Candidate, Candidates, Filled, Refill};
 
 /// Ids of one statement at the most: a page of a hundred lists is some statements then, and one of
 /// them fails for few others.
@@ -129,6 +132,25 @@ impl Details {
             DetailsMode::PerItem => self.loads.one_by_one(published_runs).await,
             DetailsMode::Off => Answers::default(),
         }
+    }
+
+    /// Fills one page of each list with `limit` items, where so many may be shown. `lists` are what the
+    /// pages begin with; `more` reads on in some of them, all in one go, and answers for each, in their
+    /// order. For a batch, fill all of its lists in one call, so that their details are loaded together.
+    ///
+    /// # Errors
+    /// What `more` fails of.
+    pub async fn fill<T, E, F>(
+        &self,
+        limit: usize,
+        lists: Vec<Candidates<T>>,
+        more: impl FnMut(Vec<Refill<T>>) -> F,
+    ) -> Result<Vec<Filled<T>>, E>
+    where
+        T: Candidate + Clone,
+        F: Future<Output = Result<Vec<Candidates<T>>, E>>,
+    {
+        fill::fill(self, limit, lists, more).await
     }
 
     /// Forgets what is known of a published run: whoever asks from now on sees what the query says

@@ -2,6 +2,7 @@
 
 mod asked;
 mod cards;
+mod pages;
 mod query;
 
 use std::sync::Arc;
