@@ -72,12 +72,14 @@ impl Entry {
     }
 
     /// The items that a page of `limit` depends on: one more tells whether there is a next page.
+    pub fn head(&self, limit: u32) -> &[RecentWorkflow] {
+        let head = usize::try_from(limit).map_or(usize::MAX, |limit| limit + 1);
+        self.items.get(..head).unwrap_or(&self.items)
+    }
+
+    /// Their published runs.
     pub fn shown(&self, limit: u32) -> impl Iterator<Item = &str> {
-        let shown = usize::try_from(limit).map_or(usize::MAX, |limit| limit + 1);
-        self.items
-            .iter()
-            .take(shown)
-            .map(|item| &*item.published_run)
+        self.head(limit).iter().map(|item| &*item.published_run)
     }
 
     /// About how many bytes it takes.

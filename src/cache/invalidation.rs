@@ -129,6 +129,14 @@ struct Heard {
     generation: u64,
 }
 
+struct Listener(Box<dyn Fn(&Changed) + Send + Sync>);
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Listener")
+    }
+}
+
 /// What changes, told to whoever keeps answers. One for each store; its clones share it.
 #[derive(Debug)]
 pub struct Changes {
@@ -145,6 +153,8 @@ pub struct Changes {
     heard: Mutex<HashMap<u64, Heard>>,
     /// The newest position in the database's log that another process told.
     heard_position: AtomicU64,
+    /// Hears of every published run that is forgotten, and of everything.
+    listener: OnceLock<Listener>,
     /// SQLite: changes that this process made, of those that the database counts.
     own: AtomicI64,
     /// Which database it is, as soon as that was asked, and which history of it.
@@ -165,6 +175,7 @@ impl Default for Changes {
             telling: tokio::sync::Mutex::default(),
             heard: Mutex::default(),
             heard_position: AtomicU64::new(0),
+            listener: OnceLock::new(),
             own: AtomicI64::new(0),
             database: OnceLock::new(),
             timeline: AtomicU32::new(0),
@@ -210,6 +221,12 @@ impl Changes {
         replayed.is_some_and(|replayed| replayed.has(scope_slot(workspace, uid), position))
     }
 
+    /// Has somebody hear of every published run that is forgotten, and of everything, here or elsewhere;
+    /// only the first one who asks.
+    pub fn on_forget(&self, listener: impl Fn(&Changed) + Send + Sync + 'static) {
+        self.listener.get_or_init(|| Listener(Box::new(listener)));
+    }
+
     /// Forgets, here only.
     pub fn forget(&self, changed: &Changed, reason: Reason) {
         let forget = |what| self.generations.forget(what);
@@ -233,6 +250,9 @@ impl Changes {
             Changed::Workspace(workspace) => forget(Forgotten::Workspace(workspace)),
             Changed::PublishedRun(run) => forget(Forgotten::PublishedRun(run)),
             Changed::Everything => forget(Forgotten::Everything),
+        }
+        if let Some(Listener(listener)) = self.listener.get() {
+            listener(changed);
         }
         self.count(reason, 1);
         tracing::debug!(reason = reason.name(), what = ?changed, "forgotten");

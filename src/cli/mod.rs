@@ -21,6 +21,7 @@ mod openapi;
 mod output;
 mod progress;
 mod serve;
+mod settings;
 mod signals;
 mod verify;
 
@@ -72,6 +73,9 @@ enum Commands {
     Dismiss(dismiss::DismissArgs),
     /// Remove every trace of a user, in all workspaces
     Forget(dismiss::ForgetArgs),
+    /// See or change what can change while servers run
+    #[command(subcommand)]
+    Settings(settings::SettingsCommand),
     /// Check the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -194,6 +198,7 @@ fn dispatch(matches: &ArgMatches) -> Result<Done, Failure> {
         Commands::List(args) => wait_for(list::run(&configuration()?, args)),
         Commands::Dismiss(args) => wait_for(dismiss::run(&configuration()?, args)),
         Commands::Forget(args) => wait_for(dismiss::forget(&configuration()?, args)),
+        Commands::Settings(command) => wait_for(settings::run(&configuration()?, command)),
         Commands::Config(config::ConfigCommand::Check(json)) => {
             config::check(&configuration()?, json.json)
         }

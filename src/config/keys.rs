@@ -39,7 +39,7 @@ const fn secret(name: &'static str, default: Option<&'static str>, about: &'stat
 }
 
 /// Every key. A secret one may also be given as a file: `<name>_file`.
-pub const KEYS: [Key; 21] = [
+pub const KEYS: [Key; 26] = [
     secret(
         "database_url",
         Some("sqlite://recents.db"),
@@ -105,6 +105,29 @@ pub const KEYS: [Key; 21] = [
         "listen_url",
         None,
         "a direct connection for LISTEN, where database_url is a transaction pooler",
+    ),
+    key(
+        "read_path",
+        Some("auto"),
+        "where lists are read from, until it is changed by `recents settings`: auto (history until \
+         the first backfill succeeded, then materialized), materialized, shadow or history",
+    ),
+    key(
+        "force_read_path",
+        None,
+        "the same, whatever `recents settings` says: materialized, shadow or history",
+    ),
+    key(
+        "details.query",
+        None,
+        "the details of the published runs that $1 lists, on the history's database, or on \
+         database_url where there is no history",
+    ),
+    key("details.ttl", Some("60s"), "how old details may be"),
+    key(
+        "details.mode",
+        Some("batched"),
+        "how details are asked for, until it is changed by `recents settings`: batched, per_item or off",
     ),
     key(
         "pool_size",

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cache::CacheSettings;
+use crate::settings::Configured;
 use crate::telemetry::trace::{self, LogFormat};
 use reader::Reader;
 
@@ -74,6 +75,17 @@ pub struct HistoryConfig {
     pub query: String,
 }
 
+/// Where the details of items come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DetailsConfig {
+    /// The history's URL, or the store's where there is no history.
+    pub url: String,
+    /// The query.
+    pub query: String,
+    /// How long details are remembered.
+    pub ttl: Duration,
+}
+
 /// A checked configuration.
 #[derive(Clone)]
 pub struct Config {
@@ -91,6 +103,10 @@ pub struct Config {
     pub read_database_url: Option<String>,
     /// Where changes of other processes are heard.
     pub listen_url: String,
+    /// The details, where there are some.
+    pub details: Option<DetailsConfig>,
+    /// The settings that change at run time, as they are first.
+    pub settings: Configured,
     /// Connections to the database at the most.
     pub pool_size: u32,
     /// The longest that one statement may take.
@@ -146,15 +162,22 @@ impl Config {
         if !is_database_url(&database_url) {
             return Err(read.bad("database_url", "a postgres:// or sqlite:// URL"));
         }
+        let history = read.history(&database_url)?;
         let config = Self {
+            settings: read.settings(history.is_some())?,
             listen: read.parsed("listen", "an address such as 127.0.0.1:8080")?,
             admin_listen: read.parsed("admin_listen", "an address such as 127.0.0.1:8081")?,
-            history: read.history(&database_url)?,
             cache: read.cache()?,
             read_database_url: read.optional("read_database_url"),
             listen_url: read
                 .optional("listen_url")
                 .unwrap_or_else(|| database_url.clone()),
+            details: read.details(
+                history
+                    .as_ref()
+                    .map_or(&database_url, |history| &history.url),
+            )?,
+            history,
             pool_size: read.pool_size()?,
             statement_timeout: read.duration("statement_timeout")?,
             shutdown_grace: read.duration("shutdown_grace")?,

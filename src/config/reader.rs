@@ -1,10 +1,12 @@
 //! Typed values out of texts.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::cache::CacheSettings;
 
-use super::{ConfigError, HistoryConfig, KEYS, Origin, Values, is_database_url};
+use super::{ConfigError, DetailsConfig, HistoryConfig, KEYS, Origin, Values, is_database_url};
+use crate::settings::{Configured, NoValue, ReadPath};
 
 /// The longest duration; nothing here is meant to last longer.
 const MAX_DURATION: Duration = Duration::from_secs(24 * 3_600);
@@ -93,6 +95,43 @@ impl Reader<'_> {
             return Err(self.bad("pool_size", "between 1 and 1000"));
         }
         u32::try_from(size).map_err(|_| self.bad("pool_size", "a whole number"))
+    }
+
+    fn chosen<T: FromStr<Err = NoValue>>(&self, name: &str) -> Result<T, ConfigError> {
+        let chosen = self.required(name)?.parse();
+        chosen.map_err(|no: NoValue| self.bad(name, no.among()))
+    }
+
+    pub(super) fn settings(&self, has_history: bool) -> Result<Configured, ConfigError> {
+        let force_read_path: Option<ReadPath> = match self.optional("force_read_path") {
+            Some(_) => Some(self.chosen("force_read_path")?),
+            None => None,
+        };
+        if force_read_path.is_some_and(|path| path != ReadPath::Materialized) && !has_history {
+            return Err(self.bad(
+                "force_read_path",
+                "possible without a [history] to read from",
+            ));
+        }
+        Ok(Configured {
+            read_path: self.chosen("read_path")?,
+            force_read_path,
+            details_mode: self.chosen("details.mode")?,
+            has_history,
+        })
+    }
+
+    pub(super) fn details(&self, url: &str) -> Result<Option<DetailsConfig>, ConfigError> {
+        let ttl = self.duration("details.ttl")?;
+        let Some(query) = self.optional("details.query") else {
+            return Ok(None);
+        };
+        if !query.contains("$1") {
+            let problem = "does not use $1, the array of the published runs that are asked for";
+            return Err(ConfigError::new("details.query", problem));
+        }
+        let url = url.into();
+        Ok(Some(DetailsConfig { url, query, ttl }))
     }
 
     pub(super) fn history(&self, database_url: &str) -> Result<Option<HistoryConfig>, ConfigError> {

@@ -27,6 +27,7 @@ use sqlx::{PgPool, SqlitePool};
 pub use look_up::Lookup;
 pub use mapping::Mapping;
 pub use open::{connect, judge};
+pub(crate) use open::{read_only_postgres, read_only_sqlite};
 pub use scan::Range;
 pub use session::Taker;
 pub use stretch::{Gathered, Stretch, Stretches, Tally};

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::postgres::PgPoolOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{AssertSqlSafe, Column, Executor, Row, SqlSafeStr, Statement, TypeInfo};
 
@@ -81,10 +81,7 @@ pub async fn connect(config: &HistoryConfig) -> Result<History, HistoryError> {
     let judged = judge(config)?;
     let bad_url = |error: sqlx::Error| HistoryError::misfit("history.url", error);
     let history = if config.url.starts_with("sqlite:") {
-        let options = SqliteConnectOptions::from_str(&config.url)
-            .map_err(bad_url)?
-            .create_if_missing(false)
-            .read_only(true);
+        let options = read_only_sqlite(&config.url).map_err(bad_url)?;
         let pool = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(CONNECT_TIMEOUT)
@@ -93,9 +90,7 @@ pub async fn connect(config: &HistoryConfig) -> Result<History, HistoryError> {
             .map_err(HistoryError::Database)?;
         describe_sqlite(pool, config, judged).await?
     } else {
-        let options = pg_options(&config.url, look_up::TIMEOUT)
-            .map_err(bad_url)?
-            .options(SESSION);
+        let options = read_only_postgres(&config.url, look_up::TIMEOUT).map_err(bad_url)?;
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(CONNECT_TIMEOUT)
@@ -106,6 +101,22 @@ pub async fn connect(config: &HistoryConfig) -> Result<History, HistoryError> {
     };
     history.try_out().await?;
     Ok(history)
+}
+
+/// How the application's database is connected to, only to read, whatever the role or the database
+/// have set.
+pub(crate) fn read_only_postgres(
+    url: &str,
+    statement_timeout: Duration,
+) -> Result<PgConnectOptions, sqlx::Error> {
+    Ok(pg_options(url, statement_timeout)?.options(SESSION))
+}
+
+/// The same of a file, which must be there.
+pub(crate) fn read_only_sqlite(url: &str) -> Result<SqliteConnectOptions, sqlx::Error> {
+    Ok(SqliteConnectOptions::from_str(url)?
+        .create_if_missing(false)
+        .read_only(true))
 }
 
 const RUNS: fn(&str) -> String = |table| format!("select * from {table}");

@@ -25,8 +25,10 @@ use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Description;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::details::Details;
 use crate::read::Reader;
 use crate::record::Recorder;
+use crate::settings::Settings;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::RequestLabels;
@@ -47,6 +49,10 @@ pub struct App {
     pub max_clock_skew: Duration,
     /// Whether a history is configured, so that uses must name their run.
     pub has_history: bool,
+    /// What changes at run time.
+    pub settings: Arc<Settings>,
+    /// The details of items, where they are configured.
+    pub details: Option<Arc<Details>>,
     /// Asks for what stays hidden to be swept.
     pub sweeps: Arc<tokio::sync::Notify>,
     /// Whether the service is ready.
@@ -122,6 +128,7 @@ fn finished(router: OpenApiRouter<Arc<App>>, app: Arc<App>) -> Router {
         let methods = [
             ("GET", &item.get, 200),
             ("POST", &item.post, 200),
+            ("PATCH", &item.patch, 200),
             ("DELETE", &item.delete, 204),
         ];
         for (method, operation, status) in methods {

@@ -10,6 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::record::RecordError;
+use crate::settings::SettingsError;
 use crate::store::StoreError;
 
 /// Seconds after which a client should try again: a flush or a failover later.
@@ -26,6 +27,8 @@ pub enum Code {
     NotFound,
     /// No such method on the resource.
     MethodNotAllowed,
+    /// The configuration forces the read path.
+    ReadPathForced,
     /// The request did not arrive in time.
     RequestTimeout,
     /// The header is too large.
@@ -48,11 +51,12 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::InvalidRequest,
         Self::ValueRefused,
         Self::NotFound,
         Self::MethodNotAllowed,
+        Self::ReadPathForced,
         Self::RequestTimeout,
         Self::HeaderTooLarge,
         Self::BodyTooLarge,
@@ -81,6 +85,11 @@ impl Code {
                 "method_not_allowed",
                 StatusCode::METHOD_NOT_ALLOWED,
                 "Method not allowed",
+            ),
+            Self::ReadPathForced => (
+                "read_path_forced",
+                StatusCode::CONFLICT,
+                "The configuration forces the read path",
             ),
             Self::RequestTimeout => (
                 "request_timeout",
@@ -340,6 +349,15 @@ impl From<Arc<StoreError>> for Problem {
         Self {
             cause: Some(error),
             ..problem
+        }
+    }
+}
+
+impl From<SettingsError> for Problem {
+    fn from(error: SettingsError) -> Self {
+        match error {
+            SettingsError::Forced(_) => Self::new(Code::ReadPathForced, error),
+            SettingsError::Store(error) => error.into(),
         }
     }
 }

@@ -1,11 +1,15 @@
 //! Pages of lists.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::ser::Error;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::Cursor;
+use crate::details::Candidate;
 use crate::model::{Scope, Time};
 use crate::store::recent::{self, ListStart};
 use crate::store::{Store, StoreError};
@@ -41,6 +45,27 @@ pub struct RecentWorkflow {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "991")]
     pub run: Option<Box<str>>,
+    /// What the application tells of the workflow, where it was asked for and is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub details: Option<Card>,
+}
+
+/// The details of a workflow: a JSON object, ready to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Card(pub Arc<str>);
+
+impl Serialize for Card {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let object: &RawValue = serde_json::from_str(&self.0).map_err(S::Error::custom)?;
+        object.serialize(serializer)
+    }
+}
+
+impl Candidate for RecentWorkflow {
+    fn published_run(&self) -> &str {
+        &self.published_run
+    }
 }
 
 /// A page of a list, newest first; ties by `published_run`, descending in byte order.
@@ -72,6 +97,7 @@ impl From<recent::Item> for RecentWorkflow {
             published_run: item.published_run,
             last_used_at: item.newest.last_used_at,
             run: item.newest.run,
+            details: None,
         }
     }
 }

@@ -16,6 +16,7 @@ mod pace;
 pub mod recent;
 mod retry;
 mod rows;
+pub(crate) mod setting;
 pub mod statement;
 pub mod token;
 
@@ -33,6 +34,7 @@ pub use change::Position;
 pub(crate) use change::{CHANNEL, ping_listener};
 pub(crate) use codec::time_from_postgres;
 pub use error::StoreError;
+pub(crate) use open::pg_pool;
 pub use open::{PG_PLANNING, PoolSettings, is_missing_file, pg_options};
 pub use pace::Pace;
 pub use retry::with_retries;
@@ -53,6 +55,7 @@ pub fn statements() -> impl Iterator<Item = &'static Statement> {
         .chain(note::STATEMENTS)
         .chain(dismissal::STATEMENTS)
         .chain(change::STATEMENTS)
+        .chain(setting::STATEMENTS)
 }
 
 /// The database with the table, and what is told of its changes. Clones share both.

@@ -91,14 +91,18 @@ fn is_in_memory(url: &str) -> bool {
 
 fn postgres_pool(url: &str, settings: PoolSettings) -> Result<PgPool, sqlx::Error> {
     let options = pg_options(url, settings.statement_timeout)?.options(PG_PLANNING);
-    Ok(PgPoolOptions::new()
-        .max_connections(settings.size)
+    Ok(pg_pool(settings.size).connect_lazy_with(options))
+}
+
+/// A pool of connections that serve requests.
+pub(crate) fn pg_pool(size: u32) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(size)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false)
         .before_acquire(|conn, meta| {
             Box::pin(async move { Ok(meta.idle_for < ASK_AFTER_IDLE || conn.ping().await.is_ok()) })
         })
-        .connect_lazy_with(options))
 }
 
 fn sqlite_pool(url: &str, settings: PoolSettings) -> Result<SqlitePool, sqlx::Error> {

@@ -13,6 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::cache::{Reason, Via};
 use crate::read::Reader;
+use crate::settings::ReadPath;
 use crate::store::{self, Store};
 
 /// From a cached answer to the longest request that is not cut off.
@@ -55,6 +56,11 @@ struct RunLabels {
     outcome: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ModeLabels {
+    mode: &'static str,
+}
+
 /// Labels of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RequestLabels {
@@ -82,6 +88,11 @@ pub struct Metrics {
     pub capture_lag: Gauge<f64, std::sync::atomic::AtomicU64>,
     /// Notes that wait, those beside the history and those beside the table.
     pub capture_backlog_rows: Gauge,
+    /// Loads of details that failed, took too long or panicked.
+    pub details_failures: Counter,
+    /// Statements sent for details.
+    pub details_statements: Counter,
+    read_path: Family<ModeLabels, Gauge>,
     /// Whether the database answered when it was last asked.
     pub database_up: Gauge,
     /// When a backfill last succeeded, in seconds since 1970; 0 before the first.
@@ -100,6 +111,9 @@ impl Metrics {
             record_queue_depth: Gauge::default(),
             capture_lag: Gauge::default(),
             capture_backlog_rows: Gauge::default(),
+            details_failures: Counter::default(),
+            details_statements: Counter::default(),
+            read_path: Family::default(),
             database_up: Gauge::default(),
             backfill_last_success: Gauge::default(),
         };
@@ -159,6 +173,16 @@ impl Metrics {
             self.capture_backlog_rows.clone(),
         );
         registry.register(
+            "details_failures",
+            "Loads of details that failed",
+            self.details_failures.clone(),
+        );
+        registry.register(
+            "read_path",
+            "1 for where lists are read from",
+            self.read_path.clone(),
+        );
+        registry.register(
             "database_up",
             "1 where the database answered when last asked",
             self.database_up.clone(),
@@ -174,7 +198,10 @@ impl Metrics {
             "The running version",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
-        registry.register_collector(Box::new(DatabaseCollector(store)));
+        registry.register_collector(Box::new(DatabaseCollector {
+            store,
+            details_statements: self.details_statements.clone(),
+        }));
     }
 
     /// With what is counted of reads.
@@ -193,6 +220,16 @@ impl Metrics {
                 outcome,
             })
             .inc_by(count);
+    }
+
+    /// Shows where lists are read from.
+    pub fn set_read_path(&self, read_path: ReadPath) {
+        for path in ReadPath::ALL {
+            let mode = self
+                .read_path
+                .get_or_create(&ModeLabels { mode: path.name() });
+            mode.set(i64::from(path == read_path));
+        }
     }
 
     /// Lets a request's series be there before the first such request.
@@ -250,7 +287,10 @@ impl Collector for ReadCollector {
 
 /// What is read off where it is counted, when it is asked for.
 #[derive(Debug)]
-struct DatabaseCollector(Store);
+struct DatabaseCollector {
+    store: Store,
+    details_statements: Counter,
+}
 
 impl Collector for DatabaseCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
@@ -261,12 +301,14 @@ impl Collector for DatabaseCollector {
             None,
             counter.metric_type(),
         )?;
-        for statement in store::statements() {
-            let labels = [("statement", statement.name)];
-            let count = ConstCounter::new(statement.executed());
+        let own = store::statements().map(|statement| (statement.name, statement.executed()));
+        let details = ("details", self.details_statements.get());
+        for (name, executed) in own.chain([details]) {
+            let labels = [("statement", name)];
+            let count = ConstCounter::new(executed);
             count.encode(statements.encode_family(&labels)?)?;
         }
-        let (idle, used) = self.0.connections();
+        let (idle, used) = self.store.connections();
         let gauge = ConstGauge::new(0_i64);
         let mut connections = encoder.encode_descriptor(
             "db_pool_connections",

@@ -12,7 +12,13 @@ use super::server::Server;
 use super::uses::{Use, body_of};
 
 /// What the service asks by itself now and then, whatever its clients do.
-const BACKGROUND: [&str; 4] = ["ping", "job_last_success", "ping_listener", "tell"];
+const BACKGROUND: [&str; 5] = [
+    "ping",
+    "job_last_success",
+    "settings",
+    "ping_listener",
+    "tell",
+];
 
 /// A server with one connection, whose statements are counted.
 pub(crate) struct Meter {

@@ -10,6 +10,7 @@ use recents::http::server::serve;
 use recents::http::{App, public_router};
 use recents::read::Reader;
 use recents::record::{Recorder, Recording};
+use recents::settings::{Configured, DetailsMode, ReadPathChoice, Settings};
 use recents::store::Store;
 use recents::telemetry::Metrics;
 use tempfile::TempDir;
@@ -174,6 +175,13 @@ impl InProcess {
         let reader = Arc::new(Reader::new(store.clone(), None, CACHE_OFF));
         let (recorder, _) =
             Recorder::start(store.clone(), Arc::clone(&metrics), Recording::default());
+        let configured = Configured {
+            read_path: ReadPathChoice::Auto,
+            force_read_path: None,
+            details_mode: DetailsMode::Batched,
+            has_history: false,
+        };
+        let settings = Arc::new(Settings::new(configured, Arc::clone(&metrics)));
         let router = public_router(Arc::new(App {
             store,
             recorder,
@@ -181,6 +189,8 @@ impl InProcess {
             metrics,
             max_clock_skew: Duration::from_secs(300),
             has_history: false,
+            settings,
+            details: None,
             sweeps: Arc::default(),
             readiness: Arc::default(),
         }));

@@ -1,7 +1,8 @@
-//! The admin listener: health, metrics, the description of the API.
+//! The admin listener: settings, health, metrics, the description of the API.
 
 mod cache;
 pub mod health;
+pub mod settings;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ pub(super) fn router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(cache::invalidate))
+        .routes(routes!(settings::get, settings::change))
         .routes(routes!(metrics))
         .routes(routes!(openapi))
 }

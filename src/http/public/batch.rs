@@ -1,6 +1,7 @@
 //! Several lists at once.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
@@ -9,7 +10,9 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::expand::{self, mark};
 use super::lists::came_by;
+use crate::cache::Via;
 use crate::http::App;
 use crate::http::body::Json;
 use crate::http::fields::{Field, Fields};
@@ -83,29 +86,45 @@ pub(super) async fn lists(
     Json(body): Json,
 ) -> Result<Response, Problem> {
     let mut errors = Vec::new();
-    let (scopes, limit) = read(&body, &mut errors);
+    let (scopes, limit, expanded) = read(&body, &mut errors);
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
     }
+    let started = Instant::now();
     let found = app.reader.lists(&scopes, limit, token.as_ref()).await?;
+    let via: Vec<Via> = found.iter().map(|found| found.via).collect();
+    let waited = found.iter().map(|found| found.waited).max();
+    let (pages, waited, unavailable) = match expanded {
+        false => {
+            let pages = scopes.iter().zip(&found);
+            let pages = pages.map(|(scope, found)| page(scope, &found.entry.items, limit));
+            (pages.collect(), waited.unwrap_or_default(), false)
+        }
+        true => {
+            let heads = found.iter().map(|found| found.entry.head(limit).to_vec());
+            let heads = heads.collect();
+            let expanded = expand::fill(&app, &scopes, heads, limit, token.as_ref()).await?;
+            (expanded.pages, started.elapsed(), expanded.unavailable)
+        }
+    };
     let text = |id: &Id| Box::from(id.as_str());
-    let lists = scopes.iter().zip(&found).map(|(scope, found)| BatchList {
+    let lists = scopes.iter().zip(pages).map(|(scope, page)| BatchList {
         workspace: text(&scope.workspace),
         uid: scope.uid.as_ref().map(text),
-        recent_workflows: page(scope, &found.entry.items, limit).recent_workflows,
+        recent_workflows: page.recent_workflows,
     });
     let answer = axum::Json(BatchAnswer {
         lists: lists.collect(),
     });
     let caching = HeaderValue::from_static("private, no-cache");
     let answer = ([(header::CACHE_CONTROL, caching)], answer).into_response();
-    Ok(came_by(answer, &found))
+    Ok(mark(came_by(answer, waited, &via), unavailable))
 }
 
-fn read(body: &Value, errors: &mut Vec<FieldError>) -> (Vec<Scope>, u32) {
+fn read(body: &Value, errors: &mut Vec<FieldError>) -> (Vec<Scope>, u32, bool) {
     let known = ["scopes", "limit", "expand"];
     let Some(mut fields) = Fields::new(body, String::new(), &known, errors) else {
-        return (Vec::new(), DEFAULT_LIMIT);
+        return (Vec::new(), DEFAULT_LIMIT, false);
     };
     let limit = match fields.value("limit") {
         Field::Here(value) => {
@@ -120,7 +139,9 @@ fn read(body: &Value, errors: &mut Vec<FieldError>) -> (Vec<Scope>, u32) {
         }
         _ => DEFAULT_LIMIT,
     };
+    let mut expanded = false;
     if let Field::Here(expand) = fields.value("expand") {
+        expanded = expand.as_array().is_some_and(|values| !values.is_empty());
         let details = |value: &Value| value.as_str() == Some("details");
         if !expand
             .as_array()
@@ -137,15 +158,15 @@ fn read(body: &Value, errors: &mut Vec<FieldError>) -> (Vec<Scope>, u32) {
                 "too_many",
                 format_args!("has more than {MAX_SCOPES} items"),
             );
-            return (Vec::new(), limit);
+            return (Vec::new(), limit, expanded);
         }
         Field::Here(_) => {
             fields.refuse("scopes", "wrong_type", "is not an array");
-            return (Vec::new(), limit);
+            return (Vec::new(), limit, expanded);
         }
         _ => {
             fields.refuse("scopes", "required", "is required");
-            return (Vec::new(), limit);
+            return (Vec::new(), limit, expanded);
         }
     };
     let scopes = scopes.iter().enumerate().filter_map(|(at, scope)| {
@@ -161,5 +182,5 @@ fn read(body: &Value, errors: &mut Vec<FieldError>) -> (Vec<Scope>, u32) {
             uid,
         })
     });
-    (scopes.collect(), limit)
+    (scopes.collect(), limit, expanded)
 }

@@ -1,13 +1,14 @@
 //! `GET` of a list.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
 use utoipa::IntoParams;
 
+use super::expand::{self, mark};
 use crate::cache::{Answer, Via};
 use crate::http::path::ScopePath;
 use crate::http::problem::{Code, FieldError, Problem};
@@ -16,9 +17,10 @@ use crate::http::session::Session;
 use crate::http::timing::Waited;
 use crate::http::{App, conditional};
 use crate::model::Scope;
-use crate::read::page::{DEFAULT_LIMIT, MAX_LIMIT};
-use crate::read::{Cursor, Found, Page, PageRequest};
+use crate::read::page::{DEFAULT_LIMIT, MAX_LIMIT, page};
+use crate::read::{Cursor, Page};
 use crate::store::Token;
+use crate::store::recent::ListStart;
 
 /// The header of an answer that may be old, because the database is out of reach.
 const STALE: HeaderName = HeaderName::from_static("recents-stale");
@@ -55,7 +57,9 @@ struct ListParameters {
     responses(
         (status = 200, description = "A page of the list", body = Page,
          headers(("ETag" = String), ("Cache-Control" = String),
-                 ("Recents-Stale" = Option<String>, description = "`true`: the database is out of reach"))),
+                 ("Recents-Stale" = Option<String>, description = "`true`: the database is out of reach"),
+                 ("Recents-Details" = Option<String>,
+                  description = "`unavailable`: some details that were asked for are missing"))),
         (status = 304, description = "The page is the known one"),
     )
 )]
@@ -85,7 +89,9 @@ pub(super) async fn of_workspace(
     responses(
         (status = 200, description = "A page of the list", body = Page,
          headers(("ETag" = String), ("Cache-Control" = String),
-                 ("Recents-Stale" = Option<String>, description = "`true`: the database is out of reach"))),
+                 ("Recents-Stale" = Option<String>, description = "`true`: the database is out of reach"),
+                 ("Recents-Details" = Option<String>,
+                  description = "`unavailable`: some details that were asked for are missing"))),
         (status = 304, description = "The page is the known one"),
     )
 )]
@@ -107,7 +113,7 @@ async fn list(
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     let mut errors = Vec::new();
-    let [limit, cursor, expand] = parameters(query, ["limit", "cursor", "expand"], &mut errors);
+    let [limit, cursor, details] = parameters(query, ["limit", "cursor", "expand"], &mut errors);
     let limit = match limit {
         None => DEFAULT_LIMIT,
         Some(text) => Some(&text)
@@ -126,7 +132,8 @@ async fn list(
             .map_err(|e| errors.push(FieldError::parameter("cursor", "bad_cursor", e)))
             .ok()
     });
-    if expand.is_some_and(|expand| expand != "details") {
+    let expanded = details.is_some();
+    if details.is_some_and(|details| details != "details") {
         errors.push(FieldError::parameter(
             "expand",
             "bad_expand",
@@ -136,34 +143,49 @@ async fn list(
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
     }
-    let Some(cursor) = cursor else {
-        let found = app
-            .reader
-            .lists(std::slice::from_ref(&scope), limit, token.as_ref());
-        let Some(found) = found.await?.pop() else {
-            return Err(Problem::new(Code::Internal, "the list was not read"));
-        };
-        let answer = conditional::answer(headers, found.entry.answer(&scope, limit));
-        return Ok(came_by(answer, std::slice::from_ref(&found)));
-    };
-    let request = PageRequest {
-        scope,
-        cursor: Some(cursor),
-    };
     let started = Instant::now();
-    let page = app.reader.page(request, limit, token.as_ref()).await?;
-    let mut answer = conditional::answer(headers, Answer::of(&page));
-    answer.extensions_mut().insert(Waited(started.elapsed()));
-    Ok(answer)
+    let scopes = std::slice::from_ref(&scope);
+    let mut found = Vec::new();
+    let head = match cursor {
+        None => {
+            found = app.reader.lists(scopes, limit, token.as_ref()).await?;
+            let Some(found) = found.first() else {
+                return Err(Problem::new(Code::Internal, "the list was not read"));
+            };
+            if !expanded {
+                let answer = conditional::answer(headers, found.entry.answer(&scope, limit));
+                return Ok(came_by(answer, found.waited, &[found.via]));
+            }
+            found.entry.head(limit).to_vec()
+        }
+        Some(cursor) => {
+            let start = [ListStart {
+                scope: scope.clone(),
+                after: Some((cursor.last_used_at, cursor.published_run)),
+            }];
+            let read = app.reader.read_on(&start, limit + 1, token.as_ref());
+            read.await?.pop().unwrap_or_default()
+        }
+    };
+    let (page, unavailable) = match expanded {
+        false => (page(&scope, &head, limit), false),
+        true => {
+            let expanded = expand::fill(app, scopes, vec![head], limit, token.as_ref()).await?;
+            let page = expanded.pages.into_iter().next();
+            let page = page.ok_or_else(|| Problem::new(Code::Internal, "no page was filled"))?;
+            (page, expanded.unavailable)
+        }
+    };
+    let answer = conditional::answer(headers, Answer::of(&page));
+    let via: Vec<Via> = found.iter().map(|found| found.via).collect();
+    Ok(mark(came_by(answer, started.elapsed(), &via), unavailable))
 }
 
-/// Says how an answer was come by: how long the database was waited for, and whether it is stale because
-/// that is out of reach.
-pub(super) fn came_by(mut answer: Response, found: &[Found]) -> Response {
-    let waited = found.iter().map(|found| found.waited).max();
-    let waited = Waited(waited.unwrap_or_default());
-    answer.extensions_mut().insert(waited);
-    if found.iter().any(|found| found.via == Via::Stale) {
+/// Says how an answer was come by: how long the databases were waited for, and whether it is stale
+/// because the table's is out of reach.
+pub(super) fn came_by(mut answer: Response, waited: Duration, via: &[Via]) -> Response {
+    answer.extensions_mut().insert(Waited(waited));
+    if via.contains(&Via::Stale) {
         let stale = HeaderValue::from_static("true");
         answer.headers_mut().insert(STALE, stale);
     }
