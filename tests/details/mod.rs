@@ -4,6 +4,7 @@ mod asked;
 mod cards;
 mod pages;
 mod query;
+mod served;
 
 use std::sync::Arc;
 use std::time::Duration;

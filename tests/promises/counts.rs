@@ -18,7 +18,7 @@ both!(
 );
 
 /// Without the beginnings and ends of transactions, which the driver names in its own way.
-fn own(mut sent: Vec<String>) -> Vec<String> {
+pub(crate) fn own(mut sent: Vec<String>) -> Vec<String> {
     sent.retain(|name| {
         !name.to_lowercase().starts_with("begin") && !name.to_lowercase().starts_with("commit")
     });

@@ -1,6 +1,6 @@
 //! What is promised of the table, kept on both databases.
 
-mod counts;
+pub(crate) mod counts;
 pub(crate) mod fold;
 pub(crate) mod ids;
 pub(crate) mod lists;
