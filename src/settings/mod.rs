@@ -102,8 +102,11 @@ impl Configured {
 /// # Errors
 /// [`StoreError`].
 pub async fn load(store: &Store, configured: &Configured) -> Result<Effective, StoreError> {
-    let load = with_retries(|| setting::all(store, BACKFILL));
-    Ok(configured.effective(&within_time(load).await?))
+    Ok(configured.effective(&stored(store).await?))
+}
+
+async fn stored(store: &Store) -> Result<Stored, StoreError> {
+    within_time(with_retries(|| setting::all(store, BACKFILL))).await
 }
 
 /// Stores a change, all of it or nothing, and returns what holds then. Every service on the database
@@ -184,18 +187,31 @@ impl Settings {
     /// # Errors
     /// [`StoreError`]; the settings stay what they were.
     pub async fn start(&self, store: &Store) -> Result<(), StoreError> {
-        let first = Change {
+        let stored = match stored(store).await {
+            // Whoever forces the read path may do so because tables are gone.
+            Err(StoreError::Unmigrated(_)) if self.configured.force_read_path.is_some() => {
+                return Ok(());
+            }
+            stored => stored?,
+        };
+        let configured = Change {
             read_path: Some(self.configured.read_path),
             details_mode: Some(self.configured.details_mode),
         };
-        let values = first.values();
-        let stored = within_time(with_retries(|| setting::set_first(store, &values))).await;
-        match stored {
-            // Whoever forces the read path may do so because tables are gone.
-            Err(StoreError::Unmigrated(_)) if self.configured.force_read_path.is_some() => Ok(()),
-            Err(error) => Err(error),
-            Ok(()) => self.refresh(store).await,
+        let mut first = configured.values();
+        first.retain(|(name, _)| !stored.values.contains_key(*name));
+        if !first.is_empty() {
+            let store_first = with_retries(|| setting::set_first(store, &first));
+            if let Err(error) = within_time(store_first).await {
+                // Who may only read serves lists all the same.
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(
+                    error,
+                    "the settings could not be stored; they are as configured"
+                );
+            }
         }
+        self.refresh(store).await
     }
 
     /// Follows what is stored.

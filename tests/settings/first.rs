@@ -5,7 +5,7 @@ use serde_json::json;
 use super::changed::{patch, settings, shown};
 use crate::capture::followed::serve_with;
 use crate::support::history::Setup;
-use crate::support::{Server, TestDb, both, until};
+use crate::support::{Backend, Server, TestDb, both, until};
 
 both!(
     what_is_stored_beats_the_configuration_which_sets_the_first_one,
@@ -58,4 +58,21 @@ async fn a_forced_read_path_needs_no_stored_one(db: TestDb) {
     setup.store.execute("drop table {recents}setting").await;
     let server = serve_with(&setup, &["--force-read-path", "history"]).await;
     assert_eq!(settings(&server).await["read_path"], "history");
+}
+
+#[tokio::test]
+async fn who_may_only_read_the_settings_serves_as_configured_until_they_are_stored() {
+    let mut db = TestDb::migrated(Backend::Postgres).await;
+    let grants = [
+        "grant usage on schema recents to %",
+        "grant select on all tables in schema recents to %",
+    ];
+    let url = db.role(&grants).await;
+    let reading = Server::with(&url, &["--read-path", "shadow"]).await;
+    assert_eq!(settings(&reading).await["read_path"], "shadow");
+    let _storing = Server::with(&db.url, &["--read-path", "history"]).await;
+    until("what is stored counts", async || {
+        (settings(&reading).await["read_path"] == "history").then_some(())
+    })
+    .await;
 }
