@@ -18,8 +18,9 @@ use crate::store::Store;
 
 #[derive(Debug, Args)]
 pub(super) struct BackfillArgs {
-    /// Read a file instead of [history]: CSV or NDJSON, gzipped or not; `-` is standard input. Its columns,
-    /// by name: workspace, published_run, last_used_at and, where known, uid and run
+    /// Read a file instead of [history]: .csv, .ndjson or .jsonl, gzipped or not; with another name, and
+    /// for `-`, standard input, the content tells. Its columns, by name: workspace, published_run,
+    /// last_used_at and, where known, uid and run
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
     /// What a broken line of the file does

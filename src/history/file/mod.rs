@@ -149,12 +149,10 @@ impl FileSource {
         if input.fill_buf().map_err(io)?.starts_with(BYTE_ORDER_MARK) {
             input.consume(BYTE_ORDER_MARK.len());
         }
-        let first = input
-            .fill_buf()
-            .map_err(io)?
-            .iter()
-            .find(|byte| !byte.is_ascii_whitespace());
-        let is_json = first == Some(&b'{');
+        let format = match Format::of_name(&self.path) {
+            Some(format) => format,
+            None => Format::of_content(input.fill_buf().map_err(io)?),
+        };
         let mut taking = Taking {
             file: self,
             sender,
@@ -164,13 +162,40 @@ impl FileSource {
             taken,
             stretch: Stretch::default(),
         };
-        let taken = match is_json {
-            true => taking.take_json(input),
-            false => taking.take_csv(input),
+        let taken = match format {
+            Format::JsonLines => taking.take_json(input),
+            Format::Csv => taking.take_csv(input),
         };
         // What stands before a broken line, or before the file broke off, is kept.
         taking.hand_over();
         taken
+    }
+}
+
+/// How uses stand in a file.
+enum Format {
+    Csv,
+    JsonLines,
+}
+
+impl Format {
+    /// What the name says, which holds however broken the first line is.
+    fn of_name(path: &Path) -> Option<Self> {
+        let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
+        let name = name.strip_suffix(".gz").unwrap_or(&name);
+        match Path::new(name).extension()?.to_str()? {
+            "csv" => Some(Self::Csv),
+            "ndjson" | "jsonl" => Some(Self::JsonLines),
+            _ => None,
+        }
+    }
+
+    /// What the content looks like, where no name tells.
+    fn of_content(start: &[u8]) -> Self {
+        match start.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            Some(b'{') => Self::JsonLines,
+            _ => Self::Csv,
+        }
     }
 }
 
