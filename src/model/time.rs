@@ -31,17 +31,6 @@ pub enum TimeError {
     Malformed,
 }
 
-impl TimeError {
-    /// A stable name for the error, for machine-readable answers.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Infinite => "infinite",
-            Self::OutOfRange => "out_of_range",
-            Self::Malformed => "malformed_time",
-        }
-    }
-}
-
 impl Time {
     /// 1970-01-01T00:00:00Z.
     pub const MIN: Self = Self(0);

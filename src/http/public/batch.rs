@@ -11,8 +11,10 @@ use utoipa::ToSchema;
 
 use crate::http::App;
 use crate::http::body::Json;
+use crate::http::describe::{IdInput, uid_input};
+use crate::http::field_error::{FieldCode, FieldError};
 use crate::http::fields::{Field, Fields};
-use crate::http::problem::{FieldError, Problem};
+use crate::http::problem::Problem;
 use crate::model::{Id, Scope};
 use crate::read::page::{DEFAULT_LIMIT, MAX_LIMIT, RecentWorkflow};
 use crate::read::{PageRequest, pages};
@@ -20,6 +22,7 @@ use crate::store::recent::MAX_SCOPES;
 
 /// Which lists.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(
     dead_code,
     reason = "describes the body; it is read field by field, to name every error"
@@ -37,13 +40,15 @@ struct BatchRequest {
 
 /// Whose list.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(
     dead_code,
     reason = "describes the body; it is read field by field, to name every error"
 )]
 struct BatchScope {
-    workspace: String,
-    uid: Option<String>,
+    workspace: IdInput,
+    #[schema(schema_with = uid_input, required = false)]
+    uid: Option<IdInput>,
 }
 
 /// The lists, in the order of the request.
@@ -57,7 +62,7 @@ struct BatchList {
     #[schema(value_type = String)]
     workspace: Box<str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, nullable = false)]
     uid: Option<Box<str>>,
     recent_workflows: Vec<RecentWorkflow>,
 }
@@ -111,7 +116,7 @@ fn read(body: &Value, errors: &mut Vec<FieldError>) -> (Vec<Scope>, u32) {
                 .filter(|n| (1..=MAX_LIMIT).contains(n))
                 .unwrap_or_else(|| {
                     let detail = format!("is not a whole number from 1 to {MAX_LIMIT}");
-                    fields.refuse("limit", "bad_limit", detail);
+                    fields.refuse("limit", FieldCode::BadLimit, detail);
                     DEFAULT_LIMIT
                 })
         }
@@ -123,7 +128,7 @@ fn read(body: &Value, errors: &mut Vec<FieldError>) -> (Vec<Scope>, u32) {
             .as_array()
             .is_some_and(|values| values.iter().all(details))
         {
-            fields.refuse("expand", "bad_expand", "is not [\"details\"]");
+            fields.refuse("expand", FieldCode::BadExpand, "is not [\"details\"]");
         }
     }
     let scopes = match fields.value("scopes") {
@@ -131,17 +136,17 @@ fn read(body: &Value, errors: &mut Vec<FieldError>) -> (Vec<Scope>, u32) {
         Field::Here(Value::Array(_)) => {
             fields.refuse(
                 "scopes",
-                "too_many",
+                FieldCode::TooMany,
                 format_args!("has more than {MAX_SCOPES} items"),
             );
             return (Vec::new(), limit);
         }
         Field::Here(_) => {
-            fields.refuse("scopes", "wrong_type", "is not an array");
+            fields.refuse("scopes", FieldCode::WrongType, "is not an array");
             return (Vec::new(), limit);
         }
         _ => {
-            fields.refuse("scopes", "required", "is required");
+            fields.refuse("scopes", FieldCode::Required, "is required");
             return (Vec::new(), limit);
         }
     };

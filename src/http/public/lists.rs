@@ -7,8 +7,9 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use utoipa::IntoParams;
 
+use crate::http::field_error::{FieldCode, FieldError};
 use crate::http::path::ScopePath;
-use crate::http::problem::{FieldError, Problem};
+use crate::http::problem::Problem;
 use crate::http::query::parameters;
 use crate::http::{App, conditional};
 use crate::model::Scope;
@@ -101,20 +102,20 @@ async fn list(
             .filter(|n| (1..=MAX_LIMIT).contains(n))
             .unwrap_or_else(|| {
                 let detail = format!("is not a whole number from 1 to {MAX_LIMIT}");
-                errors.push(FieldError::parameter("limit", "bad_limit", detail));
+                errors.push(FieldError::parameter("limit", FieldCode::BadLimit, detail));
                 DEFAULT_LIMIT
             }),
     };
     let cursor = cursor.and_then(|text| {
         let cursor = Cursor::decode(&scope, &text);
         cursor
-            .map_err(|e| errors.push(FieldError::parameter("cursor", "bad_cursor", e)))
+            .map_err(|e| errors.push(FieldError::parameter("cursor", FieldCode::BadCursor, e)))
             .ok()
     });
     if expand.is_some_and(|expand| expand != "details") {
         errors.push(FieldError::parameter(
             "expand",
-            "bad_expand",
+            FieldCode::BadExpand,
             "is not `details`",
         ));
     }
