@@ -2,28 +2,25 @@
 
 mod csv_lines;
 mod json_lines;
+mod start;
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-use flate2::bufread::MultiGzDecoder;
 
 use super::HistoryError;
 use super::stretch::{Sender, Stretch, Stretches};
 use crate::model::time::TimeError;
 use crate::model::{RawUse, Time};
+use start::Format;
 
 /// The longest line: far more than five ids and a time; a quote that is never closed would
 /// otherwise take in the rest of the file.
 const MAX_LINE_BYTES: u64 = 1024 * 1024;
 /// A stretch has this many runs.
 const STRETCH_RUNS: u64 = 50_000;
-
-/// Some programs begin UTF-8 files with it.
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// The columns of a use, by name; the first two may be missing.
 const COLUMNS: [&str; 5] = ["run", "uid", "workspace", "published_run", "last_used_at"];
@@ -142,17 +139,7 @@ impl FileSource {
                 (Box::new(Counted { input, taken }), Some(bytes))
             }
         };
-        let mut input: Box<dyn BufRead> = Box::new(BufReader::new(input));
-        if input.fill_buf().map_err(io)?.starts_with(&[0x1f, 0x8b]) {
-            input = Box::new(BufReader::new(MultiGzDecoder::new(input)));
-        }
-        if input.fill_buf().map_err(io)?.starts_with(BYTE_ORDER_MARK) {
-            input.consume(BYTE_ORDER_MARK.len());
-        }
-        let format = match Format::of_name(&self.path) {
-            Some(format) => format,
-            None => Format::of_content(input.fill_buf().map_err(io)?),
-        };
+        let (format, input) = start::unpacked(input, &self.path).map_err(io)?;
         let mut taking = Taking {
             file: self,
             sender,
@@ -169,33 +156,6 @@ impl FileSource {
         // What stands before a broken line, or before the file broke off, is kept.
         taking.hand_over();
         taken
-    }
-}
-
-/// How uses stand in a file.
-enum Format {
-    Csv,
-    JsonLines,
-}
-
-impl Format {
-    /// What the name says, which holds however broken the first line is.
-    fn of_name(path: &Path) -> Option<Self> {
-        let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
-        let name = name.strip_suffix(".gz").unwrap_or(&name);
-        match Path::new(name).extension()?.to_str()? {
-            "csv" => Some(Self::Csv),
-            "ndjson" | "jsonl" => Some(Self::JsonLines),
-            _ => None,
-        }
-    }
-
-    /// What the content looks like, where no name tells.
-    fn of_content(start: &[u8]) -> Self {
-        match start.iter().find(|byte| !byte.is_ascii_whitespace()) {
-            Some(b'{') => Self::JsonLines,
-            _ => Self::Csv,
-        }
     }
 }
 
