@@ -37,6 +37,12 @@ impl<S: Send + Sync> FromRequest<S> for Json {
                 "send JSON, with `Content-Type: application/json`",
             ));
         }
+        if request.headers().contains_key(header::CONTENT_ENCODING) {
+            return Err(Problem::new(
+                Code::UnsupportedMediaType,
+                "send the JSON as it is, without a `Content-Encoding`",
+            ));
+        }
         let too_large = || {
             Problem::new(
                 Code::BodyTooLarge,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -15,6 +15,7 @@ use crate::http::describe::{IdInput, uid_input};
 use crate::http::field_error::{FieldCode, FieldError};
 use crate::http::fields::{Field, Fields};
 use crate::http::problem::Problem;
+use crate::http::query::parameters;
 use crate::model::{Id, Scope};
 use crate::read::page::{DEFAULT_LIMIT, MAX_LIMIT, RecentWorkflow};
 use crate::read::{PageRequest, pages};
@@ -76,9 +77,11 @@ struct BatchList {
 )]
 pub(super) async fn lists(
     State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
     Json(body): Json,
 ) -> Result<Response, Problem> {
     let mut errors = Vec::new();
+    let [] = parameters(query.as_deref(), [], &mut errors);
     let (scopes, limit) = read(&body, &mut errors);
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));

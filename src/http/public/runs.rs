@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json as JsonAnswer;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -14,6 +14,7 @@ use crate::http::describe::{IdInput, uid_input};
 use crate::http::field_error::{FieldCode, FieldError};
 use crate::http::fields::{Field, Fields};
 use crate::http::problem::Problem;
+use crate::http::query::parameters;
 use crate::model::{Id, Time, Usage};
 use crate::telemetry::metrics::Source;
 
@@ -77,9 +78,11 @@ pub(super) struct RunsAnswer {
 )]
 pub(super) async fn record(
     State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
     Json(body): Json,
 ) -> Result<JsonAnswer<RunsAnswer>, Problem> {
     let mut errors = Vec::new();
+    let [] = parameters(query.as_deref(), [], &mut errors);
     let runs = read(&body, &app, &mut errors);
     if !errors.is_empty() {
         let items = body
