@@ -152,7 +152,7 @@ pub const KEYS: [Key; 26] = [
     key(
         "migrate_on_start",
         Some("true"),
-        "whether serve brings the schema up to date",
+        "whether serve and backfill bring the schema up to date",
     ),
     key("log.format", Some("text"), "text or json"),
     key(

@@ -16,6 +16,7 @@ pub mod refuse;
 mod scan;
 mod session;
 mod sqlite;
+mod steady;
 pub mod stretch;
 mod try_out;
 pub mod windows;

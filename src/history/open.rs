@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Column, Executor, Row, SqlSafeStr, Statement, TypeInfo
 use super::look_up;
 use super::mapping::{self, IdType, Mapping, Types};
 use super::refuse::{self, Judged};
-use super::{Database, History, HistoryError, session};
+use super::{Database, History, HistoryError, session, steady};
 use crate::config::HistoryConfig;
 use crate::store::{Dialect, pg_options};
 
@@ -127,27 +127,7 @@ async fn describe_postgres(
     judged: Judged,
 ) -> Result<History, HistoryError> {
     let mut tx = session::begin(&pool, look_up::TIMEOUT).await?;
-    let volatile = sqlx::query(
-        "select p.proname, case when p.prokind in ('a', 'w') then 'an aggregate'
-                                when p.proretset then 'set-returning' else 'volatile' end
-         from pg_catalog.pg_proc p where p.proname = any($1)
-           and (p.provolatile = 'v' or p.prokind in ('a', 'w') or p.proretset) limit 1",
-    );
-    let volatile = volatile
-        .bind(&judged.functions)
-        .fetch_optional(&mut *tx)
-        .await;
-    if let Some(row) = volatile.map_err(HistoryError::Database)? {
-        let name: String = row.try_get(0).map_err(HistoryError::Database)?;
-        let kind: String = row.try_get(1).map_err(HistoryError::Database)?;
-        return Err(HistoryError::misfit(
-            "history.query",
-            format_args!(
-                "{name}() is {kind}; each row must depend on one run alone, the same each time: \
-                 leave it out"
-            ),
-        ));
-    }
+    steady::functions(&mut tx, &judged.functions).await?;
     let names = refuse::COLUMNS
         .map(|column| format!("q.{column}"))
         .join(", ");
@@ -188,6 +168,7 @@ async fn describe_postgres(
     if types.key == IdType::Other {
         return Err(bad_key(&config.key, key_type));
     }
+    steady::postgres(&mut tx, &config.table, &judged).await?;
     drop(tx);
     let mapping = Mapping {
         dialect: Dialect::Postgres,
@@ -255,6 +236,7 @@ async fn describe_sqlite(
     );
     let prepared = conn.prepare(AssertSqlSafe(wrapped).into_sql_str()).await;
     prepared.map_err(|error| said("history.query", error))?;
+    steady::sqlite(&mut conn, &table, &judged).await?;
     drop(conn);
     let mapping = Mapping {
         dialect: Dialect::Sqlite,

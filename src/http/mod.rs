@@ -4,6 +4,7 @@ pub mod admin;
 mod body;
 mod conditional;
 mod describe;
+pub mod field_error;
 mod fields;
 mod finish;
 mod path;

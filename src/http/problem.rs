@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::field_error::FieldError;
 use crate::record::RecordError;
 use crate::settings::SettingsError;
 use crate::store::StoreError;
@@ -147,46 +148,6 @@ impl Code {
     /// The status code.
     pub fn status(self) -> StatusCode {
         self.parts().1
-    }
-}
-
-/// One invalid place of a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct FieldError {
-    /// Where in the body, as a JSON pointer in a URI fragment.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "#/runs/3/last_used_at")]
-    pub pointer: Option<String>,
-    /// Which parameter of the URL.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub parameter: Option<String>,
-    /// What is wrong, for programs.
-    #[schema(example = "in_future")]
-    pub code: &'static str,
-    /// What is wrong, for people.
-    pub detail: String,
-}
-
-impl FieldError {
-    /// A place in the body.
-    pub fn pointer(pointer: &str, code: &'static str, detail: impl ToString) -> Self {
-        let pointer = Some(format!("#{pointer}"));
-        Self {
-            pointer,
-            parameter: None,
-            code,
-            detail: detail.to_string(),
-        }
-    }
-
-    /// A parameter of the path or the query.
-    pub fn parameter(name: &str, code: &'static str, detail: impl ToString) -> Self {
-        Self {
-            pointer: None,
-            parameter: Some(name.into()),
-            code,
-            detail: detail.to_string(),
-        }
     }
 }
 

@@ -5,7 +5,8 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 
-use super::problem::{FieldError, Problem};
+use super::field_error::{FieldCode, FieldError};
+use super::problem::Problem;
 use crate::store::Token;
 
 /// The header of answers to writes, and of reads that must not be older.
@@ -29,7 +30,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Session {
             let detail = crate::store::token::BadToken;
             Problem::invalid(vec![FieldError::parameter(
                 "Recents-Session-Token",
-                "bad_session_token",
+                FieldCode::BadSessionToken,
                 detail,
             )])
         })

@@ -43,7 +43,7 @@ pub struct RecentWorkflow {
     pub last_used_at: Time,
     /// The run that used it; absent where the hook was called without one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, example = "991")]
+    #[schema(value_type = Option<String>, nullable = false, example = "991")]
     pub run: Option<Box<str>>,
     /// What the application tells of the workflow, where it was asked for and is known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,6 +75,7 @@ pub struct Page {
     pub recent_workflows: Vec<RecentWorkflow>,
     /// Where the next page begins; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub next_cursor: Option<String>,
 }
 

@@ -1,4 +1,7 @@
 //! [`Time`] on the wire: `timestamptz` in PostgreSQL, microseconds in SQLite.
+//!
+//! Someone else's SQL may have written a time into a table of ours that is none: it is read as the end of
+//! the range that is next to it, so that lists are read all the same, and verify can name the row.
 
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
@@ -12,7 +15,7 @@ use crate::model::time::TimeError;
 /// 2000-01-01, from which PostgreSQL counts, in microseconds since 1970.
 const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
-/// A time of a `timestamptz`'s binary form; the infinities stay what they are.
+/// A time of a history, of a `timestamptz`'s binary form; what is no time is told.
 pub(crate) fn time_from_postgres(micros: i64) -> Result<Time, TimeError> {
     match micros {
         i64::MIN | i64::MAX => Err(TimeError::Infinite),
@@ -38,13 +41,18 @@ impl PgHasArrayType for Time {
 
 impl Encode<'_, Postgres> for Time {
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
-        Encode::<Postgres>::encode(self.micros() - POSTGRES_EPOCH, buffer)
+        let micros = match *self {
+            Self::AFTER_ALL => i64::MAX,
+            time => time.micros() - POSTGRES_EPOCH,
+        };
+        Encode::<Postgres>::encode(micros, buffer)
     }
 }
 
 impl Decode<'_, Postgres> for Time {
     fn decode(value: PgValueRef<'_>) -> Result<Self, BoxDynError> {
-        Ok(time_from_postgres(Decode::<Postgres>::decode(value)?)?)
+        let micros: i64 = Decode::<Postgres>::decode(value)?;
+        Ok(Time::clamped(micros.saturating_add(POSTGRES_EPOCH)))
     }
 }
 
@@ -62,6 +70,6 @@ impl Encode<'_, Sqlite> for Time {
 
 impl Decode<'_, Sqlite> for Time {
     fn decode(value: SqliteValueRef<'_>) -> Result<Self, BoxDynError> {
-        Ok(Time::from_micros(Decode::<Sqlite>::decode(value)?)?)
+        Ok(Time::clamped(Decode::<Sqlite>::decode(value)?))
     }
 }

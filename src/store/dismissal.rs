@@ -34,10 +34,11 @@ fn of(workspace: &str, uid: &str, published_run: &str) -> String {
     )
 }
 
-/// What the watermark of a whole list leaves, as the lower bound of a range of the list's index.
+/// What the watermark of a whole list leaves, as the lower bound of a range of the list's index; without
+/// one that is everything.
 pub(super) fn after_the_lists(time: &str, workspace: &str, uid: &str) -> String {
     format!(
-        "{time} > coalesce({}, {{long_ago}})",
+        "{time} >= coalesce({} + {{instant}}, {{long_ago}})",
         of(workspace, uid, "''")
     )
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sqlx::Row;
 
 use super::rows::{BindRows, Rows};
-use super::statement::Statement;
+use super::statement::{Statement, clamped};
 use super::{Conn, Store, StoreError, Tx, dismissal, on_both};
 use crate::cache::{Changed, Reason};
 use crate::model::{Id, Key, Newest, Scope, Time};
@@ -20,6 +20,10 @@ pub const MAX_SCOPES: usize = 250;
 /// A read of several scopes is one of these statements, filled up with empty scopes: few prepared
 /// statements, and few wasted branches.
 const READ_SIZES: [usize; 4] = [1, 10, 100, MAX_SCOPES];
+
+/// Where a list starts among rows of `infinity`: behind every published run that is ASCII. What is behind
+/// all the others cannot be said in every encoding of a database.
+const AFTER_ASCII: &str = "\u{7f}";
 
 pub(super) const STATEMENTS: [&Statement; 17] = [
     &RAISE,
@@ -147,19 +151,23 @@ static ROWS_OF_WORKSPACE_AFTER: Statement = Statement::new("rows_of_workspace_af
 });
 
 static LOWER: Statement = Statement::new("lower", || {
-    "update {recents}recent_workflow as t set last_used_at = s.last_used_at, run = s.run
-     from {swaps} as s
+    format!(
+        "update {{recents}}recent_workflow as t set last_used_at = s.last_used_at, run = s.run
+     from {{swaps}} as s
      where t.workspace = s.workspace and t.uid = s.uid and t.published_run = s.published_run
-       and t.last_used_at = s.seen_last_used_at and coalesce(t.run, '') = coalesce(s.seen_run, '')"
-        .into()
+       and {} = s.seen_last_used_at and coalesce(t.run, '') = coalesce(s.seen_run, '')",
+        clamped("t.last_used_at")
+    )
 });
 
 static REMOVE: Statement = Statement::new("remove", || {
-    "delete from {recents}recent_workflow
-     where (workspace, uid, published_run, last_used_at, coalesce(run, '')) in (
+    format!(
+        "delete from {{recents}}recent_workflow
+     where (workspace, uid, published_run, {}, coalesce(run, '')) in (
          select u.workspace, u.uid, u.published_run, u.last_used_at, coalesce(u.run, '')
-         from {uses} as u)"
-        .into()
+         from {{uses}} as u)",
+        clamped("last_used_at")
+    )
 });
 
 // Sorted, as every writer locks rows.
@@ -195,6 +203,13 @@ pub struct Item {
     pub published_run: Box<str>,
     /// Its newest use, and the run of it.
     pub newest: Newest,
+}
+
+impl Item {
+    /// Where it stands in a list, which goes down.
+    fn position(&self) -> (Time, &str) {
+        (self.newest.last_used_at, &self.published_run)
+    }
 }
 
 /// A list from its start, or from behind the last item of a page.
@@ -254,12 +269,13 @@ pub(crate) async fn lists(
         SEEN_DISMISSED.store(true, Ordering::Relaxed);
         (items, _) = read_lists(store, &VISIBLE_READS[size], size, lists, limit).await?;
     }
-    // UNION ALL promises no order, though both databases keep it.
-    for items in &mut items {
-        items.sort_by(|a, b| {
-            (b.newest.last_used_at, &b.published_run)
-                .cmp(&(a.newest.last_used_at, &a.published_run))
-        });
+    // UNION ALL promises no order, though both databases keep it; and times that are none are clamped
+    // only now, so that a page could begin again with the item behind which it does.
+    for (list, items) in lists.iter().zip(&mut items) {
+        if let Some((time, published_run)) = &list.after {
+            items.retain(|item| item.position() < (*time, published_run.as_str()));
+        }
+        items.sort_by(|a, b| b.position().cmp(&a.position()));
     }
     Ok(items)
 }
@@ -283,7 +299,7 @@ async fn read_lists(
                 .bind(list.map(|list| list.scope.workspace.as_str()))
                 .bind(list.map(|list| list.scope.uid_column()))
                 .bind(after.map_or(Time::AFTER_ALL, |(time, _)| *time))
-                .bind(after.map_or("", |(_, published_run)| published_run.as_str()));
+                .bind(after.map_or(AFTER_ASCII, |(_, published_run)| published_run.as_str()));
         }
         for row in query.fetch_all(pool).await? {
             let list = usize::try_from(row.try_get::<i32, _>(0)?).unwrap_or(usize::MAX);

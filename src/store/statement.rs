@@ -3,6 +3,8 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::model::Time;
+
 /// Which SQL is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
@@ -14,9 +16,10 @@ pub enum Dialect {
 
 /// A named SQL statement, written once for both databases, and how often it was sent.
 ///
-/// Tokens: `{recents}` qualifies a table's name, `{now}` is the database's clock and
-/// `{second}` a second of it, and
-/// `{keys}`, `{uses}`, `{swaps}`, `{runs}`, `{ids}` are relations of rows bound as parameters, so that
+/// Tokens: `{recents}` qualifies a table's name, `{now}` is the database's clock, `{second}` a second of
+/// it and `{instant}` the shortest time that there is. `{first_time}` and `{last_time}` are the ends of
+/// our times, `{long_ago}` is before everything that the table can hold, `{greatest}` and `{least}`
+/// choose. `{keys}`, `{uses}`, `{swaps}`, `{runs}`, `{ids}` are relations of rows bound as parameters, so that
 /// a batch of any size is the same prepared statement. `{database}`, `{timeline}` and `{position}` are
 /// the parts of a position. `{lock}` locks the rows of `t` that are read,
 /// `{lock_free}` those that nobody else has locked; SQLite has one writer at a time anyway.
@@ -28,6 +31,11 @@ pub struct Statement {
     texts: [OnceLock<String>; 2],
     executed: AtomicU64,
     only: Option<Dialect>,
+}
+
+/// A time of the table as it is read, for comparing it with one that was.
+pub(super) fn clamped(time: &str) -> String {
+    format!("{{least}}({{greatest}}({time}, {{first_time}}), {{last_time}})")
 }
 
 /// Whether the database answers at all.
@@ -82,12 +90,18 @@ const SEEN: [(&str, &str); 2] = [("seen_last_used_at", "timestamptz"), ("seen_ru
 
 impl Dialect {
     fn expand(self, template: &str) -> String {
-        let (qualifier, now, second) = match self {
-            Self::Postgres => ("recents.", "clock_timestamp()", "interval '1 second'"),
+        let (qualifier, now, second, instant) = match self {
+            Self::Postgres => (
+                "recents.",
+                "clock_timestamp()",
+                "interval '1 second'",
+                "interval '1 microsecond'",
+            ),
             Self::Sqlite => (
                 "",
                 "cast(unixepoch('subsec') * 1000000 as integer)",
                 "1000000",
+                "1",
             ),
         };
         // Committed is what lies before a position: of the disk's where commits wait for it, so that a
@@ -101,9 +115,13 @@ impl Dialect {
             ),
             Self::Sqlite => ("database from change", "0", "(select position from change)"),
         };
-        let (long_ago, greatest) = match self {
-            Self::Postgres => ("timestamptz '-infinity'", "greatest"),
-            Self::Sqlite => ("-1", "max"),
+        let (long_ago, greatest, least) = match self {
+            Self::Postgres => ("timestamptz '-infinity'", "greatest", "least"),
+            Self::Sqlite => ("-9223372036854775808", "max", "min"),
+        };
+        let time = |time: Time| match self {
+            Self::Postgres => format!("timestamptz '{time}'"),
+            Self::Sqlite => time.micros().to_string(),
         };
         let (lock, lock_free) = match self {
             Self::Postgres => ("for update of t", "for update of t skip locked"),
@@ -116,8 +134,12 @@ impl Dialect {
             .replace("{database}", database)
             .replace("{timeline}", timeline)
             .replace("{position}", position)
+            .replace("{instant}", instant)
             .replace("{long_ago}", long_ago)
+            .replace("{first_time}", &time(Time::MIN))
+            .replace("{last_time}", &time(Time::MAX))
             .replace("{greatest}", greatest)
+            .replace("{least}", least)
             .replace("{lock}", lock)
             .replace("{lock_free}", lock_free)
             .replace("{runs}", &self.relation(&[("run", "text")]))

@@ -4,6 +4,7 @@ mod differences;
 mod found;
 mod junk;
 mod live;
+mod no_times;
 mod output;
 mod races;
 mod repairs;

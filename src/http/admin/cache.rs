@@ -10,8 +10,10 @@ use utoipa::ToSchema;
 use crate::cache::{Changed, Reason};
 use crate::http::App;
 use crate::http::body::Json;
+use crate::http::describe::IdInput;
+use crate::http::field_error::{FieldCode, FieldError};
 use crate::http::fields::{Field, Fields};
-use crate::http::problem::{FieldError, Problem};
+use crate::http::problem::Problem;
 
 /// What to forget: one of the three.
 #[derive(ToSchema)]
@@ -21,9 +23,11 @@ use crate::http::problem::{FieldError, Problem};
 )]
 struct InvalidateRequest {
     /// Every list of a workspace.
-    workspace: Option<String>,
+    #[schema(required = false)]
+    workspace: Option<IdInput>,
     /// Every list that holds a published run.
-    published_run: Option<String>,
+    #[schema(required = false)]
+    published_run: Option<IdInput>,
     /// Everything.
     all: Option<bool>,
 }
@@ -60,7 +64,7 @@ fn read(body: &Value, errors: &mut Vec<FieldError>) -> Option<Changed> {
         Field::Missing | Field::Null => None,
         Field::Here(Value::Bool(true)) => Some(Changed::Everything),
         _ => {
-            fields.refuse("all", "wrong_type", "is not `true`");
+            fields.refuse("all", FieldCode::WrongType, "is not `true`");
             return None;
         }
     };
@@ -71,7 +75,7 @@ fn read(body: &Value, errors: &mut Vec<FieldError>) -> Option<Changed> {
         _ if !errors.is_empty() => None,
         _ => {
             let detail = "names not exactly one of workspace, published_run and all";
-            errors.push(FieldError::pointer("", "bad_choice", detail));
+            errors.push(FieldError::pointer("", FieldCode::BadChoice, detail));
             None
         }
     }

@@ -10,8 +10,9 @@ use utoipa::ToSchema;
 
 use crate::http::App;
 use crate::http::body::Json;
+use crate::http::field_error::{FieldCode, FieldError};
 use crate::http::fields::{Field, Fields};
-use crate::http::problem::{FieldError, Problem};
+use crate::http::problem::Problem;
 use crate::settings::{Change, Effective, NoValue};
 
 /// What is to be changed; what is not named stays as it is.
@@ -80,12 +81,12 @@ fn value<T: FromStr<Err = NoValue>>(fields: &mut Fields<'_, '_>, name: &str) -> 
         Field::Here(Value::String(text)) => text,
         Field::Missing => return None,
         _ => {
-            fields.refuse(name, "wrong_type", "is not a string");
+            fields.refuse(name, FieldCode::WrongType, "is not a string");
             return None;
         }
     };
     let value = text
         .parse()
-        .map_err(|no: NoValue| fields.refuse(name, "unknown_value", no));
+        .map_err(|no: NoValue| fields.refuse(name, FieldCode::UnknownValue, no));
     value.ok()
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -15,8 +15,11 @@ use super::lists::came_by;
 use crate::cache::Via;
 use crate::http::App;
 use crate::http::body::Json;
+use crate::http::describe::{IdInput, uid_input};
+use crate::http::field_error::{FieldCode, FieldError};
 use crate::http::fields::{Field, Fields};
-use crate::http::problem::{FieldError, Problem};
+use crate::http::problem::Problem;
+use crate::http::query::parameters;
 use crate::http::session::Session;
 use crate::model::{Id, Scope};
 use crate::read::page::{DEFAULT_LIMIT, MAX_LIMIT, RecentWorkflow, page};
@@ -28,6 +31,7 @@ const _: () = assert!(MAX_SCOPES <= recent::MAX_SCOPES);
 
 /// Which lists.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(
     dead_code,
     reason = "describes the body; it is read field by field, to name every error"
@@ -45,13 +49,15 @@ struct BatchRequest {
 
 /// Whose list.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(
     dead_code,
     reason = "describes the body; it is read field by field, to name every error"
 )]
 struct BatchScope {
-    workspace: String,
-    uid: Option<String>,
+    workspace: IdInput,
+    #[schema(schema_with = uid_input, required = false)]
+    uid: Option<IdInput>,
 }
 
 /// The lists, in the order of the request.
@@ -65,7 +71,7 @@ struct BatchList {
     #[schema(value_type = String)]
     workspace: Box<str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, nullable = false)]
     uid: Option<Box<str>>,
     recent_workflows: Vec<RecentWorkflow>,
 }
@@ -83,9 +89,11 @@ struct BatchList {
 pub(super) async fn lists(
     State(app): State<Arc<App>>,
     Session(token): Session,
+    RawQuery(query): RawQuery,
     Json(body): Json,
 ) -> Result<Response, Problem> {
     let mut errors = Vec::new();
+    let [] = parameters(query.as_deref(), [], &mut errors);
     let (scopes, limit, expanded) = read(&body, &mut errors);
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
@@ -133,7 +141,7 @@ fn read(body: &Value, errors: &mut Vec<FieldError>) -> (Vec<Scope>, u32, bool) {
                 .filter(|n| (1..=MAX_LIMIT).contains(n))
                 .unwrap_or_else(|| {
                     let detail = format!("is not a whole number from 1 to {MAX_LIMIT}");
-                    fields.refuse("limit", "bad_limit", detail);
+                    fields.refuse("limit", FieldCode::BadLimit, detail);
                     DEFAULT_LIMIT
                 })
         }
@@ -147,7 +155,7 @@ fn read(body: &Value, errors: &mut Vec<FieldError>) -> (Vec<Scope>, u32, bool) {
             .as_array()
             .is_some_and(|values| values.iter().all(details))
         {
-            fields.refuse("expand", "bad_expand", "is not [\"details\"]");
+            fields.refuse("expand", FieldCode::BadExpand, "is not [\"details\"]");
         }
     }
     let scopes = match fields.value("scopes") {
@@ -155,17 +163,17 @@ fn read(body: &Value, errors: &mut Vec<FieldError>) -> (Vec<Scope>, u32, bool) {
         Field::Here(Value::Array(_)) => {
             fields.refuse(
                 "scopes",
-                "too_many",
+                FieldCode::TooMany,
                 format_args!("has more than {MAX_SCOPES} items"),
             );
             return (Vec::new(), limit, expanded);
         }
         Field::Here(_) => {
-            fields.refuse("scopes", "wrong_type", "is not an array");
+            fields.refuse("scopes", FieldCode::WrongType, "is not an array");
             return (Vec::new(), limit, expanded);
         }
         _ => {
-            fields.refuse("scopes", "required", "is required");
+            fields.refuse("scopes", FieldCode::Required, "is required");
             return (Vec::new(), limit, expanded);
         }
     };

@@ -10,8 +10,9 @@ use utoipa::IntoParams;
 
 use super::expand::{self, mark};
 use crate::cache::{Answer, Via};
+use crate::http::field_error::{FieldCode, FieldError};
 use crate::http::path::ScopePath;
-use crate::http::problem::{Code, FieldError, Problem};
+use crate::http::problem::{Code, Problem};
 use crate::http::query::parameters;
 use crate::http::session::Session;
 use crate::http::timing::Waited;
@@ -122,21 +123,21 @@ async fn list(
             .filter(|n| (1..=MAX_LIMIT).contains(n))
             .unwrap_or_else(|| {
                 let detail = format!("is not a whole number from 1 to {MAX_LIMIT}");
-                errors.push(FieldError::parameter("limit", "bad_limit", detail));
+                errors.push(FieldError::parameter("limit", FieldCode::BadLimit, detail));
                 DEFAULT_LIMIT
             }),
     };
     let cursor = cursor.and_then(|text| {
         let cursor = Cursor::decode(&scope, &text);
         cursor
-            .map_err(|e| errors.push(FieldError::parameter("cursor", "bad_cursor", e)))
+            .map_err(|e| errors.push(FieldError::parameter("cursor", FieldCode::BadCursor, e)))
             .ok()
     });
     let expanded = details.is_some();
     if details.is_some_and(|details| details != "details") {
         errors.push(FieldError::parameter(
             "expand",
-            "bad_expand",
+            FieldCode::BadExpand,
             "is not `details`",
         ));
     }
