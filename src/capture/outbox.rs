@@ -183,9 +183,14 @@ pub(crate) struct Backlog {
 
 /// Counts what waits.
 pub(crate) async fn backlog(history: &History) -> Result<Backlog, HistoryError> {
-    let Some(pool) = pool(history) else {
-        return Ok(Backlog::default());
-    };
+    match pool(history) {
+        Some(pool) => backlog_in(pool).await,
+        None => Ok(Backlog::default()),
+    }
+}
+
+/// The same, of the outbox in this database.
+pub(super) async fn backlog_in(pool: &PgPool) -> Result<Backlog, HistoryError> {
     let count = sqlx::query(
         "select count(*), min(id), max(id),
                 coalesce(extract(epoch from clock_timestamp() - min(noted_at)), 0)::float8,

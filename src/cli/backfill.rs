@@ -10,7 +10,7 @@ use super::output::{print, thousands};
 use super::progress::Progress;
 use super::{Done, Failure, Json, open, signals, usage};
 use crate::capture::drain::Drain;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, HistoryConfig};
 use crate::history::file::{FileSource, OnError};
 use crate::history::{self, History, windows};
 use crate::jobs::backfill::{self, BackfillError, Event, Options, Origin, Outcome, Report};
@@ -164,15 +164,20 @@ async fn origin(
     Ok((origin, Some(history)))
 }
 
-/// The configured history, open and checked.
-pub(super) async fn connect(config: &Config) -> Result<Arc<History>, Failure> {
-    let Some(history) = &config.history else {
-        return Err(usage(ConfigError::new(
+/// What is configured of the history.
+pub(super) fn configured(config: &Config) -> Result<&HistoryConfig, Failure> {
+    let missing = || {
+        usage(ConfigError::new(
             "history",
             "is not configured; add [history] with table, key and query, or give --from FILE",
-        )));
+        ))
     };
-    history::connect(history)
+    config.history.as_ref().ok_or_else(missing)
+}
+
+/// The configured history, open and checked.
+pub(super) async fn connect(config: &Config) -> Result<Arc<History>, Failure> {
+    history::connect(configured(config)?)
         .await
         .map(Arc::new)
         .map_err(Failure::from_history)

@@ -26,7 +26,7 @@ use sqlx::{PgPool, SqlitePool};
 
 pub use look_up::Lookup;
 pub use mapping::Mapping;
-pub use open::{connect, judge};
+pub use open::{connect, connect_postgres, judge};
 pub use scan::Range;
 pub use session::Taker;
 pub use stretch::{Gathered, Stretch, Stretches, Tally};
