@@ -5,6 +5,8 @@
 //! is: *whoever changes a row leaves a note about it in the same transaction; whoever takes notes
 //! reads the history after taking them; notes go only after what they led to is committed.*
 
+mod change;
+pub mod coverage;
 pub mod decide;
 pub mod drain;
 pub mod error;
@@ -14,6 +16,8 @@ mod position;
 pub mod service;
 mod settled;
 pub mod status;
+mod tables;
 mod triggers;
+pub mod uninstall;
 
 pub(crate) use settled::settled;

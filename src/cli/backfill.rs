@@ -10,7 +10,7 @@ use super::output::{print, thousands};
 use super::progress::Progress;
 use super::{Done, Failure, Json, no_answer, open, open_existing, out_of_reach, signals, usage};
 use crate::capture::drain::Drain;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, HistoryConfig};
 use crate::history::file::{FileSource, OnError};
 use crate::history::{self, History, HistoryError, windows};
 use crate::jobs::backfill::{self, BackfillError, Event, Options, Origin, Outcome, Report};
@@ -170,12 +170,14 @@ async fn origin(
     Ok((origin, Some(history)))
 }
 
+/// What is configured of the history.
+pub(super) fn configured(config: &Config) -> Result<&HistoryConfig, Failure> {
+    config.history.as_ref().ok_or_else(|| not_configured(""))
+}
+
 /// The configured history, open and checked.
 pub(super) async fn connect(config: &Config) -> Result<Arc<History>, Failure> {
-    let Some(history) = &config.history else {
-        return Err(not_configured(""));
-    };
-    match history::connect(history).await {
+    match history::connect(configured(config)?).await {
         Ok(history) => Ok(Arc::new(history)),
         Err(HistoryError::Database(error)) => {
             let (url, origin) = config.explain_history();

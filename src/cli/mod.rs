@@ -186,14 +186,18 @@ fn command() -> Command {
 
 fn dispatch(matches: &ArgMatches) -> Result<Done, Failure> {
     let cli = Cli::from_arg_matches(matches).map_err(|error| Failure::Usage(error.to_string()))?;
-    let configuration = || load(matches, &cli);
+    let written = || load(matches, &cli);
+    let configuration = || judged(written()?);
     match &cli.command {
         Commands::Serve => serve::run(&configuration()?),
         Commands::Demo(args) => demo::run(args, flags(matches)),
         Commands::Estimate(args) => wait_for(estimate::run(&configuration()?, args)),
         Commands::Migrate => wait_for(migrate::run(&configuration()?)),
         Commands::Backfill(args) => wait_for(backfill::run(&configuration()?, args)),
-        Commands::Capture(command) => wait_for(capture::run(&configuration()?, command)),
+        Commands::Capture(command) if command.needs_mapping() => {
+            wait_for(capture::run(&configuration()?, command))
+        }
+        Commands::Capture(command) => wait_for(capture::run(&written()?, command)),
         Commands::Verify(args) => wait_for(verify::run(&configuration()?, args)),
         Commands::List(args) => wait_for(list::run(&configuration()?, args)),
         Commands::Dismiss(args) => wait_for(dismiss::run(&configuration()?, args)),
@@ -212,7 +216,11 @@ fn load(matches: &ArgMatches, cli: &Cli) -> Result<Config, Failure> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let config = Config::load(&flags(matches), &environment, cli.config.as_deref());
-    let config = config.map_err(usage)?;
+    config.map_err(usage)
+}
+
+/// A configuration whose mapping query is not refused.
+fn judged(config: Config) -> Result<Config, Failure> {
     if let Some(history) = &config.history {
         history::judge(history).map_err(Failure::from_history)?;
     }

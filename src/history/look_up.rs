@@ -95,7 +95,10 @@ impl History {
                 query.bind(workspaces).bind(published_runs)
             }
         };
-        let mut tx = session::begin(pool, timeout).await?;
+        let mut tx = match lookup {
+            Lookup::Runs(_) => session::begin_look_up(pool, timeout).await?,
+            Lookup::Workspace(_) | Lookup::Pairs(_) => session::begin(pool, timeout).await?,
+        };
         let mut rows = query.fetch(&mut *tx);
         while let Some(row) = rows.try_next().await.map_err(HistoryError::Database)? {
             if take.take(raw_use(&row).map_err(HistoryError::Database)?) {

@@ -27,7 +27,7 @@ use sqlx::{PgPool, SqlitePool};
 
 pub use look_up::Lookup;
 pub use mapping::Mapping;
-pub use open::{connect, judge};
+pub use open::{connect, connect_postgres, judge};
 pub(crate) use open::{read_only_postgres, read_only_sqlite};
 pub use scan::Range;
 pub use session::Taker;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
-use sqlx::{AssertSqlSafe, Column, Executor, Row, SqlSafeStr, Statement, TypeInfo};
+use sqlx::{AssertSqlSafe, Column, Executor, PgPool, Row, SqlSafeStr, Statement, TypeInfo};
 
 use super::look_up;
 use super::mapping::{self, IdType, Mapping, Types};
@@ -79,9 +79,9 @@ fn is_name(text: &str) -> bool {
 /// instead; [`HistoryError::Database`] where the database does not answer.
 pub async fn connect(config: &HistoryConfig) -> Result<History, HistoryError> {
     let judged = judge(config)?;
-    let bad_url = |error: sqlx::Error| HistoryError::misfit("history.url", error);
     let history = if config.url.starts_with("sqlite:") {
-        let options = read_only_sqlite(&config.url).map_err(bad_url)?;
+        let options = read_only_sqlite(&config.url)
+            .map_err(|error| HistoryError::misfit("history.url", error))?;
         let pool = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(CONNECT_TIMEOUT)
@@ -90,14 +90,7 @@ pub async fn connect(config: &HistoryConfig) -> Result<History, HistoryError> {
             .map_err(HistoryError::Database)?;
         describe_sqlite(pool, config, judged).await?
     } else {
-        let options = read_only_postgres(&config.url, look_up::TIMEOUT).map_err(bad_url)?;
-        let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .acquire_timeout(CONNECT_TIMEOUT)
-            .connect_with(options)
-            .await
-            .map_err(HistoryError::Database)?;
-        describe_postgres(pool, config, judged).await?
+        describe_postgres(connect_postgres(config).await?, config, judged).await?
     };
     history.try_out().await?;
     Ok(history)
@@ -119,10 +112,25 @@ pub(crate) fn read_only_sqlite(url: &str) -> Result<SqliteConnectOptions, sqlx::
         .read_only(true))
 }
 
+/// Connects to a history in PostgreSQL, whatever the mapping.
+///
+/// # Errors
+/// [`HistoryError::Misfit`] where the URL is none, [`HistoryError::Database`] where nothing answers.
+pub async fn connect_postgres(config: &HistoryConfig) -> Result<PgPool, HistoryError> {
+    let options = read_only_postgres(&config.url, look_up::TIMEOUT)
+        .map_err(|error| HistoryError::misfit("history.url", error))?;
+    PgPoolOptions::new()
+        .max_connections(CONNECTIONS)
+        .acquire_timeout(CONNECT_TIMEOUT)
+        .connect_with(options)
+        .await
+        .map_err(HistoryError::Database)
+}
+
 const RUNS: fn(&str) -> String = |table| format!("select * from {table}");
 
 async fn describe_postgres(
-    pool: sqlx::PgPool,
+    pool: PgPool,
     config: &HistoryConfig,
     judged: Judged,
 ) -> Result<History, HistoryError> {

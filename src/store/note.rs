@@ -52,7 +52,7 @@ static TAKE: Statement = Statement::new("take_notes", || {
 });
 
 static LET_GO: Statement = Statement::new("let_notes_go", || {
-    "delete from {recents}note where id in (select i.id from {ids} as i)".into()
+    "delete from {recents}note where id {is_one_of_ids}".into()
 });
 
 static SET_ASIDE: Statement = Statement::new("set_note_aside", || {

@@ -180,8 +180,8 @@ static LOCK_ROWS: Statement = Statement::new("lock_rows", || {
 });
 
 static ROWS_OF_RUNS: Statement = Statement::new("rows_of_runs", || {
-    "select t.workspace, t.uid, t.published_run, t.last_used_at, t.run from {runs} as n
-     join {recents}recent_workflow as t on t.run = n.run"
+    "select t.workspace, t.uid, t.published_run, t.last_used_at, t.run
+     from {recents}recent_workflow as t where t.run {is_one_of_runs}"
         .into()
 });
 

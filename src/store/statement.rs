@@ -19,10 +19,11 @@ pub enum Dialect {
 /// Tokens: `{recents}` qualifies a table's name, `{now}` is the database's clock, `{second}` a second of
 /// it and `{instant}` the shortest time that there is. `{first_time}` and `{last_time}` are the ends of
 /// our times, `{long_ago}` is before everything that the table can hold, `{greatest}` and `{least}`
-/// choose. `{keys}`, `{uses}`, `{swaps}`, `{runs}`, `{ids}` are relations of rows bound as parameters, so that
-/// a batch of any size is the same prepared statement. `{database}`, `{timeline}` and `{position}` are
-/// the parts of a position. `{lock}` locks the rows of `t` that are read,
-/// `{lock_free}` those that nobody else has locked; SQLite has one writer at a time anyway.
+/// choose. `{keys}`, `{uses}`, `{swaps}`, `{runs}` are relations of rows bound as parameters, so that
+/// a batch of any size is the same prepared statement; `{is_one_of_runs}` and `{is_one_of_ids}` compare
+/// a column with values so bound. `{database}`, `{timeline}` and `{position}` are the parts of a
+/// position. `{lock}` locks the rows of `t` that are read, `{lock_free}` those that nobody else has
+/// locked; SQLite has one writer at a time anyway.
 #[derive(Debug)]
 pub struct Statement {
     /// Its name, as in `recents_db_statements_total{statement}`.
@@ -127,6 +128,12 @@ impl Dialect {
             Self::Postgres => ("for update of t", "for update of t skip locked"),
             Self::Sqlite => ("", ""),
         };
+        // Not a join with a relation, which PostgreSQL, where it believes the table to be empty, plans as
+        // a look at each value for each row.
+        let is_one_of = |kind| match self {
+            Self::Postgres => format!("= any($1::{kind}[])"),
+            Self::Sqlite => "in (select x.value ->> 0 from json_each($1) as x)".into(),
+        };
         template
             .replace("{recents}", qualifier)
             .replace("{now}", now)
@@ -143,7 +150,8 @@ impl Dialect {
             .replace("{lock}", lock)
             .replace("{lock_free}", lock_free)
             .replace("{runs}", &self.relation(&[("run", "text")]))
-            .replace("{ids}", &self.relation(&[("id", "bigint")]))
+            .replace("{is_one_of_runs}", &is_one_of("text"))
+            .replace("{is_one_of_ids}", &is_one_of("bigint"))
             .replace("{keys}", &self.relation(&KEY))
             .replace(
                 "{uses}",

@@ -6,3 +6,4 @@ mod install;
 mod life;
 mod locks;
 mod notes;
+mod uninstall;
