@@ -71,6 +71,7 @@ fn measure(urls: &[(&str, String)]) {
         let settings = PoolSettings {
             size: 4,
             statement_timeout: Duration::from_secs(60),
+            behind_pooler: false,
         };
         let store = Store::open(url, settings).expect("a good url");
         runtime.block_on(store.migrate()).expect("the schema");

@@ -122,8 +122,10 @@ impl Drain {
                 ((!notes.is_empty()).then_some(tx), notes)
             }
             _ => {
-                let mut conn = self.store.acquire().await?;
-                (None, note::take(conn.conn(), behind, NOTES).await?)
+                let mut tx = self.store.begin().await?;
+                let notes = note::take(tx.conn(), behind, NOTES).await?;
+                tx.commit().await?;
+                (None, notes)
             }
         };
         let last = notes.last().map(|(id, _)| *id);
@@ -139,8 +141,12 @@ impl Drain {
                 tx.commit().await
             }
             None => {
-                with_retries(async || note::let_go(self.store.acquire().await?.conn(), ids).await)
-                    .await
+                with_retries(async || {
+                    let mut tx = self.store.begin().await?;
+                    note::let_go(tx.conn(), ids).await?;
+                    tx.commit().await
+                })
+                .await
             }
         }
     }

@@ -300,6 +300,7 @@ fn open_at(key: &'static str, url: &str, config: &Config) -> Result<Store, Failu
     let settings = PoolSettings {
         size: config.pool_size,
         statement_timeout: config.statement_timeout,
+        behind_pooler: config.transaction_pooler,
     };
     Store::open(url, settings).map_err(|error| usage(ConfigError::new(key, error)))
 }

@@ -39,7 +39,7 @@ const fn secret(name: &'static str, default: Option<&'static str>, about: &'stat
 }
 
 /// Every key. A secret one may also be given as a file: `<name>_file`.
-pub const KEYS: [Key; 26] = [
+pub const KEYS: [Key; 27] = [
     secret(
         "database_url",
         Some("sqlite://recents.db"),
@@ -128,6 +128,11 @@ pub const KEYS: [Key; 26] = [
         "details.mode",
         Some("batched"),
         "how details are asked for, until it is changed by `recents settings`: batched, per_item or off",
+    ),
+    key(
+        "transaction_pooler",
+        Some("false"),
+        "whether database_url goes through a transaction pooler, such as PgBouncer in that mode",
     ),
     key(
         "pool_size",

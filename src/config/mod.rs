@@ -107,6 +107,8 @@ pub struct Config {
     pub details: Option<DetailsConfig>,
     /// The settings that change at run time, as they are first.
     pub settings: Configured,
+    /// Whether `database_url` goes through a transaction pooler.
+    pub transaction_pooler: bool,
     /// Connections to the database at the most.
     pub pool_size: u32,
     /// The longest that one statement may take.
@@ -178,6 +180,7 @@ impl Config {
                     .map_or(&database_url, |history| &history.url),
             )?,
             history,
+            transaction_pooler: read.parsed("transaction_pooler", "true or false")?,
             pool_size: read.pool_size()?,
             statement_timeout: read.duration("statement_timeout")?,
             shutdown_grace: read.duration("shutdown_grace")?,

@@ -14,6 +14,7 @@ mod query;
 pub mod server;
 mod session;
 mod timing;
+pub mod work;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

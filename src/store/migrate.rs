@@ -119,7 +119,8 @@ impl Store {
             Self::Postgres(..) => postgres::migrations::runner(),
             Self::Sqlite(..) => sqlite::migrations::runner(),
         };
-        let applied = applied(&mut self.acquire().await?.conn()).await?;
+        let mut tx = self.begin_reading().await?;
+        let applied = applied(&mut tx.conn()).await?;
         Ok(compare(&applied, runner.get_migrations()).map_err(Box::new)?)
     }
 }

@@ -16,6 +16,7 @@ mod pace;
 pub mod recent;
 mod retry;
 mod rows;
+mod session;
 pub(crate) mod setting;
 pub mod statement;
 pub mod token;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{Sqlite, SqliteConnection, SqlitePool};
 
 use crate::cache::{Changed, Changes, Reason};
 
@@ -38,6 +39,8 @@ pub(crate) use open::pg_pool;
 pub use open::{PG_PLANNING, PoolSettings, is_missing_file, pg_options};
 pub use pace::Pace;
 pub use retry::with_retries;
+pub use session::PgStore;
+pub(crate) use session::Session;
 pub use statement::{Dialect, Statement};
 pub use token::Token;
 pub(crate) use tx::Tx;
@@ -62,7 +65,7 @@ pub fn statements() -> impl Iterator<Item = &'static Statement> {
 #[derive(Debug, Clone)]
 pub enum Store {
     /// PostgreSQL, in schema `recents`.
-    Postgres(PgPool, Arc<Changes>),
+    Postgres(PgStore, Arc<Changes>),
     /// SQLite, embedded.
     Sqlite(SqlitePool, Arc<Changes>),
 }
@@ -88,13 +91,13 @@ pub(crate) use on_both;
 
 /// One connection of the store, in autocommit or within a transaction.
 pub(crate) enum Conn<'c> {
-    Postgres(&'c mut PgConnection),
+    Postgres(&'c mut Session),
     Sqlite(&'c mut SqliteConnection),
 }
 
 /// A connection taken from the pool.
 pub(crate) enum Pooled {
-    Postgres(PoolConnection<Postgres>),
+    Postgres(Session),
     Sqlite(PoolConnection<Sqlite>),
 }
 

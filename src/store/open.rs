@@ -8,7 +8,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, PgPool, SqlitePool};
 
-use super::Store;
+use super::{PgStore, Store};
 
 /// How long a request waits for a free connection before it is told that the database is out of
 /// reach; a client's own patience is some seconds.
@@ -38,6 +38,8 @@ pub struct PoolSettings {
     pub size: u32,
     /// The longest that one statement may take.
     pub statement_timeout: Duration,
+    /// Whether it goes through a transaction pooler.
+    pub behind_pooler: bool,
 }
 
 /// PostgreSQL's connection options of every pool here: named, with our time-outs.
@@ -64,10 +66,11 @@ impl Store {
     /// Where `url` is malformed or of another kind.
     pub fn open(url: &str, settings: PoolSettings) -> Result<Self, sqlx::Error> {
         if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-            return Ok(Self::Postgres(
-                postgres_pool(url, settings)?,
-                Arc::default(),
-            ));
+            let pool = PgStore {
+                pool: postgres_pool(url, settings)?,
+                behind_pooler: settings.behind_pooler,
+            };
+            return Ok(Self::Postgres(pool, Arc::default()));
         }
         if url.starts_with("sqlite:") {
             return Ok(Self::Sqlite(sqlite_pool(url, settings)?, Arc::default()));
@@ -90,7 +93,13 @@ fn is_in_memory(url: &str) -> bool {
 }
 
 fn postgres_pool(url: &str, settings: PoolSettings) -> Result<PgPool, sqlx::Error> {
-    let options = pg_options(url, settings.statement_timeout)?.options(PG_PLANNING);
+    let options = match settings.behind_pooler {
+        // A pooler refuses settings of sessions that it shares; requests have deadlines of their own.
+        true => PgConnectOptions::from_str(url)?
+            .application_name("recents")
+            .extra_float_digits(None),
+        false => pg_options(url, settings.statement_timeout)?.options(PG_PLANNING),
+    };
     Ok(pg_pool(settings.size).connect_lazy_with(options))
 }
 

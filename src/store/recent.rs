@@ -337,15 +337,19 @@ pub(crate) async fn raise_alone(
     store: &Store,
     uses: &[(Key, Newest)],
 ) -> Result<Vec<Key>, StoreError> {
-    let Store::Postgres(..) = store else {
-        let mut tx = store.begin().await?;
-        let raised = raise(&mut tx, uses).await?;
-        tx.commit().await?;
-        return Ok(raised);
-    };
-    let raised = raise_rows(store.acquire().await?.conn(), uses).await?;
-    store.committed(&rows_of(uses), Reason::Write);
-    Ok(raised)
+    match store {
+        Store::Postgres(pool, _) if !pool.behind_pooler => {
+            let raised = raise_rows(store.acquire().await?.conn(), uses).await?;
+            store.committed(&rows_of(uses), Reason::Write);
+            Ok(raised)
+        }
+        _ => {
+            let mut tx = store.begin().await?;
+            let raised = raise(&mut tx, uses).await?;
+            tx.commit().await?;
+            Ok(raised)
+        }
+    }
 }
 
 fn rows_of(uses: &[(Key, Newest)]) -> Changed {

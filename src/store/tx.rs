@@ -1,8 +1,8 @@
 //! Transactions that write, and what is told of them.
 
-use sqlx::{Postgres, Sqlite, Transaction};
+use sqlx::{Sqlite, Transaction};
 
-use super::{Conn, Store, StoreError, change};
+use super::{Conn, Session, Store, StoreError, change};
 use crate::cache::{Changed, Reason};
 
 /// A transaction that writes. Dropped without `commit`, it is rolled back. What it changed is forgotten
@@ -14,7 +14,7 @@ pub(crate) struct Tx {
 }
 
 enum Begun {
-    Postgres(Transaction<'static, Postgres>),
+    Postgres(Session),
     /// And how many changes were counted before; a migration has nothing to count with.
     Sqlite(Transaction<'static, Sqlite>, Option<i64>),
 }
@@ -28,6 +28,19 @@ impl Store {
             *counted = Some(change::counted(conn).await?);
         }
         Ok(tx)
+    }
+
+    /// A transaction that only reads, in which there may be no tables yet.
+    pub(super) async fn begin_reading(&self) -> Result<Tx, StoreError> {
+        let begun = match self {
+            Self::Postgres(pool, _) => Begun::Postgres(pool.begin().await?),
+            Self::Sqlite(pool, _) => Begun::Sqlite(pool.begin().await?, None),
+        };
+        Ok(Tx {
+            begun,
+            store: self.clone(),
+            changed: Vec::new(),
+        })
     }
 
     /// The same, while there may be no tables yet.

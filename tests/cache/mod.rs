@@ -5,6 +5,7 @@ mod loads;
 mod model;
 mod other_processes;
 mod outage;
+mod pooler;
 mod replicas;
 mod standby;
 

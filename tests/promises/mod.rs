@@ -8,3 +8,4 @@ pub(crate) mod model;
 mod plans;
 mod statements;
 mod times;
+mod work;

@@ -40,6 +40,7 @@ async fn drain(setup: &Setup) -> Drain {
     let settings = PoolSettings {
         size: 4,
         statement_timeout: Duration::from_secs(20),
+        behind_pooler: false,
     };
     let store = Store::open(&setup.store.url, settings).expect("a good url");
     let config = HistoryConfig {

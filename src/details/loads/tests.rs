@@ -64,6 +64,7 @@ fn loads() -> (Arc<Script>, Arc<Loads<Arc<Script>>>) {
     let settings = PoolSettings {
         size: 1,
         statement_timeout: Duration::from_secs(1),
+        behind_pooler: false,
     };
     let store = Store::open("sqlite::memory:", settings).expect("a store");
     let script = Arc::<Script>::default();
