@@ -8,11 +8,11 @@ use serde_json::{Map, Value, json};
 
 use super::output::{print, thousands};
 use super::progress::Progress;
-use super::{Done, Failure, Json, open, signals, usage};
+use super::{Done, Failure, Json, no_answer, open, open_existing, out_of_reach, signals, usage};
 use crate::capture::drain::Drain;
 use crate::config::{Config, ConfigError};
 use crate::history::file::{FileSource, OnError};
-use crate::history::{self, History, windows};
+use crate::history::{self, History, HistoryError, windows};
 use crate::jobs::backfill::{self, BackfillError, Event, Options, Origin, Outcome, Report};
 use crate::store::Store;
 
@@ -53,14 +53,18 @@ enum OnErrorArg {
 
 pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Failure> {
     let (origin, history) = origin(config, args).await?;
-    let store = open(config)?;
-    match (args.dry_run, config.migrate_on_start) {
-        (false, true) => match store.migrate().await? {
-            0 => {}
-            n => eprintln!("applied {n} migration(s)"),
-        },
-        _ => store.check_schema().await?,
-    }
+    let store = match (args.dry_run, config.migrate_on_start) {
+        (false, true) => {
+            let store = open(config)?;
+            let applied = store.migrate().await;
+            match applied.map_err(|error| out_of_reach(config, error))? {
+                0 => {}
+                n => eprintln!("applied {n} migration(s)"),
+            }
+            store
+        }
+        _ => open_existing(config).await?,
+    };
     let (mut progress, mut began) = (Progress::start(), false);
     let options = Options {
         restart: args.restart,
@@ -144,6 +148,7 @@ async fn origin(
     // Whatever is read, its rows are held against the history in the end: it must be one.
     let history = match (&args.from, &config.history) {
         (Some(_), None) => None,
+        (None, None) => return Err(not_configured(", or give --from FILE")),
         _ => Some(connect(config).await?),
     };
     if let Some(path) = &args.from {
@@ -168,15 +173,26 @@ async fn origin(
 /// The configured history, open and checked.
 pub(super) async fn connect(config: &Config) -> Result<Arc<History>, Failure> {
     let Some(history) = &config.history else {
-        return Err(usage(ConfigError::new(
-            "history",
-            "is not configured; add [history] with table, key and query, or give --from FILE",
-        )));
+        return Err(not_configured(""));
     };
-    history::connect(history)
-        .await
-        .map(Arc::new)
-        .map_err(Failure::from_history)
+    match history::connect(history).await {
+        Ok(history) => Ok(Arc::new(history)),
+        Err(HistoryError::Database(error)) => {
+            let (url, origin) = config.explain_history();
+            let error = no_answer(&error);
+            Err(Failure::failed(format!(
+                "the history at {url} (from {origin}) cannot be read: {error}"
+            )))
+        }
+        Err(error) => Err(Failure::from_history(error)),
+    }
+}
+
+fn not_configured(otherwise: &str) -> Failure {
+    usage(ConfigError::new(
+        "history",
+        format_args!("is not configured; add [history] with table, key and query{otherwise}"),
+    ))
 }
 
 fn show(args: &BackfillArgs, outcome: Outcome, report: &Report) -> Result<(), Failure> {

@@ -33,7 +33,7 @@ use clap::{Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parse
 
 use crate::config::{Config, ConfigError, KEYS};
 use crate::history::{self, HistoryError};
-use crate::store::{PoolSettings, Store, is_missing_file};
+use crate::store::{PoolSettings, Store, StoreError, is_missing_file};
 
 /// "Recently used" lists that stay instant and exact, however long the history behind them grows.
 #[derive(Debug, Parser)]
@@ -241,7 +241,6 @@ fn wait_for(work: impl Future<Output = Result<Done, Failure>>) -> Result<Done, F
     done
 }
 
-/// The store of the configuration.
 /// As [`open`], for commands that make no database where there is none.
 async fn open_existing(config: &Config) -> Result<Store, Failure> {
     if is_missing_file(&config.database_url) {
@@ -251,10 +250,34 @@ async fn open_existing(config: &Config) -> Result<Store, Failure> {
         )));
     }
     let store = open(config)?;
-    store.check_schema().await?;
+    let checked = store.check_schema().await;
+    checked.map_err(|error| out_of_reach(config, error))?;
     Ok(store)
 }
 
+/// A store that does not answer is told with where it should be.
+fn out_of_reach(config: &Config, error: StoreError) -> Failure {
+    match error {
+        StoreError::Unavailable(error) => {
+            let (url, origin) = config.explain_store();
+            let error = no_answer(&error);
+            Failure::failed(format!(
+                "the database at {url} (from {origin}) is out of reach: {error}"
+            ))
+        }
+        error => error.into(),
+    }
+}
+
+/// Why a database did not answer; the pool only says that it tried for a while.
+fn no_answer(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::PoolTimedOut => "nothing answers there".into(),
+        error => error.to_string(),
+    }
+}
+
+/// The store of the configuration.
 fn open(config: &Config) -> Result<Store, Failure> {
     let settings = PoolSettings {
         size: config.pool_size,

@@ -66,6 +66,9 @@ pub(super) fn run_on(config: &Config, bound: Bound) -> Result<Done, Failure> {
 async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
     let (url, origin) = config.explain_store();
     tracing::info!(store = url, from = origin, "the table lives here");
+    for name in &config.unknown_environment {
+        tracing::warn!(name, "not a key of the configuration; it has no effect");
+    }
     let store = open(config)?;
     let public = TcpListener::from_std(bound.public)?;
     let admin = TcpListener::from_std(bound.admin)?;

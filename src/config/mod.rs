@@ -198,11 +198,19 @@ impl Config {
 
     /// The URL of the store without its password, and where the setting came from.
     pub fn explain_store(&self) -> (String, String) {
-        let origin = self
-            .values
-            .get("database_url")
-            .map_or(&Origin::Default, |(_, o)| o);
-        (mask(&self.database_url), origin.to_string())
+        let (url, origin) = match self.values.get("database_url") {
+            Some((url, origin)) => (url.as_str(), origin),
+            None => ("", &Origin::Default),
+        };
+        (mask(url), origin.to_string())
+    }
+
+    /// The same of the history, which is in the store unless it has a URL of its own.
+    pub fn explain_history(&self) -> (String, String) {
+        match self.values.get("history.url") {
+            Some((url, origin)) => (mask(url), origin.to_string()),
+            None => self.explain_store(),
+        }
     }
 }
 
