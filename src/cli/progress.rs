@@ -36,7 +36,10 @@ impl Progress {
     pub(super) fn begin(&mut self) {
         match self {
             Self::Bar(bar) => bar.reset_elapsed(),
-            Self::Lines { started, .. } => *started = Instant::now(),
+            Self::Lines { started, last } => {
+                *started = Instant::now();
+                *last = *started;
+            }
         }
     }
 

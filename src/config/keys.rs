@@ -104,7 +104,7 @@ pub const KEYS: [Key; 16] = [
     key(
         "migrate_on_start",
         Some("true"),
-        "whether serve brings the schema up to date",
+        "whether serve and backfill bring the schema up to date",
     ),
     key("log.format", Some("text"), "text or json"),
     key(
