@@ -97,11 +97,10 @@ pub struct FieldError {
 }
 
 impl FieldError {
-    /// A place in the body.
+    /// A place in the body, as a JSON pointer.
     pub fn pointer(pointer: &str, code: impl Into<FieldCode>, detail: impl ToString) -> Self {
-        let pointer = Some(format!("#{pointer}"));
         Self {
-            pointer,
+            pointer: Some(fragment(pointer)),
             parameter: None,
             code: code.into(),
             detail: detail.to_string(),
@@ -117,4 +116,17 @@ impl FieldError {
             detail: detail.to_string(),
         }
     }
+}
+
+/// A JSON pointer as a URI's fragment (RFC 6901, 6): what may not stand in one is percent-encoded.
+fn fragment(pointer: &str) -> String {
+    let mut fragment = String::from("#");
+    for byte in pointer.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => fragment.push(char::from(byte)),
+            _ if b"/-._~!$&'()*+,;=:@?".contains(&byte) => fragment.push(char::from(byte)),
+            _ => fragment.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    fragment
 }

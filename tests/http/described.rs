@@ -72,6 +72,23 @@ async fn the_codes_of_invalid_places_are_those_that_are_listed() {
             .public
             .get("/v1/workspaces/%FF/recent-workflows")
             .await,
+        server
+            .public
+            .get_with(lists, &[("recents-session-token", "made-up")])
+            .await,
+        server
+            .admin
+            .post("/admin/v1/cache/invalidate", &json!({}))
+            .await,
+        server
+            .admin
+            .send(
+                "PATCH",
+                "/admin/v1/settings",
+                &[("content-type", "application/json")],
+                json!({"read_path": "elsewhere"}).to_string().into(),
+            )
+            .await,
     ] {
         seen.extend(codes(&answer.expect(400)));
     }

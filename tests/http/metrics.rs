@@ -150,6 +150,8 @@ async fn no_metric_names_an_id(db: TestDb) {
         "statement",
         "version",
         "mode",
+        "reason",
+        "result",
     ];
     let mut labels = BTreeSet::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {

@@ -38,7 +38,8 @@ impl Fence {
     /// What it sends itself.
     fn statements(self) -> &'static [&'static str] {
         match self {
-            Self::Read => &["read_1"],
+            // Of the two, what has seen a dismissal sends the other one.
+            Self::Read => &["read_1", "visible_1"],
             Self::Write => &["raise", "position"],
         }
     }
