@@ -3,15 +3,16 @@
 //! While nothing can be heard, nothing is kept or given. A connection that is silently dead, or a pooler
 //! that does not pass notifications on, is found out by sending some to oneself.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
-use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 
 use super::invalidation::{Changed, Reason};
 use super::{Cache, news};
-use crate::store::{CHANNEL, Position, Store, StoreError, pg_options, ping_listener};
+use crate::store::{CHANNEL, Position, Store, StoreError, own_channel, ping_listener};
 
 /// How often this process sends itself a notification …
 const PING_EVERY: Duration = Duration::from_secs(1);
@@ -41,10 +42,20 @@ enum Deaf {
 }
 
 /// Keeps the cache informed. Ends with the service.
-pub async fn run(store: Store, cache: Arc<Cache>, listen_url: String) {
-    if matches!(*cache, Cache::Off) {
+///
+/// Without `listen_url` PostgreSQL cannot be listened to: a transaction pooler would leave the listening to
+/// whoever gets the session next.
+pub async fn run(store: Store, cache: Arc<Cache>, listen_url: Option<String>) {
+    let is_deaf = matches!(store, Store::Postgres(..)) && listen_url.is_none();
+    if is_deaf && !matches!(*cache, Cache::Off) {
+        tracing::warn!(
+            "behind a transaction pooler nothing is kept: set listen_url to a direct connection"
+        );
+    }
+    if is_deaf || matches!(*cache, Cache::Off) {
         std::future::pending::<()>().await;
     }
+    let listen_url = listen_url.unwrap_or_default();
     let mut told = None;
     loop {
         let deaf = match &store {
@@ -106,7 +117,7 @@ async fn position(store: &Store) -> Result<Position, Deaf> {
 async fn listen(store: &Store, cache: &Cache, url: &str) -> Deaf {
     let listening = async {
         let pool = pool(url)?;
-        let own = format!("{CHANNEL}_{:x}", store.changes().origin);
+        let own = own_channel(store.changes().origin);
         let connect = async {
             let mut listener = PgListener::connect_with(&pool).await?;
             listener.listen_all([CHANNEL, own.as_str()]).await?;
@@ -125,7 +136,10 @@ async fn listen(store: &Store, cache: &Cache, url: &str) -> Deaf {
 }
 
 fn pool(url: &str) -> Result<PgPool, sqlx::Error> {
-    let options = pg_options(url, CONNECT_TIMEOUT)?;
+    // Without settings of ours, which a pooler would refuse before it could be told what is wrong.
+    let options = PgConnectOptions::from_str(url)?
+        .application_name("recents")
+        .extra_float_digits(None);
     Ok(PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(CONNECT_TIMEOUT)

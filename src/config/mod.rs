@@ -101,8 +101,8 @@ pub struct Config {
     pub cache: CacheSettings,
     /// A streaming replica to read from.
     pub read_database_url: Option<String>,
-    /// Where changes of other processes are heard.
-    pub listen_url: String,
+    /// Where changes of other processes are heard; `None` behind a transaction pooler, unless it is given.
+    pub listen_url: Option<String>,
     /// The details, where there are some.
     pub details: Option<DetailsConfig>,
     /// The settings that change at run time, as they are first.
@@ -165,15 +165,13 @@ impl Config {
             return Err(read.bad("database_url", "a postgres:// or sqlite:// URL"));
         }
         let history = read.history(&database_url)?;
-        let config = Self {
+        let mut config = Self {
             settings: read.settings(history.is_some())?,
             listen: read.parsed("listen", "an address such as 127.0.0.1:8080")?,
             admin_listen: read.parsed("admin_listen", "an address such as 127.0.0.1:8081")?,
             cache: read.cache()?,
             read_database_url: read.optional("read_database_url"),
-            listen_url: read
-                .optional("listen_url")
-                .unwrap_or_else(|| database_url.clone()),
+            listen_url: read.optional("listen_url"),
             details: read.details(
                 history
                     .as_ref()
@@ -206,8 +204,14 @@ impl Config {
                 "a replica of a PostgreSQL in database_url",
             ));
         }
-        if !is_database_url(&config.listen_url) {
-            return Err(read.bad("listen_url", "a postgres:// URL"));
+        match &config.listen_url {
+            Some(url) if !is_database_url(url) => {
+                return Err(read.bad("listen_url", "a postgres:// URL"));
+            }
+            None if !config.transaction_pooler => {
+                config.listen_url = Some(config.database_url.clone());
+            }
+            _ => {}
         }
         if !trace::is_level(&config.log_level) {
             return Err(read.bad("log.level", "error, warn, info, debug or trace"));

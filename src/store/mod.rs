@@ -32,7 +32,7 @@ use sqlx::{Sqlite, SqliteConnection, SqlitePool};
 use crate::cache::{Changed, Changes, Reason};
 
 pub use change::Position;
-pub(crate) use change::{CHANNEL, ping_listener};
+pub(crate) use change::{CHANNEL, own_channel, ping_listener};
 pub(crate) use codec::time_from_postgres;
 pub use error::StoreError;
 pub(crate) use open::pg_pool;

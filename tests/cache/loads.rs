@@ -28,7 +28,7 @@ const SETTINGS: CacheSettings = CacheSettings {
 async fn reader(db: &TestDb, store: &Store) -> Reader {
     let reader = Reader::new(store.clone(), None, SETTINGS);
     let cache = Arc::clone(reader.cache());
-    tokio::spawn(listener::run(store.clone(), cache, db.url.clone()));
+    tokio::spawn(listener::run(store.clone(), cache, Some(db.url.clone())));
     until("it hears", async || {
         reader.cache().is_coherent().then_some(())
     })

@@ -46,11 +46,11 @@ async fn behind_a_transaction_pooler_everything_is_as_it_is_without() {
     })
     .await;
 
-    // Listening through the pooler hears nothing: it is found out, and the database is asked.
+    // Through the pooler nothing can be heard: it says so, and the database is asked.
     let deaf = Server::with(&pooler.url, &pooled).await;
     let told = |event: &serde_json::Value| {
         let text = event.to_string();
-        text.contains("listen_url to a direct connection")
+        text.contains("set listen_url to a direct connection")
     };
     deaf.log.event("it says what to do", told).await;
     for after in 0..20 {

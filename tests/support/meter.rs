@@ -12,13 +12,7 @@ use super::server::Server;
 use super::uses::{Use, body_of};
 
 /// What the service asks by itself now and then, whatever its clients do.
-const BACKGROUND: [&str; 5] = [
-    "ping",
-    "job_last_success",
-    "settings",
-    "ping_listener",
-    "tell",
-];
+const BACKGROUND: [&str; 5] = ["ping", "job_last_success", "settings", "listening", "tell"];
 
 /// A server with one connection, whose statements are counted.
 pub(crate) struct Meter {
@@ -130,7 +124,11 @@ impl Meter {
     fn name(&self, text: &str) -> String {
         let known = recents::store::statements()
             .find(|statement| statement.text(self.dialect).trim() == text);
-        known.map_or(text, |statement| statement.name).to_owned()
+        match known {
+            Some(statement) => statement.name.to_owned(),
+            None if text.starts_with("notify recents_") => "listening".to_owned(),
+            None => text.to_owned(),
+        }
     }
 }
 
