@@ -5,6 +5,6 @@ pub(crate) mod fold;
 pub(crate) mod ids;
 pub(crate) mod lists;
 pub(crate) mod model;
-mod plans;
+pub(crate) mod plans;
 mod statements;
 mod times;
