@@ -10,7 +10,7 @@ use super::statement::Statement;
 use super::{Conn, Store, StoreError, on_both};
 use crate::model::{Id, Key, Scope, Time};
 
-pub(super) const STATEMENTS: [&Statement; 12] = [
+pub(super) const STATEMENTS: [&Statement; 8] = [
     &DISMISS_ITEM,
     &DISMISS_LIST,
     &DISMISS_EVERYWHERE,
@@ -19,10 +19,6 @@ pub(super) const STATEMENTS: [&Statement; 12] = [
     &SWEEP,
     &PRUNE,
     &ANY,
-    &RUNS_OF_USER,
-    &FORGET_ROWS,
-    &FORGET_DISMISSALS,
-    &FORGET_NOTES,
 ];
 
 /// The watermark of a list, or of an item in it, as an expression that is NULL where there is none.
@@ -140,22 +136,6 @@ static ANY: Statement = Statement::new("any_dismissal", || {
     "select 1 from {recents}dismissal limit 1".into()
 });
 
-static RUNS_OF_USER: Statement = Statement::new("runs_of_user", || {
-    "select run from {recents}recent_workflow where uid = $1 and run is not null".into()
-});
-
-static FORGET_ROWS: Statement = Statement::new("forget_rows", || {
-    "delete from {recents}recent_workflow where uid = $1".into()
-});
-
-static FORGET_DISMISSALS: Statement = Statement::new("forget_dismissals", || {
-    "delete from {recents}dismissal where uid = $1".into()
-});
-
-static FORGET_NOTES: Statement = Statement::new("forget_notes", || {
-    "delete from {recents}note where uid = $1".into()
-});
-
 /// What is dismissed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dismissed {
@@ -252,43 +232,4 @@ pub(crate) async fn any(store: &Store) -> Result<bool, StoreError> {
         let query = sqlx::query(ANY.run(dialect));
         Ok(query.fetch_optional(pool).await?.is_some())
     })
-}
-
-/// The runs that a user's rows name.
-pub(crate) async fn runs_of_user(store: &Store, uid: &Id) -> Result<Vec<String>, StoreError> {
-    on_both!(Store, store, |pool, dialect| {
-        let query = sqlx::query_scalar(RUNS_OF_USER.run(dialect)).bind(uid.as_str());
-        Ok(query.fetch_all(pool).await?)
-    })
-}
-
-/// What was forgotten of a user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Forgotten {
-    /// Rows of the table.
-    pub rows: u64,
-    /// Watermarks.
-    pub dismissals: u64,
-}
-
-/// Removes every row, watermark and note of a user, in all workspaces, in one transaction.
-///
-/// # Errors
-/// [`StoreError`]; nothing is removed then.
-pub async fn forget(store: &Store, uid: &Id) -> Result<Forgotten, StoreError> {
-    let mut tx = store.begin().await?;
-    let mut deleted = [0; 3];
-    on_both!(Conn, tx.conn(), |conn, dialect| {
-        // Notes first: what they name would be computed again.
-        for (statement, deleted) in [&FORGET_NOTES, &FORGET_ROWS, &FORGET_DISMISSALS]
-            .into_iter()
-            .zip(&mut deleted)
-        {
-            let query = sqlx::query(statement.run(dialect)).bind(uid.as_str());
-            *deleted = query.execute(&mut *conn).await?.rows_affected();
-        }
-    });
-    tx.commit().await?;
-    let [_, rows, dismissals] = deleted;
-    Ok(Forgotten { rows, dismissals })
 }

@@ -16,6 +16,7 @@ pub mod recent;
 mod retry;
 mod rows;
 pub mod statement;
+pub mod user;
 
 use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction};
@@ -35,6 +36,7 @@ pub fn statements() -> impl Iterator<Item = &'static Statement> {
         .chain(job::STATEMENTS)
         .chain(note::STATEMENTS)
         .chain(dismissal::STATEMENTS)
+        .chain(user::STATEMENTS)
 }
 
 /// The database with the table.
