@@ -16,7 +16,7 @@ use crate::cache::{self, Changed};
 use crate::capture;
 use crate::config::{Config, ConfigError};
 use crate::details::Details;
-use crate::dismiss;
+use crate::dismiss::Sweeps;
 use crate::http::{App, Readiness, admin_router, public_router, server};
 use crate::read::Reader;
 use crate::record::{Recorder, Recording};
@@ -84,7 +84,7 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
     let metrics = Metrics::new(&store).with_reader(Arc::clone(&reader));
     let metrics = Arc::new(metrics);
     let pace = Pace::default();
-    let sweeps = Arc::default();
+    let sweeps = Arc::<Sweeps>::default();
     let (recorder, mut writer) = Recorder::start(
         store.clone(),
         Arc::clone(&metrics),
@@ -144,7 +144,7 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
         started.await?;
         let cache = Arc::clone(reader.cache());
         let listening = cache::listener::run(store.clone(), cache, config.listen_url.clone());
-        let sweeping = dismiss::sweep::run(store.clone(), sweeps);
+        let sweeping = sweeps.run(store.clone());
         let following = async {
             if let Some(history) = &config.history {
                 let metrics = Arc::clone(&metrics);

@@ -28,6 +28,7 @@ use utoipa::openapi::OpenApi as Description;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::details::Details;
+use crate::dismiss::Sweeps;
 use crate::read::Reader;
 use crate::record::Recorder;
 use crate::settings::Settings;
@@ -56,7 +57,7 @@ pub struct App {
     /// The details of items, where they are configured.
     pub details: Option<Arc<Details>>,
     /// Asks for what stays hidden to be swept.
-    pub sweeps: Arc<tokio::sync::Notify>,
+    pub sweeps: Arc<Sweeps>,
     /// Whether the service is ready.
     pub readiness: Arc<Readiness>,
 }

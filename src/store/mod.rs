@@ -19,9 +19,10 @@ mod rows;
 mod session;
 pub(crate) mod setting;
 pub mod statement;
+pub(crate) mod sweep;
 pub mod token;
-
 mod tx;
+pub mod user;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +60,8 @@ pub fn statements() -> impl Iterator<Item = &'static Statement> {
         .chain(dismissal::STATEMENTS)
         .chain(change::STATEMENTS)
         .chain(setting::STATEMENTS)
+        .chain(sweep::STATEMENTS)
+        .chain(user::STATEMENTS)
 }
 
 /// The database with the table, and what is told of its changes. Clones share both.

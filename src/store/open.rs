@@ -24,9 +24,11 @@ const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// How PostgreSQL plans the statements of the store: once, not for the values of each time, which
 /// would be a third of what a flush costs the database. Every statement is a range or look-ups of an
 /// index, and must be planned so while the table is still empty: that plan is kept for a while.
-pub const PG_PLANNING: [(&str, &str); 3] = [
+pub const PG_PLANNING: [(&str, &str); 4] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
+    // A part of a table is read in the order of an index, not sorted by several processes.
+    ("max_parallel_workers_per_gather", "0"),
     // What reads everything after all would seem dear enough to compile.
     ("jit", "off"),
 ];

@@ -69,7 +69,7 @@ static RAISE: Statement = Statement::new("raise", || {
     )
 });
 
-// Where nothing was ever dismissed, asking each item whether it was is a tenth of a read. So the first
+// Where nothing was ever dismissed, asking each item whether it was is a quarter of a read. So the first
 // statement only asks whether anything is: where nothing is, in the same snapshot, its answer is right.
 static READS: [Statement; 4] = [
     Statement::new("read_1", || read(READ_SIZES[0])),
@@ -89,37 +89,64 @@ static VISIBLE_READS: [Statement; 4] = [
 /// statement of each later read.
 static SEEN_DISMISSED: AtomicBool = AtomicBool::new(false);
 
+/// In place of a list's number: something is dismissed.
+const DISMISSED: i32 = -1;
+
+/// Has later reads of this process expect that something is dismissed.
+pub(super) fn expect_dismissed() {
+    SEEN_DISMISSED.store(true, Ordering::Relaxed);
+}
+
+// Said in the rows of one list, in a row of its own beside several: each is what costs the least there.
 fn read(scopes: usize) -> String {
-    format!(
-        "select l.*, (select exists (select 1 from {{recents}}dismissal)) as any_dismissed from ({}) as l",
-        ranges(scopes, |_, _| "true".into())
-    )
+    let any = "exists (select 1 from {recents}dismissal)";
+    let all = |_: &str, _: &str| "true".into();
+    match scopes {
+        1 => ranges(
+            1,
+            |at| format!("case when {any} then {DISMISSED} else {at} end"),
+            all,
+        ),
+        _ => format!(
+            "{} union all select {DISMISSED}, null, null, null where {any}",
+            ranges(scopes, |at| at.to_string(), all)
+        ),
+    }
 }
 
 fn read_visible(scopes: usize) -> String {
-    ranges(scopes, |workspace, uid| {
-        format!(
-            "{} and {}",
-            dismissal::after_the_lists("r.last_used_at", workspace, uid),
-            dismissal::after_the_items("r"),
-        )
-    })
+    ranges(
+        scopes,
+        |at| at.to_string(),
+        |workspace, uid| {
+            format!(
+                "{} and {}",
+                dismissal::after_the_lists("r.last_used_at", workspace, uid),
+                dismissal::after_the_items("r"),
+            )
+        },
+    )
 }
 
 // One range of the index per scope. UNION ALL instead of LATERAL, which SQLite and Citus lack.
-fn ranges(scopes: usize, visible: impl Fn(&str, &str) -> String) -> String {
+fn ranges(
+    scopes: usize,
+    number: impl Fn(usize) -> String,
+    visible: impl Fn(&str, &str) -> String,
+) -> String {
     let scope = |at: usize| {
         let [workspace, uid, time, published_run] =
             [2, 3, 4, 5].map(|n| format!("${}", at * 4 + n));
         format!(
             "select * from (
-                 select {at} as list, r.published_run, r.last_used_at, r.run
+                 select {} as list, r.published_run, r.last_used_at, r.run
                  from {{recents}}recent_workflow as r
                  where r.workspace = {workspace} and r.uid = {uid}
                    and (r.last_used_at, r.published_run) < ({time}, {published_run})
                    and {}
                  order by r.last_used_at desc, r.published_run desc limit $1
              ) as list_{at}",
+            number(at),
             visible(&workspace, &uid),
         )
     };
@@ -266,7 +293,7 @@ pub(crate) async fn lists(
         false => read_lists(store, &READS[size], size, lists, limit).await?,
     };
     if !known && any_dismissed {
-        SEEN_DISMISSED.store(true, Ordering::Relaxed);
+        expect_dismissed();
         (items, _) = read_lists(store, &VISIBLE_READS[size], size, lists, limit).await?;
     }
     // UNION ALL promises no order, though both databases keep it; and times that are none are clamped
@@ -302,11 +329,10 @@ async fn read_lists(
                 .bind(after.map_or(AFTER_ASCII, |(_, published_run)| published_run.as_str()));
         }
         for row in query.fetch_all(pool).await? {
-            let list = usize::try_from(row.try_get::<i32, _>(0)?).unwrap_or(usize::MAX);
-            if row.len() > 4 {
-                any_dismissed |= row.try_get::<bool, _>(4)?;
-            }
-            if let Some(items) = items.get_mut(list) {
+            let list = row.try_get::<i32, _>(0)?;
+            any_dismissed |= list == DISMISSED;
+            let list = usize::try_from(list).ok();
+            if let Some(items) = list.and_then(|list| items.get_mut(list)) {
                 let newest = Newest {
                     last_used_at: row.try_get(2)?,
                     run: row.try_get::<Option<&str>, _>(3)?.map(Box::from),

@@ -20,10 +20,10 @@ pub enum Dialect {
 /// it and `{instant}` the shortest time that there is. `{first_time}` and `{last_time}` are the ends of
 /// our times, `{long_ago}` is before everything that the table can hold, `{greatest}` and `{least}`
 /// choose. `{keys}`, `{uses}`, `{swaps}`, `{runs}` are relations of rows bound as parameters, so that
-/// a batch of any size is the same prepared statement; `{is_one_of_runs}` and `{is_one_of_ids}` compare
-/// a column with values so bound. `{database}`, `{timeline}` and `{position}` are the parts of a
-/// position. `{lock}` locks the rows of `t` that are read, `{lock_free}` those that nobody else has
-/// locked; SQLite has one writer at a time anyway.
+/// a batch of any size is the same prepared statement; `{key}` is one row of `{keys}`, `$1` to `$3`, and
+/// `{is_one_of_runs}` and `{is_one_of_ids}` compare a column with values so bound. `{database}`,
+/// `{timeline}` and `{position}` are the parts of a position. `{lock}` locks the rows of `t` that are
+/// read, `{lock_free}` those that nobody else has locked; SQLite has one writer at a time anyway.
 #[derive(Debug)]
 pub struct Statement {
     /// Its name, as in `recents_db_statements_total{statement}`.
@@ -153,6 +153,7 @@ impl Dialect {
             .replace("{is_one_of_runs}", &is_one_of("text"))
             .replace("{is_one_of_ids}", &is_one_of("bigint"))
             .replace("{keys}", &self.relation(&KEY))
+            .replace("{key}", &self.one_key())
             .replace(
                 "{uses}",
                 &self.relation(&[KEY.as_slice(), &NEWEST].concat()),
@@ -161,6 +162,15 @@ impl Dialect {
                 "{swaps}",
                 &self.relation(&[KEY.as_slice(), &NEWEST, &SEEN].concat()),
             )
+    }
+
+    fn one_key(self) -> String {
+        let column = |n: usize, name: &str| match self {
+            Self::Postgres => format!("${n}::text collate \"C\" as {name}"),
+            Self::Sqlite => format!("${n} as {name}"),
+        };
+        let columns = (1..).zip(KEY).map(|(n, (name, _))| column(n, name));
+        format!("(select {})", columns.collect::<Vec<_>>().join(", "))
     }
 
     /// A relation of rows passed as parameters: an array a column in PostgreSQL, one JSON array of

@@ -5,7 +5,7 @@ pub(crate) mod fold;
 pub(crate) mod ids;
 pub(crate) mod lists;
 pub(crate) mod model;
-mod plans;
+pub(crate) mod plans;
 mod statements;
 mod times;
 mod work;

@@ -42,30 +42,30 @@ fn positions() -> [(i64, String); 4] {
     ]
 }
 
-fn text_of(name: &str, dialect: Dialect) -> &'static str {
+pub(crate) fn text_of(name: &str, dialect: Dialect) -> &'static str {
     let found = recents::store::statements().find(|statement| statement.name == name);
     found.expect("a statement of that name").text(dialect)
 }
 
 /// Every node of a plan of PostgreSQL's.
-fn nodes(plan: &Value) -> Vec<&Value> {
+pub(crate) fn nodes(plan: &Value) -> Vec<&Value> {
     let inner = plan["Plans"].as_array().into_iter().flatten();
     std::iter::once(plan).chain(inner.flat_map(nodes)).collect()
 }
 
-fn is_sort(node: &Value) -> bool {
+pub(crate) fn is_sort(node: &Value) -> bool {
     node["Node Type"]
         .as_str()
         .is_some_and(|kind| kind.ends_with("Sort"))
 }
 
-fn reads_table(plan: &Value) -> bool {
+pub(crate) fn reads_table(plan: &Value) -> bool {
     nodes(plan)
         .iter()
         .any(|node| node.get("Relation Name").is_some())
 }
 
-async fn explain(conn: &mut Beside, sql: &str) -> Value {
+pub(crate) async fn explain(conn: &mut Beside, sql: &str) -> Value {
     plan_of(
         conn,
         &format!("explain (analyze, timing off, format json) {sql}"),
@@ -179,8 +179,77 @@ async fn sqlite_reads_a_range_of_the_index() {
     }
 }
 
+/// Of many lists nearly all are short. Who plans by that, as a service does once for all lists, might as
+/// well sort a list as read it in order; the long one would be sorted too, at every read.
+async fn many_short_and_one_long(backend: Backend) -> TestDb {
+    let db = TestDb::migrated(backend).await;
+    let fill = |from: i64, to: i64, workspace: &str, uid: &str| {
+        let time = match backend {
+            Backend::Postgres => "timestamptz '2020-01-01' + i % 7777 * interval '1 second'",
+            Backend::Sqlite => "1600000000000000 + i % 7777",
+        };
+        format!(
+            "with recursive n (i) as (select {from} union all select i + 1 from n where i < {to})
+             insert into {{recents}}recent_workflow
+             select {workspace}, {uid}, 'p' || i, {time}, 'run' || i from n"
+        )
+    };
+    db.execute(&fill(1, 20_000, "'w' || i", "''")).await;
+    db.execute(&fill(1, 20_000, "'w' || i", "'u' || i")).await;
+    db.execute(&fill(1, 3_000, "'long'", "''")).await;
+    if backend == Backend::Postgres {
+        // A level more in the list's index than in the key's, as there is now and then.
+        db.execute(
+            "alter index recents.recent_workflow_newest set (fillfactor = 30);
+             reindex table recents.recent_workflow",
+        )
+        .await;
+    }
+    db.execute("analyze").await;
+    db
+}
+
+#[tokio::test]
+async fn a_long_list_among_many_short_ones_is_read_in_order() {
+    let db = many_short_and_one_long(Backend::Postgres).await;
+    let mut conn = db.connect().await;
+    for (name, value) in recents::store::PG_PLANNING {
+        conn.execute(&format!("set {name} = {value}")).await;
+    }
+    for name in ["read_1", "read_10", "visible_1", "visible_10"] {
+        let text = text_of(name, Dialect::Postgres);
+        let parameters = (1..)
+            .take_while(|n| text.contains(&format!("${n}")))
+            .count();
+        conn.execute(&format!("prepare {name} as {text}")).await;
+        let nulls = vec!["null"; parameters].join(", ");
+        let sql = format!("explain (format json) execute {name} ({nulls})");
+        let plan = plan_of(&mut conn, &sql).await;
+        for node in nodes(&plan) {
+            assert!(!is_sort(node), "{name} sorts: {plan:#}");
+            if node["Relation Name"] == "recent_workflow" {
+                assert_eq!(node["Index Name"], "recent_workflow_newest", "{plan:#}");
+            }
+        }
+    }
+    // An application's session plans each time, with the values.
+    let mut conn = db.connect().await;
+    let view = "explain (format json) select * from recents.recent_workflows
+        where workspace = 'long' and uid = '' order by last_used_at desc, published_run desc limit 4";
+    let plan = plan_of(&mut conn, view).await;
+    assert!(!nodes(&plan).iter().any(|node| is_sort(node)), "{plan:#}");
+
+    let db = many_short_and_one_long(Backend::Sqlite).await;
+    let mut conn = db.connect().await;
+    for name in ["read_1", "visible_1"] {
+        let plan = plan_of_sqlite(&mut conn, text_of(name, Dialect::Sqlite)).await;
+        let sorts = plan.iter().any(|step| step.contains("TEMP B-TREE"));
+        assert!(!sorts, "{name}: {plan:#?}");
+    }
+}
+
 /// The steps of a plan of SQLite's.
-async fn plan_of_sqlite(conn: &mut Beside, text: &str) -> Vec<String> {
+pub(crate) async fn plan_of_sqlite(conn: &mut Beside, text: &str) -> Vec<String> {
     let Beside::Sqlite(conn) = conn else {
         panic!("SQLite's plans")
     };
@@ -285,6 +354,16 @@ const KNOWN: [&str; 3] = [
 async fn plans_that_postgres_makes_before_the_table_has_rows_use_the_right_index() {
     // They are kept until somebody analyzes the table, however fast it grows.
     let db = TestDb::migrated(Backend::Postgres).await;
+    assert_right_indexes(&db).await;
+}
+
+#[tokio::test]
+async fn plans_that_postgres_makes_for_many_lists_use_the_right_index() {
+    let db = many_short_and_one_long(Backend::Postgres).await;
+    assert_right_indexes(&db).await;
+}
+
+async fn assert_right_indexes(db: &TestDb) {
     let mut conn = db.connect().await;
     for (name, value) in recents::store::PG_PLANNING {
         conn.execute(&format!("set {name} = {value}")).await;

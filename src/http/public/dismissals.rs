@@ -9,10 +9,11 @@ use axum::response::{IntoResponse, Response};
 use crate::dismiss::dismiss;
 use crate::http::App;
 use crate::http::path::{ItemPath, PublishedRunPath, ScopePath};
-use crate::http::problem::Problem;
+use crate::http::problem::{Code, Problem};
 use crate::http::query::parameters;
 use crate::http::session::name_write;
 use crate::model::Time;
+use crate::store::StoreError;
 use crate::store::dismissal::Dismissed;
 
 /// Clear a workspace's list
@@ -114,18 +115,32 @@ pub(super) async fn everywhere(
     PublishedRunPath(published_run): PublishedRunPath,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    let done = hide(&app, query.as_deref(), Dismissed::Everywhere(published_run)).await?;
-    app.sweeps.notify_one();
-    Ok(done)
+    hide(&app, query.as_deref(), Dismissed::Everywhere(published_run)).await
 }
 
-async fn hide(app: &App, query: Option<&str>, what: Dismissed) -> Result<Response, Problem> {
+async fn hide(app: &Arc<App>, query: Option<&str>, what: Dismissed) -> Result<Response, Problem> {
     let mut errors = Vec::new();
     let [] = parameters(query, [], &mut errors);
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
     }
-    dismiss(&app.store, &what, Time::now(), app.max_clock_skew).await?;
-    let done = StatusCode::NO_CONTENT.into_response();
-    Ok(name_write(done, &app.store.token().await))
+    let room = app.sweeps.room(&what).await.ok_or_else(|| {
+        Problem::new(
+            Code::QueueFull,
+            "too many published runs wait to be swept from the lists; try again",
+        )
+    })?;
+    // A client that goes away leaves nothing half done.
+    let app = Arc::clone(app);
+    let hidden = tokio::spawn(async move {
+        let hidden = dismiss(&app.store, &what, Time::now(), app.max_clock_skew).await;
+        // Also where it failed: the answer of the database may be all that was lost.
+        app.sweeps.ask(what, room);
+        hidden?;
+        Ok::<_, StoreError>(app.store.token().await)
+    });
+    let token = hidden
+        .await
+        .map_err(|_| Problem::new(Code::Internal, "the service failed; its log says more"))??;
+    Ok(name_write(StatusCode::NO_CONTENT.into_response(), &token))
 }
