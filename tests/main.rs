@@ -14,6 +14,7 @@ mod dismissal;
 mod faults;
 mod history;
 mod http;
+mod jobs;
 mod promises;
 mod races;
 mod support;

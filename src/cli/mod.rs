@@ -15,6 +15,7 @@ mod config;
 mod demo;
 mod dismiss;
 mod estimate;
+mod jobs;
 mod list;
 mod migrate;
 mod openapi;

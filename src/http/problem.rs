@@ -26,6 +26,10 @@ pub enum Code {
     NotFound,
     /// No such method on the resource.
     MethodNotAllowed,
+    /// An active job overlaps.
+    JobOverlaps,
+    /// A job's state does not allow it.
+    JobState,
     /// The request did not arrive in time.
     RequestTimeout,
     /// The header is too large.
@@ -48,11 +52,13 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::InvalidRequest,
         Self::ValueRefused,
         Self::NotFound,
         Self::MethodNotAllowed,
+        Self::JobOverlaps,
+        Self::JobState,
         Self::RequestTimeout,
         Self::HeaderTooLarge,
         Self::BodyTooLarge,
@@ -81,6 +87,16 @@ impl Code {
                 "method_not_allowed",
                 StatusCode::METHOD_NOT_ALLOWED,
                 "Method not allowed",
+            ),
+            Self::JobOverlaps => (
+                "job_overlaps",
+                StatusCode::CONFLICT,
+                "An active job overlaps",
+            ),
+            Self::JobState => (
+                "job_state",
+                StatusCode::CONFLICT,
+                "The job's state does not allow it",
             ),
             Self::RequestTimeout => (
                 "request_timeout",
@@ -187,6 +203,7 @@ pub struct Problem {
     code: Code,
     detail: String,
     errors: Vec<FieldError>,
+    job: Option<String>,
     cause: Option<Cause>,
 }
 
@@ -211,6 +228,9 @@ pub(super) struct Document<'a> {
     /// For an invalid request: every invalid place.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
+    /// The job that it is about, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<&'a str>,
 }
 
 impl Problem {
@@ -220,6 +240,7 @@ impl Problem {
             code,
             detail: detail.to_string(),
             errors: Vec::new(),
+            job: None,
             cause: None,
         }
     }
@@ -234,8 +255,15 @@ impl Problem {
             code: Code::InvalidRequest,
             detail,
             errors,
+            job: None,
             cause: None,
         }
+    }
+
+    /// Names the job that it is about.
+    pub(super) fn about_job(mut self, job: String) -> Self {
+        self.job = Some(job);
+        self
     }
 
     /// The problem that stands for an error status which some part of the framework answered.
@@ -268,6 +296,7 @@ impl Problem {
             detail: &self.detail,
             request_id,
             errors: &self.errors,
+            job: self.job.as_deref(),
         };
         let body = serde_json::to_vec(&document).unwrap_or_default();
         *response.body_mut() = Body::from(body);
@@ -317,7 +346,10 @@ impl From<&StoreError> for Problem {
                 Code::DatabaseUnavailable,
                 "the database has no tables yet; try again when it was migrated",
             ),
-            StoreError::Schema(_) | StoreError::Corrupt(_) | StoreError::Other(_) => {
+            StoreError::Schema(_)
+            | StoreError::Corrupt(_)
+            | StoreError::LostJob
+            | StoreError::Other(_) => {
                 Self::new(Code::Internal, "the service failed; its log says more")
             }
         }

@@ -1,72 +1,98 @@
-//! Getting hold of the job.
+//! Getting hold of a job, by a command.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{BackfillError, Event, Options, Origin};
-use crate::jobs::BACKFILL;
+use super::{Event, JobError, Outcome};
+use crate::history::HistoryError;
 use crate::model::Time;
-use crate::store::job::{self, Held, Job, NewJob};
+use crate::store::job::{self, Held, Job, NewJob, State, Work};
 use crate::store::{Store, StoreError};
 
-/// How often a backfill that waits for another's lease looks again.
+/// How often a command that waits for another's lease looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// Takes over an unfinished job or starts a new one; waits for the lease of a worker that may be
-/// dead. `None` where it was stopped meanwhile.
-pub(super) async fn hold(
+/// Where new work ends, and about how much it is.
+pub(super) type Range = (Option<String>, Option<u64>);
+
+/// Takes over an unfinished job (where `resume`) or starts a new one over a `range`; waits for the lease
+/// of a worker that may be dead. The outcome instead, where it was stopped meanwhile, or an operator
+/// holds the job back.
+pub(super) async fn hold<R>(
     store: &Store,
-    origin: &Origin,
-    options: Options,
+    work: Work<'_>,
+    resume: bool,
+    range: impl AsyncFn() -> Result<Range, HistoryError>,
     stop: &mut watch::Receiver<bool>,
-    tell: &mut impl FnMut(Event),
-) -> Result<Option<Job>, BackfillError> {
-    let source = origin.identity()?;
+    tell: &mut impl FnMut(Event<R>),
+) -> Result<Result<Job, Outcome>, JobError> {
     let mut first_lease: Option<Time> = None;
     loop {
-        match job::hold(store, BACKFILL, &source, !options.restart).await? {
-            Held::Resumed(job) => {
+        match job::hold(store, work, resume).await {
+            Ok(Held::Resumed(job)) => {
                 // Without a cursor it begins anew.
                 if job.cursor.is_some() {
                     tell(Event::Resumed {
                         scanned: job.scanned,
                     });
                 }
-                return Ok(Some(job));
+                return Ok(Ok(job));
             }
-            Held::Nothing => {
-                let range_end = origin.last_key().await?;
-                let (range_end, total) = (range_end.as_deref(), origin.total().await?);
+            Ok(Held::Nothing) => {
+                prune(store).await;
+                let (range_end, total) = range().await?;
                 let new = NewJob {
-                    kind: BACKFILL,
-                    source: &source,
-                    range_end,
+                    work,
+                    state: State::Running,
+                    range_end: range_end.as_deref(),
                     total,
+                    idempotency_key: None,
                 };
                 match job::start(store, new).await {
                     // Another one started at the same moment: look who.
                     Err(StoreError::Refused(_)) => continue,
-                    started => return Ok(Some(started?)),
+                    started => return Ok(Ok(started?)),
                 }
             }
-            Held::Busy {
+            Ok(Held::Back { id }) => return Ok(Err(Outcome::Paused { job: id })),
+            Ok(Held::Busy {
                 id,
-                lease_until,
-                remaining,
-            } => match first_lease {
+                kind,
+                lease: None,
+            }) => return Err(JobError::Busy { kind, job: id }),
+            Ok(Held::Busy {
+                id,
+                kind,
+                lease: Some((until, remaining)),
+            }) => match first_lease {
                 // It lives: it prolonged its lease.
-                Some(lease) if lease != lease_until => return Err(BackfillError::Busy { job: id }),
+                Some(lease) if lease != until => return Err(JobError::Busy { kind, job: id }),
                 Some(_) => {}
                 None => {
-                    first_lease = Some(lease_until);
-                    tell(Event::Waiting { job: id, remaining });
+                    first_lease = Some(until);
+                    tell(Event::Waiting {
+                        kind,
+                        job: id,
+                        remaining,
+                    });
                 }
             },
+            // One that overlaps began while this one was about to be taken over: look who.
+            Err(StoreError::Refused(_)) => continue,
+            Err(error) => return Err(error.into()),
         }
         tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return Ok(None),
+            _ = stop.wait_for(|stop| *stop) => return Ok(Err(Outcome::Stopped)),
             () = tokio::time::sleep(LOOK_AGAIN) => {}
         }
+    }
+}
+
+/// Deletes finished jobs that were kept long enough. The next one who comes by does it too.
+pub(super) async fn prune(store: &Store) {
+    if let Err(error) = job::prune(store).await {
+        let error = &error as &dyn std::error::Error;
+        tracing::debug!(error, "finished jobs were not pruned");
     }
 }

@@ -1,31 +1,14 @@
-//! Checkpoints: what was read goes into the table, then the cursor moves.
+//! Writing uses under a job.
 
-use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 
-use super::error::BackfillError;
-use crate::history::{Stretch, Tally};
+use super::counts::Changes;
 use crate::model::{Key, Newest};
 use crate::record::Fold;
-use crate::store::job::{Job, Lost};
+use crate::store::job::Fence;
 use crate::store::note;
 use crate::store::recent::{self, MAX_KEYS};
 use crate::store::{Store, StoreError, with_retries};
-
-/// What a job counted, as it is kept with it.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub(super) struct Counts {
-    pub(super) tally: Tally,
-    /// Rows that were inserted or raised.
-    pub(super) applied: u64,
-}
-
-impl Counts {
-    /// Of a job that goes on; counts that cannot be read begin anew, they are only shown.
-    pub(super) fn of(job: &Job) -> Self {
-        serde_json::from_str(&job.counts).unwrap_or_default()
-    }
-}
 
 /// Where uses are written.
 #[derive(Clone, Copy)]
@@ -35,53 +18,57 @@ pub(super) struct To<'a> {
     pub(super) noting: bool,
 }
 
-/// Writes uses and moves the job's cursor behind the stretch whose uses are among them.
+/// Raises rows to these uses; returns what changed, of which `of_workspaces` are rows of the workspaces'
+/// own lists.
 ///
-/// The rows come first, in transactions of their own: a crash between them and the cursor only
-/// repeats what changes nothing. Each is fenced, and short, because the hook waits for its locks.
-pub(super) async fn write(
-    to: To<'_>,
-    job: &mut Job,
-    counts: &mut Counts,
-    stretch: Stretch,
-    uses: Fold,
-) -> Result<(), BackfillError> {
-    counts.tally.add(&stretch.tally);
-    let uses = uses.into_sorted();
-    for chunk in uses.chunks(MAX_KEYS) {
-        let raised = with_retries(|| fenced_raise(to, job, chunk)).await?;
-        counts.applied += raised.map_err(|Lost| BackfillError::LostLease)?;
+/// Each transaction is fenced, and short, because the hook waits for its locks.
+pub(super) async fn raise(to: To<'_>, fence: &Fence, uses: Fold) -> Result<Raised, StoreError> {
+    let mut raised = Raised::default();
+    for chunk in uses.into_sorted().chunks(MAX_KEYS) {
+        let more = with_retries(|| raise_chunk(to, fence, chunk)).await?;
+        raised.changes.add(more.changes);
+        raised.of_workspaces += more.of_workspaces;
     }
-    job.cursor = stretch.cursor;
-    save(to.store, job, counts).await
+    Ok(raised)
 }
 
-/// Keeps the job ours and writes down what was counted.
-pub(super) async fn save(
-    store: &Store,
-    job: &mut Job,
-    counts: &Counts,
-) -> Result<(), BackfillError> {
-    job.scanned = counts.tally.scanned;
-    job.counts = serde_json::to_string(counts).unwrap_or_default();
-    let job = &*job;
-    let saved = with_retries(|| job.save(store)).await?;
-    saved.map_err(|Lost| BackfillError::LostLease)
+/// What was raised.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Raised {
+    pub(super) changes: Changes,
+    /// Of them, rows of the workspaces' own lists.
+    pub(super) of_workspaces: u64,
 }
 
-async fn fenced_raise(
+async fn raise_chunk(
     to: To<'_>,
-    job: &Job,
+    fence: &Fence,
     uses: &[(Key, Newest)],
-) -> Result<Result<u64, Lost>, StoreError> {
-    let mut tx = to.store.begin().await?;
-    if let Err(lost) = job.fence(&mut tx).await? {
-        return Ok(Err(lost));
+) -> Result<Raised, StoreError> {
+    let rows = recent::rows_of_keys(to.store, uses.iter().map(|(key, _)| key)).await?;
+    let rows: HashMap<Key, Newest> = rows.into_iter().collect();
+    let news: Vec<_> = uses
+        .iter()
+        .filter(|(key, newest)| rows.get(key) < Some(newest))
+        .cloned()
+        .collect();
+    let mut raised = Raised::default();
+    if news.is_empty() {
+        return Ok(raised);
     }
-    let raised = match to.noting {
-        true => note::raise(&mut tx, uses).await?,
-        false => recent::raise(tx.conn(), uses).await?,
+    let mut tx = to.store.begin().await?;
+    fence.check(&mut tx).await?;
+    let keys = match to.noting {
+        true => note::raise(&mut tx, &news).await?,
+        false => recent::raise(tx.conn(), &news).await?,
     };
     tx.commit().await?;
-    Ok(Ok(raised.len() as u64))
+    for key in &keys {
+        match rows.contains_key(key) {
+            true => raised.changes.raised += 1,
+            false => raised.changes.added += 1,
+        }
+        raised.of_workspaces += u64::from(key.is_workspace_list());
+    }
+    Ok(raised)
 }

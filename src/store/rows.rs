@@ -14,7 +14,7 @@ enum Column<'a> {
     Number(Vec<i64>),
 }
 
-/// Rows to bind to `{keys}`, `{uses}`, `{swaps}`, `{runs}` or `{ids}`.
+/// Rows to bind to `{keys}`, `{uses}`, `{swaps}`, `{lines}`, `{runs}` or `{ids}`.
 pub(super) struct Rows<'a>(Vec<Column<'a>>);
 
 impl<'a> Rows<'a> {

@@ -16,7 +16,7 @@ pub enum Dialect {
 ///
 /// Tokens: `{recents}` qualifies a table's name, `{now}` is the database's clock and
 /// `{second}` a second of it, and
-/// `{keys}`, `{uses}`, `{swaps}`, `{runs}`, `{ids}` are relations of rows bound as parameters, so that
+/// `{keys}`, `{uses}`, `{swaps}`, `{lines}`, `{runs}`, `{ids}` are relations of rows bound as parameters, so that
 /// a batch of any size is the same prepared statement. `{lock}` locks the rows of `t` that are read,
 /// `{lock_free}` those that nobody else has locked; SQLite has one writer at a time anyway.
 #[derive(Debug)]
@@ -64,6 +64,7 @@ const KEY: [(&str, &str); 3] = [
     ("published_run", "text"),
 ];
 const NEWEST: [(&str, &str); 2] = [("last_used_at", "timestamptz"), ("run", "text")];
+const LINE: [(&str, &str); 2] = [("line", "text"), ("job", "text")];
 const SEEN: [(&str, &str); 2] = [("seen_last_used_at", "timestamptz"), ("seen_run", "text")];
 
 impl Dialect {
@@ -99,6 +100,7 @@ impl Dialect {
                 "{uses}",
                 &self.relation(&[KEY.as_slice(), &NEWEST].concat()),
             )
+            .replace("{lines}", &self.relation(&[KEY.as_slice(), &LINE].concat()))
             .replace(
                 "{swaps}",
                 &self.relation(&[KEY.as_slice(), &NEWEST, &SEEN].concat()),

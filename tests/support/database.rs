@@ -211,6 +211,18 @@ async fn own_order() -> &'static str {
     }
 }
 
+/// The versions of this program's migrations, in order; some numbers may be left out.
+pub(crate) fn migrations() -> Vec<u32> {
+    let names = std::fs::read_dir("migrations/postgres").expect("the migrations");
+    let version = |name: &str| name[1..].split("__").next()?.parse().ok();
+    let mut versions: Vec<u32> = names
+        .map(|name| version(name.expect("a file").file_name().to_str()?))
+        .map(|version| version.expect("a version"))
+        .collect();
+    versions.sort_unstable();
+    versions
+}
+
 async fn migrate(url: &str) {
     let settings = PoolSettings {
         size: 1,

@@ -1,6 +1,7 @@
-//! The admin listener: health, metrics, the description of the API.
+//! The admin listener: health, metrics, jobs, the description of the API.
 
 pub mod health;
+pub mod jobs;
 
 use std::sync::Arc;
 
@@ -17,6 +18,11 @@ pub(super) fn router() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::one))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(jobs::pause))
+        .routes(routes!(jobs::resume))
         .routes(routes!(metrics))
         .routes(routes!(openapi))
 }

@@ -1,86 +1,196 @@
 //! Jobs: long work with a lease and a cursor, so that it survives its worker.
 
+mod admin;
+mod hold;
+
 use std::time::Duration;
 
 use sqlx::Row;
-use uuid::Uuid;
 
 use super::statement::Statement;
 use super::{Conn, Store, StoreError, Tx, on_both};
-use crate::model::Time;
+use crate::model::{Id, Time};
+
+pub(crate) use admin::{JobRow, Transition, get, list, transition};
+pub(crate) use hold::{Held, NewJob, Work, hold, overlapping, prune, start};
 
 /// How long a job belongs to a worker that says nothing.
 pub const LEASE: Duration = Duration::from_secs(30);
 
-pub(super) const STATEMENTS: [&Statement; 8] = [
-    &RUNNING,
-    &TAKE_OVER,
-    &ABANDON,
-    &START,
-    &HEARTBEAT,
-    &SAVE,
-    &FINISH,
-    &LAST_SUCCESS,
-];
+pub(super) const STATEMENTS: [&Statement; 5] = [&RENEW, &SAVE, &LET_GO, &LOOK, &LAST_SUCCESS];
 
-static RUNNING: Statement = Statement::new("job_running", || {
-    "select id, lease_until, {now} from {recents}job
-     where kind = $1 and state = 'running' and lease_until >= {now}"
-        .into()
-});
-
-static TAKE_OVER: Statement = Statement::new("job_take_over", || {
-    "update {recents}job set state = 'running', fence = fence + 1,
-            lease_until = {now} + {lease} * {second}
-     where kind = $1 and source = $2 and state in ('running', 'paused', 'failed')
-       and coalesce(lease_until < {now}, true)
-     returning id, fence, cursor, range_end, scanned, total, counts"
-        .replace("{lease}", &LEASE.as_secs().to_string())
-});
-
-static ABANDON: Statement = Statement::new("job_abandon", || {
-    "update {recents}job set state = 'cancelled', lease_until = null, finished_at = {now}
-     where kind = $1 and state in ('running', 'paused', 'failed')
-       and coalesce(lease_until < {now}, true)"
-        .into()
-});
-
-static START: Statement = Statement::new("job_start", || {
-    "insert into {recents}job (id, kind, source, state, lease_until, range_end, total, started_at)
-     values ($1, $2, $3, 'running', {now} + {lease} * {second}, $4, $5, {now})"
-        .replace("{lease}", &LEASE.as_secs().to_string())
-});
+/// All statements on jobs.
+pub(super) fn statements() -> impl Iterator<Item = &'static Statement> {
+    STATEMENTS
+        .into_iter()
+        .chain(hold::STATEMENTS)
+        .chain(admin::STATEMENTS)
+}
 
 // An UPDATE, not a SELECT: it locks the row, so that a takeover waits or this finds no row.
-static HEARTBEAT: Statement = Statement::new("job_heartbeat", || {
+static RENEW: Statement = Statement::new("job_renew", || {
     "update {recents}job set lease_until = {now} + {lease} * {second}
      where id = $1 and fence = $2 and state = 'running' and lease_until >= {now}"
         .replace("{lease}", &LEASE.as_secs().to_string())
 });
 
 static SAVE: Statement = Statement::new("job_save", || {
-    "update {recents}job set cursor = $3, scanned = $4, counts = $5,
+    "update {recents}job set cursor = $3, scanned = $4, total = $5, counts = $6,
             lease_until = {now} + {lease} * {second}
      where id = $1 and fence = $2 and state = 'running' and lease_until >= {now}"
         .replace("{lease}", &LEASE.as_secs().to_string())
 });
 
-static FINISH: Statement = Statement::new("job_finish", || {
+static LET_GO: Statement = Statement::new("job_let_go", || {
     "update {recents}job set state = $3, lease_until = null, error = $4,
-            finished_at = case when $3 = 'paused' then null else {now} end
+            finished_at = case when $3 in ('paused', 'queued') then null else {now} end
      where id = $1 and fence = $2 and state = 'running'"
         .into()
+});
+
+static LOOK: Statement = Statement::new("job_look", || {
+    "select state, fence from {recents}job where id = $1".into()
 });
 
 static LAST_SUCCESS: Statement = Statement::new("job_last_success", || {
     "select max(finished_at) from {recents}job where kind = $1 and state = 'succeeded'".into()
 });
 
+/// What becomes of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It waits for a worker.
+    Queued,
+    /// A worker holds it, or did, and its lease ran out.
+    Running,
+    /// It was stopped, and may go on.
+    Paused,
+    /// It is done.
+    Succeeded,
+    /// It is given up; `error` says why.
+    Failed,
+    /// It was stopped for good.
+    Cancelled,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [Self; 6] = [
+        Self::Queued,
+        Self::Running,
+        Self::Paused,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state of that name.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+
+    fn decode(name: &str) -> Result<Self, sqlx::Error> {
+        let unknown = || sqlx::Error::Decode(format!("`{name}` is no state of a job").into());
+        Self::of(name).ok_or_else(unknown)
+    }
+}
+
+/// Proves that a worker holds a job: whoever takes the job over holds a greater number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fence {
+    /// The job.
+    pub(crate) id: String,
+    number: i64,
+}
+
+impl Fence {
+    /// Proves, first in a transaction that writes, that the job is still ours, and keeps it so until the
+    /// transaction ends.
+    ///
+    /// # Errors
+    /// [`StoreError::LostJob`] where it is not.
+    pub(crate) async fn check(&self, tx: &mut Tx) -> Result<(), StoreError> {
+        self.renew_on(tx.conn()).await
+    }
+
+    /// Keeps the job ours for another [`LEASE`].
+    ///
+    /// # Errors
+    /// [`StoreError::LostJob`] where it is not ours.
+    pub(crate) async fn renew(&self, store: &Store) -> Result<(), StoreError> {
+        self.renew_on(store.acquire().await?.conn()).await
+    }
+
+    async fn renew_on(&self, conn: Conn<'_>) -> Result<(), StoreError> {
+        let renewed = on_both!(Conn, conn, |conn, dialect| {
+            let query = sqlx::query(RENEW.run(dialect)).bind(&self.id);
+            query.bind(self.number).execute(conn).await?.rows_affected()
+        });
+        held(renewed)
+    }
+
+    /// What the job's state is, where nobody took it over since; `None` where somebody did, or it is
+    /// gone.
+    pub(crate) async fn look(&self, store: &Store) -> Result<Option<State>, StoreError> {
+        on_both!(Store, store, |pool, dialect| {
+            let row = sqlx::query(LOOK.run(dialect)).bind(&self.id);
+            let Some(row) = row.fetch_optional(pool).await? else {
+                return Ok(None);
+            };
+            let is_ours = row.try_get::<i64, _>(1)? == self.number;
+            let state = State::decode(row.try_get(0)?)?;
+            Ok(is_ours.then_some(state))
+        })
+    }
+
+    /// Lets go of the job; nothing happens where it is no longer ours.
+    pub(crate) async fn let_go(&self, store: &Store, end: End<'_>) -> Result<(), StoreError> {
+        let (state, error) = match end {
+            End::Succeeded => (State::Succeeded, None),
+            End::Paused => (State::Paused, None),
+            End::Failed(error) => (State::Failed, Some(error)),
+        };
+        on_both!(Store, store, |pool, dialect| {
+            let query = sqlx::query(LET_GO.run(dialect)).bind(&self.id);
+            let query = query.bind(self.number).bind(state.name()).bind(error);
+            query.execute(pool).await?;
+        });
+        Ok(())
+    }
+}
+
+fn held(rows: u64) -> Result<(), StoreError> {
+    match rows {
+        1 => Ok(()),
+        _ => Err(StoreError::LostJob),
+    }
+}
+
+/// How a worker lets go of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End<'a> {
+    Succeeded,
+    /// The same command goes on.
+    Paused,
+    Failed(&'a str),
+}
+
 /// A job that this worker holds.
 #[derive(Debug, Clone)]
 pub(crate) struct Job {
-    pub(crate) id: String,
-    fence: i64,
+    pub(crate) fence: Fence,
     /// All up to here is in the table; `None` at the start.
     pub(crate) cursor: Option<String>,
     /// Where the work ends, fixed at the start.
@@ -91,169 +201,34 @@ pub(crate) struct Job {
     pub(crate) counts: String,
 }
 
-/// How the attempt to hold a job ended.
-#[derive(Debug)]
-pub(crate) enum Held {
-    /// An unfinished job of this source goes on.
-    Resumed(Job),
-    /// There is none, or the caller wants none; a new one may be started.
-    Nothing,
-    /// Another worker holds one of this kind, for this long if it says nothing more.
-    Busy {
-        id: String,
-        lease_until: Time,
-        remaining: Duration,
-    },
-}
-
-/// What a job starts with.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct NewJob<'a> {
-    pub(crate) kind: &'a str,
-    pub(crate) source: &'a str,
-    pub(crate) range_end: Option<&'a str>,
-    pub(crate) total: Option<u64>,
-}
-
-/// How a worker lets go of a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End<'a> {
-    Succeeded,
-    Paused,
-    Failed(&'a str),
+impl Job {
+    /// Writes down how far the job came.
+    ///
+    /// # Errors
+    /// [`StoreError::LostJob`] where it is no longer ours.
+    pub(crate) async fn save(&self, conn: Conn<'_>) -> Result<(), StoreError> {
+        let saved = on_both!(Conn, conn, |conn, dialect| {
+            let query = sqlx::query(SAVE.run(dialect)).bind(&self.fence.id);
+            let query = query
+                .bind(self.fence.number)
+                .bind(&self.cursor)
+                .bind(signed(self.scanned))
+                .bind(self.total.map(signed))
+                .bind(&self.counts);
+            query.execute(conn).await?.rows_affected()
+        });
+        held(saved)
+    }
 }
 
 fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Takes over the unfinished job of this kind and source whose worker is gone, if there is one.
-/// With `resume` off, unfinished jobs are abandoned instead.
-pub(crate) async fn hold(
-    store: &Store,
-    kind: &str,
-    source: &str,
-    resume: bool,
-) -> Result<Held, StoreError> {
-    let mut tx = store.begin().await?;
-    let held = on_both!(Conn, tx.conn(), |conn, dialect| {
-        let running = sqlx::query(RUNNING.run(dialect)).bind(kind);
-        if let Some(row) = running.fetch_optional(&mut *conn).await? {
-            let (lease_until, now): (Time, Time) = (row.try_get(1)?, row.try_get(2)?);
-            let remaining = lease_until
-                .micros()
-                .saturating_sub(now.micros())
-                .unsigned_abs();
-            let remaining = Duration::from_micros(remaining);
-            return Ok(Held::Busy {
-                id: row.try_get(0)?,
-                lease_until,
-                remaining,
-            });
-        }
-        let mut taken = None;
-        if resume {
-            let query = sqlx::query(TAKE_OVER.run(dialect)).bind(kind).bind(source);
-            taken = query.fetch_optional(&mut *conn).await?;
-        }
-        match taken {
-            Some(row) => Held::Resumed(Job {
-                id: row.try_get(0)?,
-                fence: row.try_get(1)?,
-                cursor: row.try_get(2)?,
-                range_end: row.try_get(3)?,
-                scanned: row.try_get::<i64, _>(4)?.unsigned_abs(),
-                total: row.try_get::<Option<i64>, _>(5)?.map(i64::unsigned_abs),
-                counts: row.try_get(6)?,
-            }),
-            None => {
-                sqlx::query(ABANDON.run(dialect))
-                    .bind(kind)
-                    .execute(conn)
-                    .await?;
-                Held::Nothing
-            }
-        }
-    });
-    tx.commit().await?;
-    Ok(held)
-}
-
-/// Starts a job and holds it.
-///
-/// # Errors
-/// [`StoreError::Refused`] where another worker started one of this kind at the same time.
-pub(crate) async fn start(store: &Store, new: NewJob<'_>) -> Result<Job, StoreError> {
-    let id = Uuid::now_v7().to_string();
-    on_both!(Store, store, |pool, dialect| {
-        let query = sqlx::query(START.run(dialect))
-            .bind(&id)
-            .bind(new.kind)
-            .bind(new.source);
-        query
-            .bind(new.range_end)
-            .bind(new.total.map(signed))
-            .execute(pool)
-            .await?;
-    });
-    Ok(Job {
-        id,
-        fence: 1,
-        cursor: None,
-        range_end: new.range_end.map(Into::into),
-        scanned: 0,
-        total: new.total,
-        counts: "{}".into(),
-    })
-}
-
-/// The worker no longer holds the job: another took it over, or it was cancelled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Lost;
-
-impl Job {
-    /// Proves, first in a transaction that writes, that the job is still ours, and keeps it so
-    /// until the transaction ends.
-    pub(crate) async fn fence(&self, tx: &mut Tx) -> Result<Result<(), Lost>, StoreError> {
-        let done = on_both!(Conn, tx.conn(), |conn, dialect| {
-            let query = sqlx::query(HEARTBEAT.run(dialect))
-                .bind(&self.id)
-                .bind(self.fence);
-            query.execute(conn).await?.rows_affected()
-        });
-        Ok(if done == 1 { Ok(()) } else { Err(Lost) })
-    }
-
-    /// Writes down how far the job came.
-    pub(crate) async fn save(&self, store: &Store) -> Result<Result<(), Lost>, StoreError> {
-        let done = on_both!(Store, store, |pool, dialect| {
-            let query = sqlx::query(SAVE.run(dialect))
-                .bind(&self.id)
-                .bind(self.fence);
-            let query = query
-                .bind(&self.cursor)
-                .bind(signed(self.scanned))
-                .bind(&self.counts);
-            query.execute(pool).await?.rows_affected()
-        });
-        Ok(if done == 1 { Ok(()) } else { Err(Lost) })
-    }
-
-    /// Lets go of the job.
-    pub(crate) async fn end(&self, store: &Store, end: End<'_>) -> Result<(), StoreError> {
-        let (state, error) = match end {
-            End::Succeeded => ("succeeded", None),
-            End::Paused => ("paused", None),
-            End::Failed(error) => ("failed", Some(error)),
-        };
-        on_both!(Store, store, |pool, dialect| {
-            let query = sqlx::query(FINISH.run(dialect))
-                .bind(&self.id)
-                .bind(self.fence);
-            query.bind(state).bind(error).execute(pool).await?;
-        });
-        Ok(())
-    }
+/// A workspace that the database holds.
+fn workspace_of(text: Option<&str>) -> Result<Option<Id>, sqlx::Error> {
+    let id = text.map(Id::new).transpose();
+    id.map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
 /// When a job of this kind last succeeded.
