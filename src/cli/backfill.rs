@@ -114,9 +114,9 @@ fn how_to_go_on(args: &BackfillArgs) -> &'static str {
     }
 }
 
-/// Works off the notes that the backfill left: each row that it wrote is looked at once more, because
+/// Works off the notes that a job left: each row that it wrote is looked at once more, because
 /// its run may have changed meanwhile.
-async fn settle(store: &Store, history: &Arc<History>) -> Result<(), Failure> {
+pub(super) async fn settle(store: &Store, history: &Arc<History>) -> Result<(), Failure> {
     let mut drain = Drain::new(store.clone(), Arc::clone(history), None);
     Ok(drain.settle_all().await?)
 }
@@ -154,7 +154,8 @@ pub(super) async fn connect(config: &Config) -> Result<Arc<History>, Failure> {
     let Some(history) = &config.history else {
         return Err(usage(ConfigError::new(
             "history",
-            "is not configured; add [history] with table, key and query, or give --from FILE",
+            "is not configured; add [history] with table, key and query (a backfill may read a file \
+             instead: --from FILE)",
         )));
     };
     history::connect(history)

@@ -21,6 +21,7 @@ mod migrate;
 mod openapi;
 mod output;
 mod progress;
+mod resync;
 mod serve;
 mod signals;
 mod verify;
@@ -65,6 +66,8 @@ enum Commands {
     /// Follow the history: install, look at or remove the triggers that note its changes
     #[command(subcommand)]
     Capture(capture::CaptureCommand),
+    /// Make the table what the history says, beside everybody who writes
+    Resync(resync::ResyncArgs),
     /// Prove that the table agrees with the history
     Verify(verify::VerifyArgs),
     /// Print one list
@@ -191,6 +194,7 @@ fn dispatch(matches: &ArgMatches) -> Result<Done, Failure> {
         Commands::Migrate => wait_for(migrate::run(&configuration()?)),
         Commands::Backfill(args) => wait_for(backfill::run(&configuration()?, args)),
         Commands::Capture(command) => wait_for(capture::run(&configuration()?, command)),
+        Commands::Resync(args) => wait_for(resync::run(&configuration()?, args)),
         Commands::Verify(args) => wait_for(verify::run(&configuration()?, args)),
         Commands::List(args) => wait_for(list::run(&configuration()?, args)),
         Commands::Dismiss(args) => wait_for(dismiss::run(&configuration()?, args)),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
@@ -16,6 +16,7 @@ use crate::capture;
 use crate::config::{Config, ConfigError};
 use crate::dismiss;
 use crate::http::{App, Readiness, admin_router, public_router, server};
+use crate::jobs;
 use crate::record::{Recorder, Recording};
 use crate::store::migrate::MigrateError;
 use crate::store::{Pace, Store, StoreError, job};
@@ -27,6 +28,8 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// What is queued has so long to be written, however long requests took to end.
 const LAST_FLUSH: Duration = Duration::from_secs(1);
+/// How long a stop waits until the job at work is let go of.
+const JOBS_GRACE: Duration = Duration::from_secs(1);
 /// How long a stop waits for answers about the service itself, which take milliseconds.
 const ADMIN_GRACE: Duration = Duration::from_secs(1);
 
@@ -71,7 +74,7 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
     let admin = TcpListener::from_std(bound.admin)?;
     let metrics = Arc::new(Metrics::new(&store));
     let pace = Pace::default();
-    let sweeps = Arc::default();
+    let (sweeps, resyncs) = (Arc::default(), Arc::default());
     let (recorder, mut writer) = Recorder::start(
         store.clone(),
         Arc::clone(&metrics),
@@ -87,6 +90,7 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
         metrics: Arc::clone(&metrics),
         max_clock_skew: config.max_clock_skew,
         has_history: config.history.is_some(),
+        resyncs: Arc::clone(&resyncs),
         sweeps: Arc::clone(&sweeps),
         readiness: Arc::clone(&readiness),
     });
@@ -106,8 +110,17 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
         pace.clone(),
     ));
     let started = start_up(&store, config.migrate_on_start, &readiness);
+    let ((stop_jobs, stopped), mut jobs) = (watch::channel(false), None);
+    let needs = jobs::service::Needs {
+        store: store.clone(),
+        history: config.history.clone(),
+        metrics: Arc::clone(&metrics),
+        pause_while: config.resync_pause_while.clone(),
+        asked: resyncs,
+    };
     let working = async {
         started.await?;
+        jobs = Some(tokio::spawn(jobs::service::run(needs, stopped)));
         let sweeping = dismiss::sweep::run(store.clone(), sweeps);
         let following = async {
             if let Some(history) = &config.history {
@@ -132,6 +145,11 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
     readiness.set_draining();
     tracing::info!("stopping: requests under way may end, what is queued will be written");
     let deadline = Instant::now() + grace;
+    stop_jobs.send_replace(true);
+    if let Some(jobs) = jobs {
+        // Where the table is away, the lease of its job runs out by itself.
+        let _ = tokio::time::timeout(JOBS_GRACE, jobs).await;
+    }
     public.stop().await?;
     // Last, so that until now whoever asked heard that the service drains.
     admin.stop().await?;

@@ -39,7 +39,7 @@ const fn secret(name: &'static str, default: Option<&'static str>, about: &'stat
 }
 
 /// Every key. A secret one may also be given as a file: `<name>_file`.
-pub const KEYS: [Key; 16] = [
+pub const KEYS: [Key; 17] = [
     secret(
         "database_url",
         Some("sqlite://recents.db"),
@@ -80,6 +80,11 @@ pub const KEYS: [Key; 16] = [
         "history.query",
         None,
         "the mapping query: reads from `runs`, returns uses",
+    ),
+    key(
+        "resync.pause_while",
+        None,
+        "a query that says true while the history's database is unwell: re-syncs wait",
     ),
     key(
         "pool_size",

@@ -84,6 +84,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// The history, where there is one.
     pub history: Option<HistoryConfig>,
+    /// A query of the history's database that says true while re-syncs have to wait.
+    pub resync_pause_while: Option<String>,
     /// Connections to the database at the most.
     pub pool_size: u32,
     /// The longest that one statement may take.
@@ -143,6 +145,7 @@ impl Config {
             listen: read.parsed("listen", "an address such as 127.0.0.1:8080")?,
             admin_listen: read.parsed("admin_listen", "an address such as 127.0.0.1:8081")?,
             history: read.history(&database_url)?,
+            resync_pause_while: read.optional("resync.pause_while"),
             pool_size: read.pool_size()?,
             statement_timeout: read.duration("statement_timeout")?,
             shutdown_grace: read.duration("shutdown_grace")?,

@@ -30,6 +30,8 @@ pub enum Code {
     JobOverlaps,
     /// A job's state does not allow it.
     JobState,
+    /// There is no history to read from.
+    NoHistory,
     /// The request did not arrive in time.
     RequestTimeout,
     /// The header is too large.
@@ -38,6 +40,8 @@ pub enum Code {
     BodyTooLarge,
     /// The body is not JSON.
     UnsupportedMediaType,
+    /// An idempotency key came with another request before.
+    IdempotencyKeyReused,
     /// A fault of the service.
     Internal,
     /// The database is out of reach.
@@ -52,17 +56,19 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::InvalidRequest,
         Self::ValueRefused,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::JobOverlaps,
         Self::JobState,
+        Self::NoHistory,
         Self::RequestTimeout,
         Self::HeaderTooLarge,
         Self::BodyTooLarge,
         Self::UnsupportedMediaType,
+        Self::IdempotencyKeyReused,
         Self::Internal,
         Self::DatabaseUnavailable,
         Self::StorageFull,
@@ -98,6 +104,11 @@ impl Code {
                 StatusCode::CONFLICT,
                 "The job's state does not allow it",
             ),
+            Self::NoHistory => (
+                "no_history",
+                StatusCode::CONFLICT,
+                "No history is configured",
+            ),
             Self::RequestTimeout => (
                 "request_timeout",
                 StatusCode::REQUEST_TIMEOUT,
@@ -117,6 +128,11 @@ impl Code {
                 "unsupported_media_type",
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "The body is not declared as JSON",
+            ),
+            Self::IdempotencyKeyReused => (
+                "idempotency_key_reused",
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "The idempotency key came with another request before",
             ),
             Self::Internal => (
                 "internal",

@@ -1,46 +1,21 @@
 //! What a job counts, as it is kept with it.
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use crate::history::Tally;
+use crate::model::Changes;
 use crate::store::job::Job;
-
-/// Rows of the table that changed; of a dry run, those that would.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(default)]
-pub struct Changes {
-    /// Rows that were inserted.
-    pub added: u64,
-    /// Rows that rose.
-    pub raised: u64,
-    /// Rows that went down.
-    pub lowered: u64,
-    /// Rows that went.
-    pub removed: u64,
-}
-
-impl Changes {
-    /// All of them.
-    pub fn in_all(&self) -> u64 {
-        self.added + self.raised + self.lowered + self.removed
-    }
-
-    /// Adds further ones.
-    pub fn add(&mut self, other: Self) {
-        self.added += other.added;
-        self.raised += other.raised;
-        self.lowered += other.lowered;
-        self.removed += other.removed;
-    }
-}
 
 /// What a job counted so far.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Counts {
     pub(crate) tally: Tally,
+    /// Rows of the table that were looked at.
+    pub(crate) rows: u64,
     pub(crate) changes: Changes,
+    /// Of a dry run: how many of them its plan keeps.
+    pub(crate) kept: u64,
     /// What its worker reads in a second.
     pub(crate) per_second: f64,
 }

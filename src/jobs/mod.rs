@@ -9,17 +9,22 @@ mod error;
 mod hold;
 mod keep;
 pub(crate) mod operate;
+pub mod resync;
+pub mod service;
 mod walk;
 mod write;
 
 use std::time::Duration;
 
-pub use counts::Changes;
+use crate::store::{Store, recent, with_retries};
+
 pub(crate) use counts::Counts;
 pub use error::JobError;
 
 /// The kind of a backfill's jobs.
 pub const BACKFILL: &str = "backfill";
+/// The kind of a re-sync's jobs.
+pub const RESYNC: &str = "resync";
 
 /// How a job's work ended that did not fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,4 +64,13 @@ pub enum Event<R> {
     },
     /// So far.
     Progress(R),
+}
+
+/// Tells the database what the table holds after much was written; sooner or later autovacuum does it
+/// too.
+async fn analyze(store: &Store) {
+    if let Err(error) = with_retries(|| recent::analyze(store)).await {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(error, "the table was not analyzed");
+    }
 }

@@ -1,6 +1,9 @@
 //! What operators do with jobs.
 
-use crate::store::job::{self, JobRow, State, Transition};
+use super::RESYNC;
+use super::resync::Options;
+use crate::model::Id;
+use crate::store::job::{self, JobRow, NewJob, State, Transition, Work};
 use crate::store::{Store, StoreError, with_retries};
 
 /// Tries of what another job kept from being done, which ended before it could be named.
@@ -15,6 +18,8 @@ pub(crate) enum Refusal {
     State(State),
     /// Another job, whose scope overlaps, is active.
     Overlaps { job: String },
+    /// The idempotency key came with another request before.
+    KeyReused,
     /// The table failed.
     Store(StoreError),
 }
@@ -23,6 +28,64 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
+}
+
+/// Asks for a re-sync of everything or of one workspace, which some service will work at. The same key
+/// with the same request finds the job that it made.
+pub(crate) async fn ask(
+    store: &Store,
+    workspace: Option<&Id>,
+    options: Options,
+    key: Option<&str>,
+) -> Result<JobRow, Refusal> {
+    let options = options.text();
+    for attempt in 0..TRIES {
+        if let Some(key) = key
+            && let Some(job) = job::find_by_key(store, key).await?
+        {
+            let is_same =
+                job.kind == RESYNC && job.workspace.as_ref() == workspace && job.options == options;
+            return if is_same {
+                Ok(job)
+            } else {
+                Err(Refusal::KeyReused)
+            };
+        }
+        if attempt > 0
+            && let Some(job) = job::overlapping(store, "", workspace).await?
+        {
+            return Err(Refusal::Overlaps { job });
+        }
+        job::set_aside(store, workspace).await?;
+        let new = NewJob {
+            work: Work {
+                kind: RESYNC,
+                workspace,
+                options: &options,
+                // Whoever works at it says.
+                source: "",
+            },
+            state: State::Queued,
+            range_end: None,
+            total: None,
+            idempotency_key: key,
+        };
+        match with_retries(|| job::start(store, new)).await {
+            // A job that overlaps, or the same request at the same moment: look which.
+            Err(StoreError::Refused(_)) => {}
+            started => {
+                let id = started?.fence.id;
+                return job::get(store, &id).await?.ok_or(Refusal::Unknown);
+            }
+        }
+    }
+    Err(too_fast())
+}
+
+/// Others were there each time, and gone when they were looked for.
+fn too_fast() -> Refusal {
+    let busy = "the jobs that overlap change too fast";
+    StoreError::Conflict(sqlx::Error::Protocol(busy.into())).into()
 }
 
 /// Pauses, cancels or resumes a job; one that is so already stays as it is. Its worker, if it has one,
@@ -45,12 +108,11 @@ pub(crate) async fn transition(
             return Err(Refusal::State(job.state));
         }
         let other = job::overlapping(store, id, job.workspace.as_ref()).await?;
-        if let Some((other, _)) = other {
+        if let Some(other) = other {
             return Err(Refusal::Overlaps { job: other });
         }
     }
-    let busy = "the jobs that overlap change too fast";
-    Err(StoreError::Conflict(sqlx::Error::Protocol(busy.into())).into())
+    Err(too_fast())
 }
 
 /// A request that is repeated finds what the first one did.

@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::counts::Changes;
-use crate::model::{Key, Newest};
+use crate::model::{Changes, Key, Newest};
 use crate::record::Fold;
 use crate::store::job::Fence;
 use crate::store::note;

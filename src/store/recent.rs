@@ -19,7 +19,7 @@ pub const MAX_SCOPES: usize = 100;
 /// statements, and few wasted branches.
 const READ_SIZES: [usize; 3] = [1, 10, MAX_SCOPES];
 
-pub(super) const STATEMENTS: [&Statement; 15] = [
+pub(super) const STATEMENTS: [&Statement; 16] = [
     &RAISE,
     &READS[0],
     &READS[1],
@@ -35,6 +35,7 @@ pub(super) const STATEMENTS: [&Statement; 15] = [
     &ANALYZE,
     &LOCK_ROWS,
     &ROWS_OF_RUNS,
+    &COUNT,
 ];
 
 // The row is looked at before it is locked: a conflicting insert whose `where` is false still locks
@@ -172,6 +173,18 @@ static ROWS_OF_RUNS: Statement = Statement::new("rows_of_runs", || {
 });
 
 static ANALYZE: Statement = Statement::new("analyze", || "analyze {recents}recent_workflow".into());
+
+static COUNT: Statement = Statement::new("count_rows", || {
+    "select count(*) from {recents}recent_workflow".into()
+});
+
+/// How many rows there are; reads them all.
+pub(crate) async fn count(store: &Store) -> Result<u64, StoreError> {
+    on_both!(Store, store, |pool, dialect| {
+        let row = sqlx::query(COUNT.run(dialect)).fetch_one(pool).await?;
+        Ok(row.try_get::<i64, _>(0)?.unsigned_abs())
+    })
+}
 
 /// Tells the database what the table holds now. Without statistics PostgreSQL may sort a whole list
 /// to read the newest few of it.

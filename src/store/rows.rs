@@ -42,6 +42,11 @@ impl<'a> Rows<'a> {
         self
     }
 
+    pub(super) fn texts(mut self, texts: impl Iterator<Item = &'a str>) -> Self {
+        self.0.push(Column::Text(texts.map(Some).collect()));
+        self
+    }
+
     fn json(&self) -> String {
         let rows = self.0.first().map_or(0, |first| match first {
             Column::Text(texts) => texts.len(),

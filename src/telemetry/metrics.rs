@@ -9,6 +9,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::jobs::{BACKFILL, RESYNC};
 use crate::store::{self, Store};
 
 /// From a cached answer to the longest request that is not cut off.
@@ -51,6 +52,11 @@ struct RunLabels {
     outcome: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct JobLabels {
+    kind: &'static str,
+}
+
 /// Labels of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RequestLabels {
@@ -68,6 +74,7 @@ pub struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Histogram, fn() -> Histogram>,
     runs: Family<RunLabels, Counter>,
+    job_rows: Family<JobLabels, Counter>,
     /// How long a flush took, retries included.
     pub record_flush_seconds: Histogram,
     /// Rows of a flush.
@@ -91,6 +98,7 @@ impl Metrics {
             registry: Registry::with_prefix("recents"),
             requests: Family::new_with_constructor(|| Histogram::new(REQUEST_BUCKETS)),
             runs: Family::default(),
+            job_rows: Family::default(),
             record_flush_seconds: Histogram::new(REQUEST_BUCKETS),
             record_batch_rows: Histogram::new(ROWS_BUCKETS),
             record_queue_depth: Gauge::default(),
@@ -109,6 +117,9 @@ impl Metrics {
                 metrics.count_runs(source, outcome, 0);
             }
         }
+        for kind in [BACKFILL, RESYNC] {
+            metrics.count_job_rows(kind, 0);
+        }
         metrics.register(store.clone());
         metrics
     }
@@ -126,6 +137,11 @@ impl Metrics {
             "runs",
             "Runs, by source and by what became of them",
             self.runs.clone(),
+        );
+        registry.register(
+            "job_rows",
+            "Rows that jobs of this process changed, by the kind of job",
+            self.job_rows.clone(),
         );
         registry.register_with_unit(
             "record_flush",
@@ -180,6 +196,13 @@ impl Metrics {
                 source: source.name(),
                 outcome,
             })
+            .inc_by(count);
+    }
+
+    /// Counts `count` rows that a job of `kind` changed.
+    pub fn count_job_rows(&self, kind: &'static str, count: u64) {
+        self.job_rows
+            .get_or_create(&JobLabels { kind })
             .inc_by(count);
     }
 

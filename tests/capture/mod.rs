@@ -3,6 +3,6 @@
 mod changes;
 pub(crate) mod followed;
 mod install;
-mod life;
+pub(crate) mod life;
 mod locks;
 mod notes;

@@ -2,12 +2,13 @@
 
 use crate::capture::followed::serve;
 use crate::support::history::Setup;
-use crate::support::uses::Rows;
-use crate::support::{Beside, TestDb, both};
+use crate::support::uses::{Rows, T0};
+use crate::support::{Backend, Beside, TestDb, both};
 
 both!(
     neither_a_backfill_nor_a_repair_brings_back_what_was_dismissed,
     a_user_who_is_forgotten_is_gone_and_what_the_history_knows_is_told,
+    a_hidden_row_that_nothing_supports_is_no_difference,
 );
 
 const VISIBLE: &str =
@@ -56,8 +57,8 @@ async fn neither_a_backfill_nor_a_repair_brings_back_what_was_dismissed(db: Test
         select min(r.id) from saved_run r join saved_run_version v on v.id = r.parent_version_id
         where r.workspace_id = 'w2' and v.published_run_id = 'p3')";
     let now = match setup.store.backend {
-        crate::support::Backend::Postgres => "now() + interval '1 minute'",
-        crate::support::Backend::Sqlite => "(unixepoch() + 60) * 1000000",
+        Backend::Postgres => "now() + interval '1 minute'",
+        Backend::Sqlite => "(unixepoch() + 60) * 1000000",
     };
     setup.source().execute(&newer.replace("{now}", now)).await;
     setup.recents(&["verify"]).expect(3);
@@ -91,4 +92,32 @@ async fn a_user_who_is_forgotten_is_gone_and_what_the_history_knows_is_told(db: 
     );
     let told = setup.recents(&["forget", "--uid", "u1"]).expect(0);
     assert!(!told.err.contains("the history still knows"), "{told:?}");
+}
+
+/// As when a run goes while a better one of its key is hidden: that one is not written in its place.
+async fn a_hidden_row_that_nothing_supports_is_no_difference(db: TestDb) {
+    let setup = Setup::plain(db, 97, 100).await;
+    setup.recents(&["backfill"]).expect(0);
+    let invented = ("w1".to_owned(), String::new(), "invented".to_owned());
+    setup.put(&invented, &(T0, Some("1".into()))).await;
+    setup.recents(&["verify"]).expect(3);
+    let (until, later) = match setup.store.backend {
+        Backend::Postgres => ("'2023-11-14 22:13:20Z'", "until + interval '1 microsecond'"),
+        Backend::Sqlite => ("1700000000000000", "until + 1"),
+    };
+    // One microsecond short of it, then of it.
+    setup
+        .store
+        .execute(&format!(
+            "insert into {{recents}}dismissal values ('w1', '', 'invented', {until});
+             update {{recents}}dismissal set until = {}",
+            later.replace('+', "-")
+        ))
+        .await;
+    setup.recents(&["verify"]).expect(3);
+    let of_it = format!("update {{recents}}dismissal set until = {later}");
+    setup.store.execute(&of_it).await;
+    setup.recents(&["verify"]).expect(0);
+    let planned = setup.json(&["resync", "--all", "--mode", "rebuild", "--dry-run"], 0);
+    assert_eq!(planned["removed"], 0, "{planned}");
 }

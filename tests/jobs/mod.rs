@@ -2,8 +2,13 @@
 
 mod alone;
 mod listed;
+mod live;
+mod mended;
 mod operated;
 mod pruned;
+mod requests;
+mod takeover;
+mod throttled;
 
 use serde_json::{Value, json};
 
@@ -14,6 +19,24 @@ use crate::support::{Server, TestDb, until};
 async fn post(server: &Server, path: &str) -> Answer {
     let nothing = hyper::body::Bytes::new();
     server.admin.send("POST", path, &[], nothing).await
+}
+
+/// Posts JSON to the admin listener.
+async fn post_json(server: &Server, path: &str, body: &Value) -> Answer {
+    server.admin.post(path, body).await
+}
+
+/// Asks for a re-sync with an idempotency key.
+async fn post_with_key(server: &Server, key: &str, body: &Value) -> Answer {
+    let headers = [
+        ("content-type", "application/json"),
+        ("idempotency-key", key),
+    ];
+    let path = "/admin/v1/resyncs";
+    server
+        .admin
+        .send("POST", path, &headers, body.to_string().into())
+        .await
 }
 
 /// A job, as the admin listener tells it.

@@ -12,7 +12,7 @@ use super::server::Server;
 use super::uses::{Use, body_of};
 
 /// What the service asks by itself now and then, whatever its clients do.
-const BACKGROUND: [&str; 2] = ["ping", "job_last_success"];
+const BACKGROUND: [&str; 3] = ["ping", "job_last_success", "job_prune"];
 
 /// A server with one connection, whose statements are counted.
 pub(crate) struct Meter {

@@ -105,9 +105,13 @@ impl Server {
 
     /// Sends it SIGTERM.
     pub(crate) fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: &str) {
         let kill = Command::new("kill")
-            .arg("-TERM")
-            .arg(self.child.id().to_string())
+            .args(["-s", signal, &self.child.id().to_string()])
             .status();
         assert!(
             kill.expect("kill runs").success(),
@@ -170,6 +174,7 @@ impl InProcess {
             metrics,
             max_clock_skew: Duration::from_secs(300),
             has_history: false,
+            resyncs: Arc::default(),
             sweeps: Arc::default(),
             readiness: Arc::default(),
         }));

@@ -1,7 +1,10 @@
 //! The admin listener: health, metrics, jobs, the description of the API.
 
 pub mod health;
+pub mod job_answer;
 pub mod jobs;
+pub mod plan;
+pub mod resyncs;
 
 use std::sync::Arc;
 
@@ -18,8 +21,10 @@ pub(super) fn router() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
+        .routes(routes!(resyncs::ask))
         .routes(routes!(jobs::list))
         .routes(routes!(jobs::one))
+        .routes(routes!(plan::of_job))
         .routes(routes!(jobs::cancel))
         .routes(routes!(jobs::pause))
         .routes(routes!(jobs::resume))

@@ -11,14 +11,15 @@ use super::counts::Counts;
 use super::hold::hold;
 use super::keep::{keep, why_lost};
 use super::walk::{FOLD_BYTES, Sink, walk};
-use super::{BACKFILL, JobError, write};
+use super::{BACKFILL, JobError, analyze, write};
 use crate::history::{Stretch, Tally};
 use crate::record::Fold;
 use crate::store::job::{End, Job, Work};
-use crate::store::{Store, recent, with_retries};
+use crate::store::{Store, with_retries};
 
 pub use super::Outcome;
 pub use origin::Origin;
+pub(super) use origin::identity_of;
 
 /// How to backfill.
 #[derive(Debug, Clone, Copy, Default)]
@@ -100,11 +101,7 @@ pub async fn run(
     let report = backfill.report(&Stretch::default());
     let outcome = match done {
         Ok(Outcome::Complete) => {
-            // Sooner or later autovacuum does it too.
-            if let Err(error) = with_retries(|| recent::analyze(store)).await {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "the table was not analyzed");
-            }
+            analyze(store).await;
             fence.let_go(store, End::Succeeded).await?;
             Outcome::Complete
         }

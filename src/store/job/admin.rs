@@ -7,7 +7,8 @@ use crate::model::{Id, Time};
 use crate::store::statement::Statement;
 use crate::store::{Store, StoreError, on_both};
 
-pub(super) const STATEMENTS: [&Statement; 5] = [&GET, &LIST, &PAUSE, &CANCEL, &RESUME];
+pub(super) const STATEMENTS: [&Statement; 6] =
+    [&GET, &FIND_BY_KEY, &LIST, &PAUSE, &CANCEL, &RESUME];
 
 fn select(of: &str) -> String {
     format!(
@@ -18,6 +19,9 @@ fn select(of: &str) -> String {
 }
 
 static GET: Statement = Statement::new("job_get", || select("id = $1"));
+
+static FIND_BY_KEY: Statement =
+    Statement::new("job_find_by_key", || select("idempotency_key = $1"));
 
 static LIST: Statement = Statement::new("job_list", || {
     select("id < $1 and (cast($2 as text) is null or state = $2) order by id desc limit $3")
@@ -82,6 +86,11 @@ macro_rules! row_of {
 /// The job of that id.
 pub(crate) async fn get(store: &Store, id: &str) -> Result<Option<JobRow>, StoreError> {
     one(store, &GET, id).await
+}
+
+/// The job that was asked for with that key.
+pub(crate) async fn find_by_key(store: &Store, key: &str) -> Result<Option<JobRow>, StoreError> {
+    one(store, &FIND_BY_KEY, key).await
 }
 
 async fn one(

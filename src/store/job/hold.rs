@@ -1,11 +1,11 @@
-//! Getting hold of a job: taking over, starting, and what stands in the way.
+//! Getting hold of a job: taking over, and what stands in the way.
 
 use std::time::Duration;
 
 use sqlx::Row;
-use uuid::Uuid;
 
-use super::{Fence, Job, LEASE, State, signed};
+use super::start::SET_ASIDE;
+use super::{Fence, Job, LEASE, workspace_of};
 use crate::model::{Id, Time};
 use crate::store::statement::Statement;
 use crate::store::{Conn, Store, StoreError, on_both};
@@ -13,34 +13,31 @@ use crate::store::{Conn, Store, StoreError, on_both};
 /// A job whose lease ran out is taken over within a second or two by any service; one that nobody took
 /// for so long keeps nobody else from starting.
 const NOBODY_CAME: Duration = Duration::from_secs(10);
-/// Finished jobs are kept so long.
-const KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
 
-pub(super) const STATEMENTS: [&Statement; 8] = [
+pub(super) const STATEMENTS: [&Statement; 6] = [
     &IN_THE_WAY,
     &TAKE_OVER,
+    &ANY_WAITS,
+    &TAKE_NEXT,
     &HELD_BACK,
     &ABANDON,
-    &SET_ASIDE,
-    &START,
-    &OVERLAPPING,
-    &PRUNE,
 ];
 
-const ACTIVE: &str = "state in ('queued', 'running')";
+/// It keeps others that overlap from being active.
+pub(super) const ACTIVE: &str = "state in ('queued', 'running')";
 
 /// Whether a job's scope meets that of workspace `$n`.
-fn overlaps(n: u32) -> String {
+pub(super) fn overlaps(n: u32) -> String {
     format!("(workspace is null or cast(${n} as text) is null or workspace = ${n})")
 }
 
 /// Whether a job is the same work: kind `$1`, workspace `$2`, options `$3`.
 const SAME_WORK: &str = "kind = $1 and coalesce(workspace, '') = coalesce($2, '') and options = $3";
 
-fn expand(text: &str) -> String {
+/// Fills in how long a lease lasts, and the wait behind it.
+pub(super) fn expand(text: &str) -> String {
     text.replace("{lease}", &LEASE.as_secs().to_string())
         .replace("{nobody_came}", &NOBODY_CAME.as_secs().to_string())
-        .replace("{kept}", &KEPT.as_secs().to_string())
 }
 
 // A backfill of another source is other work; a re-sync begins anew where the history is another one.
@@ -82,6 +79,22 @@ static TAKE_OVER: Statement = Statement::new("job_take_over", || {
     )
 });
 
+const WAITS: &str = "kind = 'resync'
+    and (state = 'queued' or (state = 'running' and lease_until < {now}))";
+
+static ANY_WAITS: Statement = Statement::new("job_any_waits", || {
+    format!("select 1 from {{recents}}job where {WAITS} limit 1")
+});
+
+static TAKE_NEXT: Statement = Statement::new("job_take_next", || {
+    take(
+        "$1",
+        &format!(
+            "id = (select id from {{recents}}job where {WAITS} order by id limit 1) and {WAITS}"
+        ),
+    )
+});
+
 static HELD_BACK: Statement = Statement::new("job_held_back", || {
     format!(
         "select id from {{recents}}job
@@ -100,38 +113,6 @@ static ABANDON: Statement = Statement::new("job_abandon", || {
     )
 });
 
-static SET_ASIDE: Statement = Statement::new("job_set_aside", || {
-    expand(&format!(
-        "update {{recents}}job set state = 'paused', fence = fence + 1, lease_until = null
-         where state = 'running' and lease_until < {{now}} - {{nobody_came}} * {{second}} and {}",
-        overlaps(1),
-    ))
-});
-
-static START: Statement = Statement::new("job_start", || {
-    expand(
-        "insert into {recents}job (id, kind, workspace, options, source, state, fence, lease_until,
-                                   range_end, total, idempotency_key, started_at)
-         values ($1, $2, $3, $4, $5, $6, case when $6 = 'running' then 1 else 0 end,
-                 case when $6 = 'running' then {now} + {lease} * {second} end, $7, $8, $9, {now})",
-    )
-});
-
-static OVERLAPPING: Statement = Statement::new("job_overlapping", || {
-    format!(
-        "select id, kind from {{recents}}job where {ACTIVE} and id <> $1 and {} order by id limit 1",
-        overlaps(2),
-    )
-});
-
-// The last success of a kind is remembered by its job.
-static PRUNE: Statement = Statement::new("job_prune", || {
-    expand(
-        "delete from {recents}job where finished_at < {now} - {kept} * {second}
-         and id not in (select max(id) from {recents}job where state = 'succeeded' group by kind)",
-    )
-});
-
 /// What a worker means to do.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Work<'a> {
@@ -142,17 +123,6 @@ pub(crate) struct Work<'a> {
     pub(crate) options: &'a str,
     /// What is read, so that a cursor is never applied to something else.
     pub(crate) source: &'a str,
-}
-
-/// What a job starts with.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct NewJob<'a> {
-    pub(crate) work: Work<'a>,
-    /// [`State::Running`], held by the caller, or [`State::Queued`].
-    pub(crate) state: State,
-    pub(crate) range_end: Option<&'a str>,
-    pub(crate) total: Option<u64>,
-    pub(crate) idempotency_key: Option<&'a str>,
 }
 
 /// How the attempt to hold a job ended.
@@ -180,6 +150,8 @@ macro_rules! job_of {
                 id: $row.try_get(0)?,
                 number: $row.try_get(1)?,
             },
+            workspace: workspace_of($row.try_get(2)?)?,
+            options: $row.try_get(3)?,
             cursor: $row.try_get(4)?,
             range_end: $row.try_get(5)?,
             scanned: $row.try_get::<i64, _>(6)?.unsigned_abs(),
@@ -239,57 +211,21 @@ pub(crate) async fn hold(store: &Store, work: Work<'_>, resume: bool) -> Result<
     Ok(held)
 }
 
-/// Starts a job; where its state is [`State::Running`], it is the caller's.
-///
-/// # Errors
-/// [`StoreError::Refused`] where a job that overlaps is active, or the idempotency key is taken.
-pub(crate) async fn start(store: &Store, new: NewJob<'_>) -> Result<Job, StoreError> {
-    let id = Uuid::now_v7().to_string();
-    let work = new.work;
+/// Whether a re-sync waits for a worker, or its worker is gone.
+pub(crate) async fn any_waits(store: &Store) -> Result<bool, StoreError> {
     on_both!(Store, store, |pool, dialect| {
-        let query = sqlx::query(START.run(dialect))
-            .bind(&id)
-            .bind(work.kind)
-            .bind(work.workspace.map(Id::as_str))
-            .bind(work.options)
-            .bind(work.source)
-            .bind(new.state.name())
-            .bind(new.range_end)
-            .bind(new.total.map(signed))
-            .bind(new.idempotency_key);
-        query.execute(pool).await?;
-    });
-    Ok(Job {
-        fence: Fence { id, number: 1 },
-        cursor: None,
-        range_end: new.range_end.map(Into::into),
-        scanned: 0,
-        total: new.total,
-        counts: "{}".into(),
+        let query = sqlx::query(ANY_WAITS.run(dialect));
+        Ok(query.fetch_optional(pool).await?.is_some())
     })
 }
 
-/// An active job, other than `id`, whose scope overlaps: its id and kind.
-pub(crate) async fn overlapping(
-    store: &Store,
-    id: &str,
-    workspace: Option<&Id>,
-) -> Result<Option<(String, String)>, StoreError> {
+/// Takes the next re-sync that waits for a worker, or whose worker is gone.
+pub(crate) async fn take_next(store: &Store, source: &str) -> Result<Option<Job>, StoreError> {
     on_both!(Store, store, |pool, dialect| {
-        let query = sqlx::query(OVERLAPPING.run(dialect)).bind(id);
-        let row = query.bind(workspace.map(Id::as_str)).fetch_optional(pool);
-        match row.await? {
-            Some(row) => Ok(Some((row.try_get(0)?, row.try_get(1)?))),
+        let take = sqlx::query(TAKE_NEXT.run(dialect)).bind(source);
+        match take.fetch_optional(pool).await? {
+            Some(row) => Ok(Some(job_of!(row))),
             None => Ok(None),
         }
-    })
-}
-
-/// Deletes jobs that are finished for longer than they are kept, with their plans; the last that
-/// succeeded of each kind stays.
-pub(crate) async fn prune(store: &Store) -> Result<u64, StoreError> {
-    on_both!(Store, store, |pool, dialect| {
-        let query = sqlx::query(PRUNE.run(dialect));
-        Ok(query.execute(pool).await?.rows_affected())
     })
 }

@@ -2,6 +2,8 @@
 
 mod admin;
 mod hold;
+mod plan;
+mod start;
 
 use std::time::Duration;
 
@@ -11,8 +13,10 @@ use super::statement::Statement;
 use super::{Conn, Store, StoreError, Tx, on_both};
 use crate::model::{Id, Time};
 
-pub(crate) use admin::{JobRow, Transition, get, list, transition};
-pub(crate) use hold::{Held, NewJob, Work, hold, overlapping, prune, start};
+pub(crate) use admin::{JobRow, Transition, find_by_key, get, list, transition};
+pub(crate) use hold::{Held, Work, any_waits, hold, take_next};
+pub(crate) use plan::{PlanLine, add_to_plan, clear_plan, plan_after};
+pub(crate) use start::{NewJob, overlapping, prune, set_aside, start};
 
 /// How long a job belongs to a worker that says nothing.
 pub const LEASE: Duration = Duration::from_secs(30);
@@ -24,7 +28,9 @@ pub(super) fn statements() -> impl Iterator<Item = &'static Statement> {
     STATEMENTS
         .into_iter()
         .chain(hold::STATEMENTS)
+        .chain(start::STATEMENTS)
         .chain(admin::STATEMENTS)
+        .chain(plan::STATEMENTS)
 }
 
 // An UPDATE, not a SELECT: it locks the row, so that a takeover waits or this finds no row.
@@ -160,6 +166,7 @@ impl Fence {
         let (state, error) = match end {
             End::Succeeded => (State::Succeeded, None),
             End::Paused => (State::Paused, None),
+            End::Queued => (State::Queued, None),
             End::Failed(error) => (State::Failed, Some(error)),
         };
         on_both!(Store, store, |pool, dialect| {
@@ -184,6 +191,8 @@ pub(crate) enum End<'a> {
     Succeeded,
     /// The same command goes on.
     Paused,
+    /// Another worker goes on.
+    Queued,
     Failed(&'a str),
 }
 
@@ -191,6 +200,10 @@ pub(crate) enum End<'a> {
 #[derive(Debug, Clone)]
 pub(crate) struct Job {
     pub(crate) fence: Fence,
+    /// `None`: everything.
+    pub(crate) workspace: Option<Id>,
+    /// How, as JSON.
+    pub(crate) options: String,
     /// All up to here is in the table; `None` at the start.
     pub(crate) cursor: Option<String>,
     /// Where the work ends, fixed at the start.
