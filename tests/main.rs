@@ -16,6 +16,7 @@ mod dismissal;
 mod faults;
 mod history;
 mod http;
+mod jobs;
 mod promises;
 mod races;
 mod settings;

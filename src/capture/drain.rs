@@ -3,21 +3,16 @@
 //! Any number of them work at the same time, without leases and in any order: PROTOCOL, in short, is
 //! 1 take notes, 2 read the history, 3 write rows with new notes, 4 let the notes go.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::decide::{Change, LookAgain, is_unsupported};
-use super::outbox::{self, Taken};
+use super::apply::{Apply, Noted};
+use super::outbox;
 use super::position::Position;
 use crate::check::CheckError;
-use crate::check::look::{self, Uses};
-use crate::history::{History, HistoryError};
-use crate::model::{Key, Newest};
-use crate::record::Fold;
+use crate::history::History;
 use crate::store::note::{self, Note};
-use crate::store::recent::{self, MAX_KEYS, Swap};
-use crate::store::{Store, StoreError, Tx, sweep, with_retries};
+use crate::store::{Store, StoreError, Tx, with_retries};
 use crate::telemetry::{Metrics, metrics::Source};
 
 /// Notes of the table that are taken together: each look at the history has a cost of its own, and so
@@ -49,13 +44,6 @@ pub struct Drain {
     notes: Position,
     /// Whether the last step computed rows, which may have taken long: now it is the outbox's turn.
     computed: bool,
-}
-
-/// What was taken, and must be looked at.
-#[derive(Default)]
-struct Noted {
-    runs: Vec<String>,
-    keys: Vec<Key>,
 }
 
 impl Drain {
@@ -98,11 +86,23 @@ impl Drain {
             return Ok(Step::Idle);
         }
         let ids: Vec<i64> = notes.iter().map(|(id, _)| *id).collect();
-        let noted = Noted::of(outbox.as_ref(), notes);
+        let runs = outbox
+            .as_ref()
+            .map_or(Vec::new(), |taken| taken.runs.clone());
+        let noted = Noted::of(runs, notes);
         if outbox.as_ref().is_some_and(|taken| taken.everything) {
             self.note_everything().await?;
         }
-        self.look_again(noted).await?;
+        let apply = Apply {
+            store: &self.store,
+            history: &self.history,
+            metrics: self
+                .metrics
+                .as_deref()
+                .map(|metrics| (metrics, Source::Capture)),
+            fence: None,
+        };
+        apply.noted(noted).await?;
         // What the notes led to is committed: now they may go.
         self.let_go(holding, &ids).await?;
         if let Some(outbox) = outbox {
@@ -160,186 +160,6 @@ impl Drain {
         .await
     }
 
-    async fn look_again(&self, noted: Noted) -> Result<(), CheckError> {
-        let seen = self.rows_of(&noted.keys).await?;
-        let said = self.map(&noted.runs).await?;
-        let best = self.best(&noted.keys).await?;
-        let mut fold = Fold::default();
-        said.uses()
-            .for_each(|(key, newest)| fold.raise(key, newest));
-        for (key, newest) in self.settle(&noted, &seen, &said, best).await? {
-            fold.raise(&key, &newest);
-        }
-        let mut applied = 0;
-        for chunk in fold.into_sorted().chunks(MAX_KEYS) {
-            let raised = with_retries(|| self.raise(chunk)).await?;
-            applied += raised.iter().filter(|key| key.is_workspace_list()).count();
-        }
-        if let Some(metrics) = &self.metrics {
-            let (runs, uses, applied) =
-                (noted.runs.len() as u64, said.len() as u64, applied as u64);
-            metrics.count_runs(Source::Capture, "applied", applied);
-            metrics.count_runs(Source::Capture, "superseded", uses.saturating_sub(applied));
-            metrics.count_runs(Source::Capture, "skipped", runs.saturating_sub(uses));
-        }
-        Ok(())
-    }
-
-    /// The rows of these keys, before the history is read.
-    async fn rows_of(&self, keys: &[Key]) -> Result<HashMap<Key, Newest>, StoreError> {
-        if keys.is_empty() {
-            return Ok(HashMap::new());
-        }
-        let rows = with_retries(|| recent::rows_of_keys(&self.store, keys.iter())).await?;
-        Ok(rows.into_iter().collect())
-    }
-
-    /// What these runs say now. Those whose mapping fails are set aside, and say nothing.
-    async fn map(&self, runs: &[String]) -> Result<Uses, CheckError> {
-        let mut said = Uses::default();
-        let mut parts = vec![runs];
-        while let Some(part) = parts.pop() {
-            match look::at(&self.history, part).await {
-                Ok(uses) => said.extend(uses),
-                Err(error) if !error.is_of_the_data() => return Err(error.into()),
-                Err(error) => match part {
-                    [run] => {
-                        self.set_aside(Note::Run(run.as_str().into()), &error)
-                            .await?
-                    }
-                    _ => {
-                        let (half, rest) = part.split_at(part.len() / 2);
-                        parts.extend([half, rest].into_iter().filter(|part| !part.is_empty()));
-                    }
-                },
-            }
-        }
-        Ok(said)
-    }
-
-    /// The greatest use of each of these keys now; `None` for a key whose computing fails, which is
-    /// set aside.
-    async fn best(&self, keys: &[Key]) -> Result<HashMap<Key, Option<Newest>>, CheckError> {
-        let mut best = HashMap::new();
-        let mut parts = vec![keys];
-        while let Some(part) = parts.pop() {
-            match look::at_keys(&self.history, part.iter()).await {
-                Ok(mut found) => {
-                    best.extend(part.iter().map(|key| (key.clone(), found.remove(key))));
-                }
-                Err(error) if !error.is_of_the_data() => return Err(error.into()),
-                Err(error) => match part {
-                    [key] => self.set_aside(Note::Key(key.clone()), &error).await?,
-                    _ => {
-                        let (half, rest) = part.split_at(part.len() / 2);
-                        parts.extend([half, rest].into_iter().filter(|part| !part.is_empty()));
-                    }
-                },
-            }
-        }
-        Ok(best)
-    }
-
-    async fn set_aside(&self, note: Note, error: &HistoryError) -> Result<(), StoreError> {
-        tracing::warn!(
-            error = error as &dyn std::error::Error,
-            "a run cannot be mapped; it is set aside (recents capture status counts them)"
-        );
-        if let Some(metrics) = &self.metrics {
-            metrics.count_runs(Source::Capture, "rejected", 1);
-        }
-        let text = match std::error::Error::source(error) {
-            Some(source) => source.to_string(),
-            None => error.to_string(),
-        };
-        with_retries(|| note::set_aside(&self.store, &note, &text)).await
-    }
-
-    /// Lowers and removes rows that were computed again, and notes what must be looked at again, in
-    /// one transaction and one pass over the rows. Returns what is to be raised.
-    ///
-    /// A row that rose since it was `seen` may know a use that the history did not have yet: it is
-    /// noted again instead of going down for a moment.
-    async fn settle(
-        &self,
-        noted: &Noted,
-        seen: &HashMap<Key, Newest>,
-        said: &Uses,
-        best: HashMap<Key, Option<Newest>>,
-    ) -> Result<Vec<(Key, Newest)>, StoreError> {
-        if noted.runs.is_empty() && best.is_empty() {
-            return Ok(Vec::new());
-        }
-        with_retries(|| self.settle_once(noted, seen, said, &best)).await
-    }
-
-    async fn settle_once(
-        &self,
-        noted: &Noted,
-        seen: &HashMap<Key, Newest>,
-        said: &Uses,
-        best: &HashMap<Key, Option<Newest>>,
-    ) -> Result<Vec<(Key, Newest)>, StoreError> {
-        let mut tx = self.store.begin().await?;
-        let mut again = Vec::new();
-        for runs in noted.runs.chunks(MAX_KEYS) {
-            let runs = runs.iter().map(String::as_str);
-            for (key, newest) in recent::rows_of_runs(tx.conn(), runs).await? {
-                let run = newest.run.as_deref().unwrap_or_default();
-                if is_unsupported(&(&key, &newest), said.of(run)) {
-                    again.push(key);
-                }
-            }
-        }
-        let mut raise = Vec::new();
-        let (mut lower, mut remove) = (Vec::new(), Vec::new());
-        let mut keys: Vec<&Key> = best.keys().collect();
-        keys.sort_unstable();
-        let rows = match keys.is_empty() {
-            true => Vec::new(),
-            false => recent::lock_rows(tx.conn(), keys.iter().copied()).await?,
-        };
-        let mut rows: HashMap<Key, Newest> = rows.into_iter().collect();
-        for key in keys {
-            let (row, best) = (rows.remove(key), best.get(key).cloned().flatten());
-            let change = Change::of(row.as_ref(), best.as_ref());
-            if change.note() == LookAgain::Row {
-                again.push(key.clone());
-                if row.as_ref() != seen.get(key) {
-                    continue;
-                }
-            }
-            match (change, row, best) {
-                (Change::Raise, _, Some(best)) => raise.push((key.clone(), best)),
-                (Change::Lower, Some(seen), Some(becomes)) => lower.push(Swap {
-                    key: key.clone(),
-                    seen,
-                    becomes,
-                }),
-                (Change::Remove, Some(row), _) => remove.push((key.clone(), row)),
-                _ => {}
-            }
-        }
-        if !lower.is_empty() {
-            recent::lower(&mut tx, &lower).await?;
-            // What is dismissed down there goes, so that no list fills up with it.
-            sweep::sweep(tx.conn(), lower.iter().map(|swap| &swap.key)).await?;
-        }
-        if !remove.is_empty() {
-            recent::remove(&mut tx, &remove).await?;
-        }
-        note::keys(tx.conn(), &again).await?;
-        tx.commit().await?;
-        Ok(raise)
-    }
-
-    async fn raise(&self, uses: &[(Key, Newest)]) -> Result<Vec<Key>, StoreError> {
-        let mut tx = self.store.begin().await?;
-        let raised = note::raise(&mut tx, uses).await?;
-        tx.commit().await?;
-        Ok(raised)
-    }
-
     /// Works off the notes that stand now, then those that they led to, a few times over: what others
     /// note meanwhile is theirs. Notes that another drain took are waited for.
     ///
@@ -369,25 +189,5 @@ impl Drain {
             }
         }
         Ok(())
-    }
-}
-
-impl Noted {
-    fn of(outbox: Option<&Taken>, notes: Vec<(i64, Note)>) -> Self {
-        let mut noted = Self {
-            runs: outbox.map_or(Vec::new(), |taken| taken.runs.clone()),
-            keys: Vec::new(),
-        };
-        for (_, note) in notes {
-            match note {
-                Note::Run(run) => noted.runs.push(run.into()),
-                Note::Key(key) => noted.keys.push(key),
-            }
-        }
-        noted.runs.sort_unstable();
-        noted.runs.dedup();
-        noted.keys.sort_unstable();
-        noted.keys.dedup();
-        noted
     }
 }

@@ -5,6 +5,7 @@
 //! is: *whoever changes a row leaves a note about it in the same transaction; whoever takes notes
 //! reads the history after taking them; notes go only after what they led to is committed.*
 
+pub(crate) mod apply;
 mod change;
 pub mod coverage;
 pub mod decide;

@@ -1,7 +1,7 @@
 //! The complete-check: no use of the history is greater than its row.
 
 use super::look::{self, LOOK_AGAIN_AFTER, Suspects};
-use super::{CheckError, Difference, Kind};
+use super::{CheckError, Difference, Kind, Reason};
 use crate::capture::settled;
 use crate::history::History;
 use crate::model::{Key, Newest};
@@ -10,7 +10,7 @@ use crate::store::{Store, with_retries};
 
 /// Compares uses (sorted by key, each the greatest of its key in a part of the history) with their
 /// rows. What differs is looked at again, run and row, before it counts.
-pub(super) async fn check(
+pub(crate) async fn check(
     store: &Store,
     history: &History,
     uses: &[(Key, Newest)],
@@ -28,15 +28,18 @@ pub(super) async fn check(
     }
     let mut outdone = suspects.persist();
     outdone.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-    let difference = |outdone: Outdone| Difference {
-        kind: if outdone.row.is_some() {
-            Kind::Stale
-        } else {
-            Kind::Missing
-        },
-        key: outdone.key,
-        history: Some(outdone.newest),
-        table: outdone.row,
+    let difference = |outdone: Outdone| {
+        let (kind, reason) = match outdone.row {
+            Some(_) => (Kind::Stale, Reason::NewerUse),
+            None => (Kind::Missing, Reason::NoRow),
+        };
+        Difference {
+            kind,
+            reason,
+            key: outdone.key,
+            history: Some(outdone.newest),
+            table: outdone.row,
+        }
     };
     Ok(outdone.into_iter().map(difference).collect())
 }
@@ -52,7 +55,7 @@ async fn look_again(
         let said = look::at_runs(history, chunk.iter().map(|o| &o.newest)).await?;
         let uses: Vec<_> = chunk
             .iter()
-            .filter(|o| said.support(&o.key, &o.newest))
+            .filter(|o| said.deny(&o.key, &o.newest).is_none())
             .map(|o| (o.key.clone(), o.newest.clone()))
             .collect();
         still.extend(with_retries(|| recent::outdone(store, &uses)).await?);

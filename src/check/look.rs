@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::Duration;
 
+use super::Reason;
 use crate::history::{History, HistoryError, Lookup};
 use crate::model::{Key, Newest, RawUse};
 use crate::record::Fold;
@@ -90,12 +91,17 @@ impl Uses {
         self.0.extend(others.0);
     }
 
-    /// Whether the row `(key, newest)` is supported: its run maps to exactly this.
-    pub(super) fn support(&self, key: &Key, newest: &Newest) -> bool {
-        let run = newest.run.as_deref();
-        run.and_then(|run| self.0.get(run)).is_some_and(|said| {
-            said.newest == *newest && said.keys.iter().flatten().any(|k| k == key)
-        })
+    /// Why the row `(key, newest)` is not supported; `None` where its run maps to exactly this.
+    pub(super) fn deny(&self, key: &Key, newest: &Newest) -> Option<Reason> {
+        let Some(run) = newest.run.as_deref() else {
+            return Some(Reason::NoRun);
+        };
+        match self.0.get(run) {
+            None => Some(Reason::UnknownRun),
+            Some(said) if said.keys.iter().flatten().all(|k| k != key) => Some(Reason::OtherRow),
+            Some(said) if said.newest != *newest => Some(Reason::OtherTime),
+            Some(_) => None,
+        }
     }
 }
 

@@ -5,14 +5,16 @@
 //! at bounded batches, hold no snapshot, and look again before they believe a difference, because
 //! runs and uses go on arriving meanwhile.
 
-mod complete;
+pub(crate) mod complete;
 pub(crate) mod look;
-mod supported;
+pub(crate) mod supported;
 pub mod verify;
 
 pub use verify::verify;
 
 use std::fmt;
+
+use serde_json::{Value, json};
 
 use crate::history::HistoryError;
 use crate::model::{Key, Newest};
@@ -42,17 +44,69 @@ impl fmt::Display for Kind {
     }
 }
 
+/// Why a row differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The table lacks it.
+    NoRow,
+    /// The history has a newer use than the row.
+    NewerUse,
+    /// The row names no run.
+    NoRun,
+    /// The run that the row names is no use, or not in the history.
+    UnknownRun,
+    /// The run that the row names is a use of another list or workflow.
+    OtherRow,
+    /// The run that the row names has another time.
+    OtherTime,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoRow => "no_row",
+            Self::NewerUse => "newer_use",
+            Self::NoRun => "no_run",
+            Self::UnknownRun => "unknown_run",
+            Self::OtherRow => "run_of_another_row",
+            Self::OtherTime => "run_has_another_time",
+        })
+    }
+}
+
 /// A difference between the table and the history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// What kind of difference.
     pub kind: Kind,
+    /// Why.
+    pub reason: Reason,
     /// Of which row.
     pub key: Key,
     /// What the history says; `None` for [`Kind::Extra`].
     pub history: Option<Newest>,
     /// What the table says; `None` for [`Kind::Missing`].
     pub table: Option<Newest>,
+}
+
+impl Difference {
+    /// As one JSON object, without the reason.
+    pub fn to_json(&self) -> Value {
+        let (workspace, uid, published_run) = self.key.parts();
+        let use_of = |newest: &Option<Newest>| {
+            newest
+                .as_ref()
+                .map(|n| json!({"last_used_at": n.last_used_at, "run": n.run}))
+        };
+        json!({
+            "kind": self.kind.to_string(),
+            "workspace": workspace,
+            "uid": Some(uid).filter(|uid| !uid.is_empty()),
+            "published_run": published_run,
+            "history": use_of(&self.history),
+            "table": use_of(&self.table),
+        })
+    }
 }
 
 /// Why the table could not be checked.

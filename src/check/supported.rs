@@ -3,40 +3,40 @@
 use std::collections::HashMap;
 
 use super::look::{self, LOOK_AGAIN_AFTER, Suspects};
-use super::{CheckError, Difference, Kind};
+use super::{CheckError, Difference, Kind, Reason};
 use crate::capture::settled;
 use crate::history::History;
 use crate::model::Key;
 use crate::store::recent::{self, MAX_KEYS, RecentRow};
-use crate::store::{Store, with_retries};
+use crate::store::{Store, dismissal, with_retries};
 
 /// Checks rows of the table. What differs is looked at again, run and row, before it counts; rows
 /// that are older than the history says are the complete-check's to report.
-pub(super) async fn check(
+pub(crate) async fn check(
     store: &Store,
     history: &History,
     rows: Vec<RecentRow>,
 ) -> Result<Vec<Difference>, CheckError> {
-    let mut suspects = Suspects::new(unsupported(history, rows).await?);
+    let mut suspects = Suspects::new(unsupported(store, history, rows).await?);
     while let Some(open) = suspects.open() {
         tokio::time::sleep(LOOK_AGAIN_AFTER).await;
         // What changed meanwhile has notes: it is for the drain to see, not a difference.
         settled(store, history).await?;
         let mut now = Vec::new();
         for chunk in open.chunks(MAX_KEYS) {
-            let keys = || chunk.iter().map(|(key, _)| key);
+            let keys = || chunk.iter().map(|((key, _), _)| key);
             now.extend(with_retries(|| recent::rows_of_keys(store, keys())).await?);
         }
-        suspects.saw(unsupported(history, now).await?);
+        suspects.saw(unsupported(store, history, now).await?);
     }
     let mut unsupported = suspects.persist();
-    unsupported.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    unsupported.sort_unstable_by(|((a, _), _), ((b, _), _)| a.cmp(b));
     if unsupported.is_empty() {
         return Ok(Vec::new());
     }
     let mut best: HashMap<Key, _> =
-        look::at_keys(history, unsupported.iter().map(|(key, _)| key)).await?;
-    let differences = unsupported.into_iter().filter_map(|(key, row)| {
+        look::at_keys(history, unsupported.iter().map(|((key, _), _)| key)).await?;
+    let differences = unsupported.into_iter().filter_map(|((key, row), reason)| {
         let history = best.remove(&key);
         let kind = match &history {
             None => Kind::Extra,
@@ -46,6 +46,7 @@ pub(super) async fn check(
         };
         Some(Difference {
             kind,
+            reason,
             key,
             history,
             table: Some(row),
@@ -54,13 +55,26 @@ pub(super) async fn check(
     Ok(differences.collect())
 }
 
-async fn unsupported(
+/// Those of these rows that are not supported, each with the reason. A hidden one is left out: it outdoes
+/// only what is hidden too, and is swept sooner or later. A better use of its key that is hidden as well
+/// is never written in its place.
+pub(crate) async fn unsupported(
+    store: &Store,
     history: &History,
     rows: Vec<RecentRow>,
-) -> Result<Vec<RecentRow>, CheckError> {
+) -> Result<Vec<(RecentRow, Reason)>, CheckError> {
     let said = look::at_runs(history, rows.iter().map(|(_, newest)| newest)).await?;
-    Ok(rows
-        .into_iter()
-        .filter(|(key, newest)| !said.support(key, newest))
-        .collect())
+    let denied = rows.into_iter().filter_map(|row| {
+        let reason = said.deny(&row.0, &row.1)?;
+        Some((row, reason))
+    });
+    let denied: Vec<_> = denied.collect();
+    let mut visible = Vec::new();
+    for chunk in denied.chunks(MAX_KEYS) {
+        let keys = || chunk.iter().map(|((key, _), _)| key);
+        let until = with_retries(|| dismissal::of_keys(store, keys())).await?;
+        let is_visible = |(key, row): &RecentRow| until.get(key) < Some(&row.last_used_at);
+        visible.extend(chunk.iter().filter(|(row, _)| is_visible(row)).cloned());
+    }
+    Ok(visible)
 }

@@ -8,12 +8,15 @@ use serde_json::{Map, Value, json};
 
 use super::output::{print, thousands};
 use super::progress::Progress;
-use super::{Done, Failure, Json, no_answer, open, open_existing, out_of_reach, signals, usage};
+use super::{
+    Done, Failure, Json, jobs, no_answer, open, open_existing, out_of_reach, signals, usage,
+};
 use crate::capture::drain::Drain;
 use crate::config::{Config, ConfigError, HistoryConfig};
 use crate::history::file::{FileSource, OnError};
 use crate::history::{self, History, HistoryError, windows};
-use crate::jobs::backfill::{self, BackfillError, Event, Options, Origin, Outcome, Report};
+use crate::jobs::JobError;
+use crate::jobs::backfill::{self, Event, Options, Origin, Outcome, Report};
 use crate::store::Store;
 
 #[derive(Debug, Args)]
@@ -72,24 +75,14 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
         noting: config.history.is_some(),
     };
     let ran = backfill::run(&store, origin, options, signals::stop()?, |event| {
-        match event {
-        Event::Waiting { job, remaining } => progress.say(format_args!(
-            "backfill {job} holds the table and may be dead; waiting up to {} s for its lease to \
-             run out",
-            remaining.as_secs() + 1
-        )),
-        Event::Resumed { scanned } => progress.say(format_args!(
-            "going on behind {} runs (--restart begins anew)",
-            thousands(scanned)
-        )),
-        Event::Progress(report) => {
-            if !std::mem::replace(&mut began, true) {
-                // The wait for a lease is none of the work.
-                progress.begin();
-            }
-            progress.show(report.tally.scanned, report.total, report.scanned_now);
+        let Event::Progress(report) = event else {
+            return jobs::say(&progress, &event);
+        };
+        if !std::mem::replace(&mut began, true) {
+            // The wait for a lease is none of the work.
+            progress.begin();
         }
-    }
+        progress.show(report.tally.scanned, report.total, report.scanned_now);
     })
     .await;
     progress.end();
@@ -106,19 +99,13 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
     if let Some(history) = history {
         history.close().await;
     }
-    if began && let Err(BackfillError::History(_)) = &ran {
+    if began && let Err(JobError::History(_)) = &ran {
         eprintln!("{}", how_to_go_on(args));
     }
     let (outcome, report) = ran?;
     settled?;
-    show(args, outcome, &report)?;
-    Ok(match outcome {
-        Outcome::Complete => Done::Complete,
-        Outcome::Stopped => {
-            eprintln!("stopped; {}", how_to_go_on(args));
-            Done::Resumable
-        }
-    })
+    show(args, &outcome, &report)?;
+    Ok(jobs::done(&outcome, how_to_go_on(args)))
 }
 
 /// What becomes of work that ended early.
@@ -134,9 +121,9 @@ fn how_to_go_on(args: &BackfillArgs) -> &'static str {
     }
 }
 
-/// Works off the notes that the backfill left: each row that it wrote is looked at once more, because
+/// Works off the notes that a job left: each row that it wrote is looked at once more, because
 /// its run may have changed meanwhile.
-async fn settle(store: &Store, history: &Arc<History>) -> Result<(), Failure> {
+pub(super) async fn settle(store: &Store, history: &Arc<History>) -> Result<(), Failure> {
     let mut drain = Drain::new(store.clone(), Arc::clone(history), None);
     Ok(drain.settle_all().await?)
 }
@@ -197,7 +184,7 @@ fn not_configured(otherwise: &str) -> Failure {
     ))
 }
 
-fn show(args: &BackfillArgs, outcome: Outcome, report: &Report) -> Result<(), Failure> {
+fn show(args: &BackfillArgs, outcome: &Outcome, report: &Report) -> Result<(), Failure> {
     let tally = &report.tally;
     let seconds = report.elapsed.as_secs_f64();
     let rate = if seconds > 0.0 {
@@ -211,7 +198,7 @@ fn show(args: &BackfillArgs, outcome: Outcome, report: &Report) -> Result<(), Fa
             .map(|(reason, count)| (reason.into(), count.into()))
             .collect();
         let summary = json!({
-            "complete": outcome == Outcome::Complete,
+            "complete": *outcome == Outcome::Complete,
             "dry_run": args.dry_run,
             "scanned": tally.scanned,
             "skipped": tally.skipped_in_all(),

@@ -101,7 +101,7 @@ async fn seed(config: &Config, args: &DemoArgs, listen: SocketAddr) -> Result<Do
     .await;
     progress.end();
     let (outcome, report) = filled?;
-    if outcome == Outcome::Stopped {
+    if outcome != Outcome::Complete {
         return Ok(Done::Resumable);
     }
     eprintln!(

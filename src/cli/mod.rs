@@ -15,11 +15,13 @@ mod config;
 mod demo;
 mod dismiss;
 mod estimate;
+mod jobs;
 mod list;
 mod migrate;
 mod openapi;
 mod output;
 mod progress;
+mod resync;
 mod serve;
 mod settings;
 mod signals;
@@ -65,6 +67,8 @@ enum Commands {
     /// Follow the history: install, look at or remove the triggers that note its changes
     #[command(subcommand)]
     Capture(capture::CaptureCommand),
+    /// Make the table what the history says, beside everybody who writes
+    Resync(resync::ResyncArgs),
     /// Prove that the table agrees with the history
     Verify(verify::VerifyArgs),
     /// Print one list
@@ -198,6 +202,7 @@ fn dispatch(matches: &ArgMatches) -> Result<Done, Failure> {
             wait_for(capture::run(&configuration()?, command))
         }
         Commands::Capture(command) => wait_for(capture::run(&written()?, command)),
+        Commands::Resync(args) => wait_for(resync::run(&configuration()?, args)),
         Commands::Verify(args) => wait_for(verify::run(&configuration()?, args)),
         Commands::List(args) => wait_for(list::run(&configuration()?, args)),
         Commands::Dismiss(args) => wait_for(dismiss::run(&configuration()?, args)),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
@@ -18,6 +18,7 @@ use crate::config::{Config, ConfigError};
 use crate::details::Details;
 use crate::dismiss::Sweeps;
 use crate::http::{App, Readiness, admin_router, public_router, server};
+use crate::jobs;
 use crate::read::Reader;
 use crate::record::{Recorder, Recording};
 use crate::settings::Settings;
@@ -31,6 +32,8 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// What is queued has so long to be written, however long requests took to end.
 const LAST_FLUSH: Duration = Duration::from_secs(1);
+/// How long a stop waits until the job at work is let go of.
+const JOBS_GRACE: Duration = Duration::from_secs(1);
 /// How long a stop waits for answers about the service itself, which take milliseconds.
 const ADMIN_GRACE: Duration = Duration::from_secs(1);
 
@@ -84,7 +87,7 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
     let metrics = Metrics::new(&store).with_reader(Arc::clone(&reader));
     let metrics = Arc::new(metrics);
     let pace = Pace::default();
-    let sweeps = Arc::<Sweeps>::default();
+    let (sweeps, resyncs) = (Arc::<Sweeps>::default(), Arc::default());
     let (recorder, mut writer) = Recorder::start(
         store.clone(),
         Arc::clone(&metrics),
@@ -120,6 +123,7 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
         has_history: config.history.is_some(),
         settings: Arc::clone(&settings),
         details: details.clone(),
+        resyncs: Arc::clone(&resyncs),
         sweeps: Arc::clone(&sweeps),
         readiness: Arc::clone(&readiness),
     });
@@ -140,10 +144,19 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
         pace.clone(),
     ));
     let started = start_up(&store, config.migrate_on_start, &readiness, &settings);
+    let ((stop_jobs, stopped), mut jobs) = (watch::channel(false), None);
+    let needs = jobs::service::Needs {
+        store: store.clone(),
+        history: config.history.clone(),
+        metrics: Arc::clone(&metrics),
+        pause_while: config.resync_pause_while.clone(),
+        asked: resyncs,
+    };
     let working = async {
         started.await?;
         let cache = Arc::clone(reader.cache());
         let listening = cache::listener::run(store.clone(), cache, config.listen_url.clone());
+        jobs = Some(tokio::spawn(jobs::service::run(needs, stopped)));
         let sweeping = sweeps.run(store.clone());
         let following = async {
             if let Some(history) = &config.history {
@@ -177,6 +190,11 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
     readiness.set_draining();
     tracing::info!("stopping: requests under way may end, what is queued will be written");
     let deadline = Instant::now() + grace;
+    stop_jobs.send_replace(true);
+    if let Some(jobs) = jobs {
+        // Where the table is away, the lease of its job runs out by itself.
+        let _ = tokio::time::timeout(JOBS_GRACE, jobs).await;
+    }
     public.stop().await?;
     // Last, so that until now whoever asked heard that the service drains.
     admin.stop().await?;

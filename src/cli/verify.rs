@@ -1,7 +1,7 @@
 //! `recents verify`.
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::backfill::connect;
 use super::output::{print, thousands};
@@ -9,7 +9,7 @@ use super::progress::Progress;
 use super::{Done, Failure, Json, open_existing};
 use crate::check::{self, Difference};
 use crate::config::Config;
-use crate::model::{Id, Newest};
+use crate::model::Id;
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
@@ -73,41 +73,31 @@ pub(super) async fn run(config: &Config, args: &VerifyArgs) -> Result<Done, Fail
 
 /// A difference as a line.
 fn line(difference: &Difference, as_json: bool) -> String {
-    let (workspace, uid, published_run) = difference.key.parts();
-    let (history, table) = (&difference.history, &difference.table);
-    if as_json {
-        let use_of = |newest: &Option<Newest>| {
-            newest
-                .as_ref()
-                .map(|n| json!({"last_used_at": n.last_used_at, "run": n.run}))
-        };
-        let line = json!({
-            "kind": difference.kind.to_string(),
-            "workspace": workspace,
-            "uid": Some(uid).filter(|uid| !uid.is_empty()),
-            "published_run": published_run,
-            "history": use_of(history),
-            "table": use_of(table),
-        });
-        return format!("{line}\n");
+    let json = difference.to_json();
+    match as_json {
+        true => format!("{json}\n"),
+        false => told(&json),
     }
-    let use_of = |newest: &Option<Newest>| match newest {
-        Some(n) => format!(
-            "{} (run {})",
-            n.last_used_at,
-            n.run.as_deref().unwrap_or("-")
+}
+
+/// A difference for people, with the reason where it has one.
+pub(super) fn told(difference: &Value) -> String {
+    let text = |name: &str| difference[name].as_str();
+    let use_of = |side: &str| match difference[side]["last_used_at"].as_str() {
+        Some(at) => format!(
+            "{at} (run {})",
+            difference[side]["run"].as_str().unwrap_or("-")
         ),
         None => "nothing".into(),
     };
-    let user = if uid.is_empty() {
-        String::new()
-    } else {
-        format!(" user {uid}")
-    };
+    let user = text("uid").map_or(String::new(), |uid| format!(" user {uid}"));
+    let reason = text("reason").map_or(String::new(), |reason| format!("; {reason}"));
     format!(
-        "{:<8} workspace {workspace}{user} published run {published_run}: history {}, table {}\n",
-        difference.kind,
-        use_of(history),
-        use_of(table)
+        "{:<8} workspace {}{user} published run {}: history {}, table {}{reason}\n",
+        text("kind").unwrap_or_default(),
+        text("workspace").unwrap_or_default(),
+        text("published_run").unwrap_or_default(),
+        use_of("history"),
+        use_of("table")
     )
 }

@@ -39,7 +39,7 @@ const fn secret(name: &'static str, default: Option<&'static str>, about: &'stat
 }
 
 /// Every key. A secret one may also be given as a file: `<name>_file`.
-pub const KEYS: [Key; 27] = [
+pub const KEYS: [Key; 28] = [
     secret(
         "database_url",
         Some("sqlite://recents.db"),
@@ -133,6 +133,11 @@ pub const KEYS: [Key; 27] = [
         "transaction_pooler",
         Some("false"),
         "whether database_url goes through a transaction pooler, such as PgBouncer in that mode",
+    ),
+    key(
+        "resync.pause_while",
+        None,
+        "a query that says true while the history's database is unwell: re-syncs wait",
     ),
     key(
         "pool_size",

@@ -109,6 +109,8 @@ pub struct Config {
     pub settings: Configured,
     /// Whether `database_url` goes through a transaction pooler.
     pub transaction_pooler: bool,
+    /// A query of the history's database that says true while re-syncs have to wait.
+    pub resync_pause_while: Option<String>,
     /// Connections to the database at the most.
     pub pool_size: u32,
     /// The longest that one statement may take.
@@ -179,6 +181,7 @@ impl Config {
             )?,
             history,
             transaction_pooler: read.parsed("transaction_pooler", "true or false")?,
+            resync_pause_while: read.optional("resync.pause_while"),
             pool_size: read.pool_size()?,
             statement_timeout: read.duration("statement_timeout")?,
             shutdown_grace: read.duration("shutdown_grace")?,

@@ -13,6 +13,7 @@ mod look_up;
 pub mod mapping;
 mod open;
 pub mod refuse;
+mod says;
 mod scan;
 mod session;
 mod sqlite;

@@ -57,6 +57,14 @@ pub enum FieldCode {
     BadChoice,
     /// None of the values that there are.
     UnknownValue,
+    /// No state of a job.
+    BadState,
+    /// No key of a request that may be repeated.
+    BadKey,
+    /// No way to re-sync.
+    BadMode,
+    /// Fields of which only one may be there.
+    NotBoth,
 }
 
 impl From<IdError> for FieldCode {

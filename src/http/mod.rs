@@ -56,6 +56,8 @@ pub struct App {
     pub settings: Arc<Settings>,
     /// The details of items, where they are configured.
     pub details: Option<Arc<Details>>,
+    /// Says that a re-sync waits for a worker.
+    pub resyncs: Arc<tokio::sync::Notify>,
     /// Asks for what stays hidden to be swept.
     pub sweeps: Arc<Sweeps>,
     /// Whether the service is ready.
@@ -129,13 +131,17 @@ fn finished(router: OpenApiRouter<Arc<App>>, app: Arc<App>) -> Router {
     // Dashboards find the series of every route before its first request.
     for (route, item) in &description.paths.paths {
         let methods = [
-            ("GET", &item.get, 200),
-            ("POST", &item.post, 200),
-            ("PATCH", &item.patch, 200),
-            ("DELETE", &item.delete, 204),
+            ("GET", &item.get),
+            ("POST", &item.post),
+            ("PATCH", &item.patch),
+            ("DELETE", &item.delete),
         ];
-        for (method, operation, status) in methods {
-            if operation.is_some() {
+        for (method, operation) in methods {
+            let statuses = operation
+                .iter()
+                .flat_map(|it| it.responses.responses.keys());
+            let mut successes = statuses.filter_map(|status| status.parse::<u16>().ok());
+            if let Some(status) = successes.find(|status| *status < 300) {
                 let labels = RequestLabels {
                     method,
                     route: route.clone(),

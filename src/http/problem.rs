@@ -30,6 +30,12 @@ pub enum Code {
     MethodNotAllowed,
     /// The configuration forces the read path.
     ReadPathForced,
+    /// An active job overlaps.
+    JobOverlaps,
+    /// A job's state does not allow it.
+    JobState,
+    /// There is no history to read from.
+    NoHistory,
     /// The request did not arrive in time.
     RequestTimeout,
     /// The header is too large.
@@ -38,6 +44,8 @@ pub enum Code {
     BodyTooLarge,
     /// The body is not JSON.
     UnsupportedMediaType,
+    /// An idempotency key came with another request before.
+    IdempotencyKeyReused,
     /// A fault of the service.
     Internal,
     /// The database is out of reach.
@@ -52,16 +60,20 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::InvalidRequest,
         Self::ValueRefused,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::ReadPathForced,
+        Self::JobOverlaps,
+        Self::JobState,
+        Self::NoHistory,
         Self::RequestTimeout,
         Self::HeaderTooLarge,
         Self::BodyTooLarge,
         Self::UnsupportedMediaType,
+        Self::IdempotencyKeyReused,
         Self::Internal,
         Self::DatabaseUnavailable,
         Self::StorageFull,
@@ -92,6 +104,21 @@ impl Code {
                 StatusCode::CONFLICT,
                 "The configuration forces the read path",
             ),
+            Self::JobOverlaps => (
+                "job_overlaps",
+                StatusCode::CONFLICT,
+                "An active job overlaps",
+            ),
+            Self::JobState => (
+                "job_state",
+                StatusCode::CONFLICT,
+                "The job's state does not allow it",
+            ),
+            Self::NoHistory => (
+                "no_history",
+                StatusCode::CONFLICT,
+                "No history is configured",
+            ),
             Self::RequestTimeout => (
                 "request_timeout",
                 StatusCode::REQUEST_TIMEOUT,
@@ -111,6 +138,11 @@ impl Code {
                 "unsupported_media_type",
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "The body is not declared as JSON",
+            ),
+            Self::IdempotencyKeyReused => (
+                "idempotency_key_reused",
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "The idempotency key came with another request before",
             ),
             Self::Internal => (
                 "internal",
@@ -157,6 +189,7 @@ pub struct Problem {
     code: Code,
     detail: String,
     errors: Vec<FieldError>,
+    job: Option<String>,
     cause: Option<Cause>,
 }
 
@@ -181,6 +214,9 @@ pub(super) struct Document<'a> {
     /// For an invalid request: every invalid place.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
+    /// The job that it is about, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<&'a str>,
 }
 
 impl Problem {
@@ -190,6 +226,7 @@ impl Problem {
             code,
             detail: detail.to_string(),
             errors: Vec::new(),
+            job: None,
             cause: None,
         }
     }
@@ -204,8 +241,15 @@ impl Problem {
             code: Code::InvalidRequest,
             detail,
             errors,
+            job: None,
             cause: None,
         }
+    }
+
+    /// Names the job that it is about.
+    pub(super) fn about_job(mut self, job: String) -> Self {
+        self.job = Some(job);
+        self
     }
 
     /// The problem that stands for an error status which some part of the framework answered.
@@ -238,6 +282,7 @@ impl Problem {
             detail: &self.detail,
             request_id,
             errors: &self.errors,
+            job: self.job.as_deref(),
         };
         let body = serde_json::to_vec(&document).unwrap_or_default();
         *response.body_mut() = Body::from(body);
@@ -287,7 +332,10 @@ impl From<&StoreError> for Problem {
                 Code::DatabaseUnavailable,
                 "the database has no tables yet; try again when it was migrated",
             ),
-            StoreError::Schema(_) | StoreError::Corrupt(_) | StoreError::Other(_) => {
+            StoreError::Schema(_)
+            | StoreError::Corrupt(_)
+            | StoreError::LostJob
+            | StoreError::Other(_) => {
                 Self::new(Code::Internal, "the service failed; its log says more")
             }
         }

@@ -36,3 +36,23 @@ pub(super) fn parameters<const N: usize>(
     }
     values
 }
+
+/// How many items a page has at the most: a whole number from 1 to `most`, `default` where none is
+/// given.
+pub(super) fn limit(
+    text: Option<&str>,
+    default: u32,
+    most: u32,
+    errors: &mut Vec<FieldError>,
+) -> u32 {
+    let Some(text) = text else { return default };
+    let number = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = number.and_then(|text| text.parse().ok());
+    number
+        .filter(|n| (1..=most).contains(n))
+        .unwrap_or_else(|| {
+            let detail = format!("is not a whole number from 1 to {most}");
+            errors.push(FieldError::parameter("limit", FieldCode::BadLimit, detail));
+            default
+        })
+}

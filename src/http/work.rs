@@ -61,6 +61,15 @@ pub const WORK: &[Work] = &[
     work("GET", "/admin/v1/settings", 0),
     // Both settings in a transaction, then all of them read.
     work("PATCH", "/admin/v1/settings", 6),
+    // An overlapping job, a former request of the key, the job, what it answers.
+    work("POST", "/admin/v1/resyncs", 10),
+    work("GET", "/admin/v1/jobs", 2),
+    work("GET", "/admin/v1/jobs/{id}", 2),
+    // By parts of the plan, as it is read; each is one statement.
+    work("GET", "/admin/v1/jobs/{id}/plan", 3),
+    work("POST", "/admin/v1/jobs/{id}/cancel", 6),
+    work("POST", "/admin/v1/jobs/{id}/pause", 6),
+    work("POST", "/admin/v1/jobs/{id}/resume", 6),
     work("GET", "/livez", 0),
     work("GET", "/readyz", 0),
     work("GET", "/metrics", 0),

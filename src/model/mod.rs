@@ -1,11 +1,13 @@
 //! The nouns of the domain: ids, times, scopes, keys and uses.
 
+pub mod changes;
 pub mod id;
 pub mod key;
 pub mod scope;
 pub mod time;
 pub mod usage;
 
+pub use changes::Changes;
 pub use id::{Id, IdError};
 pub use key::Key;
 pub use scope::Scope;

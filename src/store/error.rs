@@ -20,6 +20,10 @@ pub enum StoreError {
     /// A deadlock, a serialization failure or a busy database: the same again may succeed.
     #[error("the database was busy with conflicting work")]
     Conflict(#[source] sqlx::Error),
+    /// A worker's job is no longer its own: another one took it over, or an operator stopped it. Nothing
+    /// was written.
+    #[error("the job is no longer this worker's")]
+    LostJob,
     /// The tables are missing or of another version.
     #[error(transparent)]
     Schema(#[from] Box<MigrateError>),

@@ -55,7 +55,7 @@ pub fn statements() -> impl Iterator<Item = &'static Statement> {
     [&statement::PING]
         .into_iter()
         .chain(recent::STATEMENTS)
-        .chain(job::STATEMENTS)
+        .chain(job::statements())
         .chain(note::STATEMENTS)
         .chain(dismissal::STATEMENTS)
         .chain(change::STATEMENTS)

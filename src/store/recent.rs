@@ -25,7 +25,7 @@ const READ_SIZES: [usize; 4] = [1, 10, 100, MAX_SCOPES];
 /// all the others cannot be said in every encoding of a database.
 const AFTER_ASCII: &str = "\u{7f}";
 
-pub(super) const STATEMENTS: [&Statement; 17] = [
+pub(super) const STATEMENTS: [&Statement; 18] = [
     &RAISE,
     &READS[0],
     &READS[1],
@@ -43,6 +43,7 @@ pub(super) const STATEMENTS: [&Statement; 17] = [
     &ANALYZE,
     &LOCK_ROWS,
     &ROWS_OF_RUNS,
+    &COUNT,
 ];
 
 // The row is looked at before it is locked: a conflicting insert whose `where` is false still locks
@@ -213,6 +214,18 @@ static ROWS_OF_RUNS: Statement = Statement::new("rows_of_runs", || {
 });
 
 static ANALYZE: Statement = Statement::new("analyze", || "analyze {recents}recent_workflow".into());
+
+static COUNT: Statement = Statement::new("count_rows", || {
+    "select count(*) from {recents}recent_workflow".into()
+});
+
+/// How many rows there are; reads them all.
+pub(crate) async fn count(store: &Store) -> Result<u64, StoreError> {
+    on_both!(Store, store, |pool, dialect| {
+        let row = sqlx::query(COUNT.run(dialect)).fetch_one(pool).await?;
+        Ok(row.try_get::<i64, _>(0)?.unsigned_abs())
+    })
+}
 
 /// Tells the database what the table holds now. Without statistics PostgreSQL may sort a whole list
 /// to read the newest few of it.

@@ -14,7 +14,7 @@ enum Column<'a> {
     Number(Vec<i64>),
 }
 
-/// Rows to bind to `{keys}`, `{uses}`, `{swaps}`, `{runs}`, `{is_one_of_runs}` or `{is_one_of_ids}`.
+/// Rows to bind to `{keys}`, `{uses}`, `{swaps}`, `{lines}`, `{runs}`, `{is_one_of_runs}` or `{is_one_of_ids}`.
 pub(super) struct Rows<'a>(Vec<Column<'a>>);
 
 impl<'a> Rows<'a> {
@@ -39,6 +39,11 @@ impl<'a> Rows<'a> {
         ));
         self.0
             .push(Column::Text(newest.map(|n| n.run.as_deref()).collect()));
+        self
+    }
+
+    pub(super) fn texts(mut self, texts: impl Iterator<Item = &'a str>) -> Self {
+        self.0.push(Column::Text(texts.map(Some).collect()));
         self
     }
 

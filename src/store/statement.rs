@@ -19,7 +19,7 @@ pub enum Dialect {
 /// Tokens: `{recents}` qualifies a table's name, `{now}` is the database's clock, `{second}` a second of
 /// it and `{instant}` the shortest time that there is. `{first_time}` and `{last_time}` are the ends of
 /// our times, `{long_ago}` is before everything that the table can hold, `{greatest}` and `{least}`
-/// choose. `{keys}`, `{uses}`, `{swaps}`, `{runs}` are relations of rows bound as parameters, so that
+/// choose. `{keys}`, `{uses}`, `{swaps}`, `{lines}`, `{runs}` are relations of rows bound as parameters, so that
 /// a batch of any size is the same prepared statement; `{key}` is one row of `{keys}`, `$1` to `$3`, and
 /// `{is_one_of_runs}` and `{is_one_of_ids}` compare a column with values so bound. `{database}`,
 /// `{timeline}` and `{position}` are the parts of a position. `{lock}` locks the rows of `t` that are
@@ -87,6 +87,7 @@ const KEY: [(&str, &str); 3] = [
     ("published_run", "text"),
 ];
 const NEWEST: [(&str, &str); 2] = [("last_used_at", "timestamptz"), ("run", "text")];
+const LINE: [(&str, &str); 2] = [("line", "text"), ("job", "text")];
 const SEEN: [(&str, &str); 2] = [("seen_last_used_at", "timestamptz"), ("seen_run", "text")];
 
 impl Dialect {
@@ -158,6 +159,7 @@ impl Dialect {
                 "{uses}",
                 &self.relation(&[KEY.as_slice(), &NEWEST].concat()),
             )
+            .replace("{lines}", &self.relation(&[KEY.as_slice(), &LINE].concat()))
             .replace(
                 "{swaps}",
                 &self.relation(&[KEY.as_slice(), &NEWEST, &SEEN].concat()),

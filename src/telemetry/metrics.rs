@@ -12,6 +12,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::cache::{Reason, Via};
+use crate::jobs::{BACKFILL, RESYNC};
 use crate::read::Reader;
 use crate::settings::ReadPath;
 use crate::store::{self, Store};
@@ -61,6 +62,11 @@ struct ModeLabels {
     mode: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct JobLabels {
+    kind: &'static str,
+}
+
 /// Labels of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RequestLabels {
@@ -78,6 +84,7 @@ pub struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Histogram, fn() -> Histogram>,
     runs: Family<RunLabels, Counter>,
+    job_rows: Family<JobLabels, Counter>,
     /// How long a flush took, retries included.
     pub record_flush_seconds: Histogram,
     /// Rows of a flush.
@@ -106,6 +113,7 @@ impl Metrics {
             registry: Registry::with_prefix("recents"),
             requests: Family::new_with_constructor(|| Histogram::new(REQUEST_BUCKETS)),
             runs: Family::default(),
+            job_rows: Family::default(),
             record_flush_seconds: Histogram::new(REQUEST_BUCKETS),
             record_batch_rows: Histogram::new(ROWS_BUCKETS),
             record_queue_depth: Gauge::default(),
@@ -127,6 +135,9 @@ impl Metrics {
                 metrics.count_runs(source, outcome, 0);
             }
         }
+        for kind in [BACKFILL, RESYNC] {
+            metrics.count_job_rows(kind, 0);
+        }
         metrics.register(store.clone());
         metrics
     }
@@ -144,6 +155,11 @@ impl Metrics {
             "runs",
             "Runs, by source and by what became of them",
             self.runs.clone(),
+        );
+        registry.register(
+            "job_rows",
+            "Rows that jobs of this process changed, by the kind of job",
+            self.job_rows.clone(),
         );
         registry.register_with_unit(
             "record_flush",
@@ -230,6 +246,13 @@ impl Metrics {
                 .get_or_create(&ModeLabels { mode: path.name() });
             mode.set(i64::from(path == read_path));
         }
+    }
+
+    /// Counts `count` rows that a job of `kind` changed.
+    pub fn count_job_rows(&self, kind: &'static str, count: u64) {
+        self.job_rows
+            .get_or_create(&JobLabels { kind })
+            .inc_by(count);
     }
 
     /// Lets a request's series be there before the first such request.

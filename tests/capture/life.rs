@@ -11,7 +11,7 @@ use crate::support::history::{History, Layout, Setup};
 use crate::support::{Backend, Beside, Cluster, TestDb, until};
 
 /// Foreign keys as an application framework makes them: deferred, and set to null on delete.
-const FRAMEWORK: Layout = Layout {
+pub(crate) const FRAMEWORK: Layout = Layout {
     name: "deferred foreign keys",
     ..POSTGRES
 };
@@ -21,7 +21,7 @@ const STEPS: u64 = 150;
 /// And calls of the hook that were answered.
 const CALLS: u64 = 5;
 
-const KEYS: &str = "
+pub(crate) const KEYS: &str = "
     delete from saved_run where parent_version_id is not null
         and parent_version_id not in (select id from saved_run_version);
     create index on saved_run (parent_version_id);
@@ -78,7 +78,7 @@ fn step(rng: &mut fastrand::Rng, id: i64) -> String {
     }
 }
 
-async fn live(url: String, seed: u64, stop: Arc<AtomicBool>, steps: Arc<AtomicU64>) {
+pub(crate) async fn live(url: String, seed: u64, stop: Arc<AtomicBool>, steps: Arc<AtomicU64>) {
     let mut conn = Beside::connect(Backend::Postgres, &url).await;
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut id = 1_000_000 * i64::try_from(seed).expect("small");
@@ -104,7 +104,7 @@ async fn live(url: String, seed: u64, stop: Arc<AtomicBool>, steps: Arc<AtomicU6
 
 /// Calls the hook with what runs were a while ago, sometimes twice: whatever it says late, the history
 /// is authoritative. A service that is away, or a run that is gone, is no news.
-async fn call_hooks(
+pub(crate) async fn call_hooks(
     url: String,
     hook: Arc<Mutex<Client>>,
     stop: Arc<AtomicBool>,
@@ -142,7 +142,7 @@ async fn call_hooks(
 }
 
 /// Waits until the application went on by so many steps.
-async fn went_on(steps: &AtomicU64, by: u64) {
+pub(crate) async fn went_on(steps: &AtomicU64, by: u64) {
     let from = steps.load(Ordering::Relaxed);
     let went = async || (steps.load(Ordering::Relaxed) >= from + by).then_some(());
     until("the application went on", went).await;

@@ -3,7 +3,7 @@
 mod changes;
 pub(crate) mod followed;
 mod install;
-mod life;
+pub(crate) mod life;
 mod locks;
 mod notes;
 mod uninstall;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::capture::followed::serve;
 use crate::support::command::run;
 use crate::support::history::Setup;
-use crate::support::uses::Rows;
+use crate::support::uses::{Rows, T0};
 use crate::support::{Backend, Beside, TestDb, both};
 
 both!(
@@ -13,6 +13,7 @@ both!(
     a_user_who_is_forgotten_is_gone_and_what_the_history_knows_is_told,
     what_a_history_would_bring_back_is_told_to_the_item,
     a_user_is_forgotten_also_where_the_history_cannot_be_asked,
+    a_hidden_row_that_nothing_supports_is_no_difference,
 );
 
 const VISIBLE: &str =
@@ -175,4 +176,32 @@ async fn a_user_is_forgotten_also_where_the_history_cannot_be_asked(db: TestDb) 
     assert!(told.contains("the history cannot be read"), "{told}");
     let left = setup.store.rows().await;
     assert!(!left.is_empty() && left.keys().all(|key| key.1 != "u1"));
+}
+
+/// As when a run goes while a better one of its key is hidden: that one is not written in its place.
+async fn a_hidden_row_that_nothing_supports_is_no_difference(db: TestDb) {
+    let setup = Setup::plain(db, 97, 100).await;
+    setup.recents(&["backfill"]).expect(0);
+    let invented = ("w1".to_owned(), String::new(), "invented".to_owned());
+    setup.put(&invented, &(T0, Some("1".into()))).await;
+    setup.recents(&["verify"]).expect(3);
+    let (until, later) = match setup.store.backend {
+        Backend::Postgres => ("'2023-11-14 22:13:20Z'", "until + interval '1 microsecond'"),
+        Backend::Sqlite => ("1700000000000000", "until + 1"),
+    };
+    // One microsecond short of it, then of it.
+    setup
+        .store
+        .execute(&format!(
+            "insert into {{recents}}dismissal values ('w1', '', 'invented', {until});
+             update {{recents}}dismissal set until = {}",
+            later.replace('+', "-")
+        ))
+        .await;
+    setup.recents(&["verify"]).expect(3);
+    let of_it = format!("update {{recents}}dismissal set until = {later}");
+    setup.store.execute(&of_it).await;
+    setup.recents(&["verify"]).expect(0);
+    let planned = setup.json(&["resync", "--all", "--mode", "rebuild", "--dry-run"], 0);
+    assert_eq!(planned["removed"], 0, "{planned}");
 }

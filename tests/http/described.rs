@@ -80,6 +80,21 @@ async fn the_codes_of_invalid_places_are_those_that_are_listed() {
             .admin
             .post("/admin/v1/cache/invalidate", &json!({}))
             .await,
+        server.admin.get("/admin/v1/jobs?state=lost").await,
+        server
+            .admin
+            .send(
+                "POST",
+                "/admin/v1/resyncs",
+                &[
+                    ("content-type", "application/json"),
+                    ("idempotency-key", ""),
+                ],
+                json!({"workspace": "5", "all": true, "mode": "other"})
+                    .to_string()
+                    .into(),
+            )
+            .await,
         server
             .admin
             .send(

@@ -12,7 +12,7 @@ use super::server::Server;
 use super::uses::{Use, body_of};
 
 /// What the service asks by itself now and then, whatever its clients do.
-const BACKGROUND: [&str; 10] = [
+const BACKGROUND: [&str; 11] = [
     "ping",
     "job_last_success",
     "settings",
@@ -23,6 +23,7 @@ const BACKGROUND: [&str; 10] = [
     "sweep",
     "needless_after",
     "prune_dismissals",
+    "job_prune",
 ];
 /// Whether an old transaction is open: no statement of the product's own tables.
 const ACTIVITY: &str = "pg_stat_activity";

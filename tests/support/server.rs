@@ -115,9 +115,13 @@ impl Server {
 
     /// Sends it SIGTERM.
     pub(crate) fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: &str) {
         let kill = Command::new("kill")
-            .arg("-TERM")
-            .arg(self.child.id().to_string())
+            .args(["-s", signal, &self.child.id().to_string()])
             .status();
         assert!(
             kill.expect("kill runs").success(),
@@ -191,6 +195,7 @@ impl InProcess {
             has_history: false,
             settings,
             details: None,
+            resyncs: Arc::default(),
             sweeps: Arc::default(),
             readiness: Arc::default(),
         }));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::found::{differences, key};
+use super::found::{Key, differences, key};
 use crate::support::history::layout::{ALL, Layout};
 use crate::support::history::{History, Setup, layout};
 use crate::support::uses::T0;
@@ -35,6 +35,18 @@ async fn after_a_backfill_nothing_differs(db: TestDb) {
 async fn each_way_to_be_wrong_is_named(db: TestDb) {
     let setup = Setup::plain(db, 81, 600).await;
     setup.backfill(&[]).await;
+    let expected = spoil(&setup).await;
+    let found = setup.verify(&[]).await;
+    let kinds: BTreeMap<_, _> = found
+        .into_iter()
+        .map(|(key, (kind, ..))| (key, kind))
+        .collect();
+    assert_eq!(kinds, expected);
+    assert_eq!(expected.len(), 31);
+}
+
+/// Makes rows of a plain history's table wrong in each way; returns which, and how they differ then.
+pub(crate) async fn spoil(setup: &Setup) -> BTreeMap<Key, String> {
     let rows = setup.history.rows();
     let of_user = |user: bool| {
         rows.iter()
@@ -104,13 +116,7 @@ async fn each_way_to_be_wrong_is_named(db: TestDb) {
         setup.put(&key, &(T0, run.map(Into::into))).await;
         expected.insert(key, "extra".into());
     }
-    let found = setup.verify(&[]).await;
-    let kinds: BTreeMap<_, _> = found
-        .into_iter()
-        .map(|(key, (kind, ..))| (key, kind))
-        .collect();
-    assert_eq!(kinds, expected);
-    assert_eq!(expected.len(), 31);
+    expected
 }
 
 async fn a_workspace_is_verified_alone(db: TestDb) {

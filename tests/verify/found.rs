@@ -9,14 +9,14 @@ use crate::support::command::Ended;
 use crate::support::history::Setup;
 use crate::support::uses::Rows;
 
-type Key = (String, String, String);
-type Newest = (i64, Option<String>);
+pub(crate) type Key = (String, String, String);
+pub(crate) type Newest = (i64, Option<String>);
 
 /// A difference: its kind, what the history says, what the table says.
-pub(super) type Differs = (String, Option<Newest>, Option<Newest>);
+pub(crate) type Differs = (String, Option<Newest>, Option<Newest>);
 
 /// How the table differs from what it should be, by its definition.
-pub(super) fn differences(table: &Rows, history: &Rows) -> BTreeMap<Key, Differs> {
+pub(crate) fn differences(table: &Rows, history: &Rows) -> BTreeMap<Key, Differs> {
     let mut differences = BTreeMap::new();
     for key in history.keys().chain(table.keys()) {
         let (said, is) = (history.get(key), table.get(key));
@@ -35,12 +35,25 @@ pub(super) fn differences(table: &Rows, history: &Rows) -> BTreeMap<Key, Differs
 
 /// The differences that `verify --json` printed, and its last line.
 #[track_caller]
-pub(super) fn found(ended: &Ended) -> (BTreeMap<Key, Differs>, Value) {
+pub(crate) fn found(ended: &Ended) -> (BTreeMap<Key, Differs>, Value) {
+    let mut lines = parsed(&ended.out);
+    let summary = lines.pop().expect("a summary");
+    let found = of_lines(&lines);
+    assert_eq!(summary["differences"], found.len());
+    (found, summary)
+}
+
+/// Lines of JSON.
+#[track_caller]
+pub(crate) fn parsed(lines: &str) -> Vec<Value> {
     let parse =
         |line: &str| serde_json::from_str::<Value>(line).unwrap_or_else(|e| panic!("{e}: {line}"));
-    let mut lines: Vec<_> = ended.out.lines().map(parse).collect();
-    let summary = lines.pop().expect("a summary");
-    let count = lines.len();
+    lines.lines().map(parse).collect()
+}
+
+/// The differences that these lines name.
+#[track_caller]
+pub(crate) fn of_lines(lines: &[Value]) -> BTreeMap<Key, Differs> {
     let newest = |value: &Value| {
         let at = Time::parse_rfc3339(value["last_used_at"].as_str()?).expect("a time");
         Some((at.micros(), value["run"].as_str().map(Into::into)))
@@ -64,20 +77,19 @@ pub(super) fn found(ended: &Ended) -> (BTreeMap<Key, Differs>, Value) {
             )
         })
         .collect();
-    assert_eq!(found.len(), count, "a row was named twice: {}", ended.out);
-    assert_eq!(summary["differences"], count);
-    (found, summary)
+    assert_eq!(found.len(), lines.len(), "a row was named twice: {lines:?}");
+    found
 }
 
 impl Setup {
     /// Verifies; what is found is what differs, and the exit code says whether something does.
-    pub(super) async fn verify(&self, args: &[&str]) -> BTreeMap<Key, Differs> {
+    pub(crate) async fn verify(&self, args: &[&str]) -> BTreeMap<Key, Differs> {
         let expected = differences(&self.store.rows().await, &self.history.rows());
         self.verify_is(args, expected).await
     }
 
     /// Verifies; what is found is this.
-    pub(super) async fn verify_is(
+    pub(crate) async fn verify_is(
         &self,
         args: &[&str],
         expected: BTreeMap<Key, Differs>,
@@ -94,7 +106,7 @@ impl Setup {
     }
 
     /// A statement for one row: `{row}` is a condition on its key.
-    pub(super) async fn change(&self, sql: &str, (workspace, uid, published_run): &Key) {
+    pub(crate) async fn change(&self, sql: &str, (workspace, uid, published_run): &Key) {
         let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
         let row = format!(
             "workspace = {} and uid = {} and published_run = {}",
@@ -106,7 +118,7 @@ impl Setup {
     }
 
     /// Writes a row into the table, whatever the history says.
-    pub(super) async fn put(&self, (workspace, uid, published_run): &Key, (micros, run): &Newest) {
+    pub(crate) async fn put(&self, (workspace, uid, published_run): &Key, (micros, run): &Newest) {
         let usage = crate::support::Use::new("", "", 0).at(*micros);
         let time = match self.store.backend {
             crate::support::Backend::Postgres => format!("'{}'", usage.time()),
@@ -129,6 +141,6 @@ impl Setup {
 }
 
 /// A key.
-pub(super) fn key(workspace: &str, uid: &str, published_run: &str) -> Key {
+pub(crate) fn key(workspace: &str, uid: &str, published_run: &str) -> Key {
     (workspace.into(), uid.into(), published_run.into())
 }

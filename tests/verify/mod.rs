@@ -1,7 +1,7 @@
 //! Verify: what it finds is so, and what it does not find is not.
 
-mod differences;
-mod found;
+pub(crate) mod differences;
+pub(crate) mod found;
 mod junk;
 mod live;
 mod no_times;

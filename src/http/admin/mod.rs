@@ -1,7 +1,11 @@
-//! The admin listener: settings, health, metrics, the description of the API.
+//! The admin listener: settings, jobs, the cache, health, metrics, the description of the API.
 
 mod cache;
 pub mod health;
+pub mod job_answer;
+pub mod jobs;
+pub mod plan;
+pub mod resyncs;
 pub mod settings;
 
 use std::sync::Arc;
@@ -21,6 +25,13 @@ pub(super) fn router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(health::ready))
         .routes(routes!(cache::invalidate))
         .routes(routes!(settings::get, settings::change))
+        .routes(routes!(resyncs::ask))
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::one))
+        .routes(routes!(plan::of_job))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(jobs::pause))
+        .routes(routes!(jobs::resume))
         .routes(routes!(metrics))
         .routes(routes!(openapi))
 }

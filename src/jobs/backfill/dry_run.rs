@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
-use super::{BackfillError, Event, FOLD_BYTES, Origin, Outcome, Report};
+use super::{Event, FOLD_BYTES, JobError, Origin, Outcome, Report};
 use crate::store::Store;
 use crate::store::recent::{self, MAX_KEYS};
 
@@ -15,7 +15,7 @@ pub(super) async fn dry_run(
     origin: Origin,
     mut stop: watch::Receiver<bool>,
     mut tell: impl FnMut(Event),
-) -> Result<(Outcome, Report), BackfillError> {
+) -> Result<(Outcome, Report), JobError> {
     let (started, total) = (Instant::now(), origin.total().await?);
     let mut report = Report {
         total,

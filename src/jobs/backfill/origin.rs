@@ -56,7 +56,8 @@ impl Origin {
     }
 }
 
-fn identity_of(history: &History) -> String {
+/// What tells a history, with its mapping, from others.
+pub(in crate::jobs) fn identity_of(history: &History) -> String {
     let mapping = &history.mapping;
     let hash = Sha256::digest(format!(
         "{}\0{}\0{}\0{}",

@@ -1,0 +1,130 @@
+//! A re-sync gives way to a database that is unwell, and comes back after one that was away.
+
+use serde_json::json;
+
+use super::{job, post_json, reaches};
+use crate::capture::followed::{serve, serve_with};
+use crate::support::history::{Gate, History, Layout, Run, Setup};
+use crate::support::{Backend, Cluster, Server, TestDb, both, until};
+
+both!(
+    a_re_sync_waits_while_the_query_says_true,
+    a_query_that_is_none_fails_the_re_sync_and_is_told,
+    a_run_that_cannot_be_mapped_fails_the_re_sync_which_says_why,
+);
+
+async fn ask(server: &Server, body: &serde_json::Value) -> String {
+    let asked = post_json(server, "/admin/v1/resyncs", body)
+        .await
+        .expect(202);
+    asked.json()["id"].as_str().expect("an id").to_owned()
+}
+
+async fn a_re_sync_waits_while_the_query_says_true(db: TestDb) {
+    let setup = Setup::plain(db, 140, 200).await;
+    let source = setup.source();
+    source
+        .execute("create table unwell (since integer); insert into unwell values (1)")
+        .await;
+    let query = "select count(*) > 0 from unwell; ";
+    let server = serve_with(&setup, &["--resync-pause-while", query]).await;
+    let id = ask(&server, &json!({"all": true})).await;
+    server
+        .log
+        .message("resync.pause_while says true; the re-sync waits")
+        .await;
+    let mut command = setup.start(&["resync", "--workspace", "w1", "--resync-pause-while", query]);
+    let refused = until("the command is refused", async || {
+        command.child.try_wait().expect("its state")
+    });
+    assert_eq!(refused.await.code(), Some(1), "one of a scope");
+    let waiting = job(&server, &id).await;
+    assert_eq!(
+        (&waiting["state"], &waiting["progress"]["scanned"]),
+        (&json!("running"), &json!(0))
+    );
+    assert!(setup.store.rows().await.is_empty());
+    source.execute("delete from unwell").await;
+    reaches(&server, &id, "succeeded").await;
+    setup.assert_equal("when it was well again").await;
+    setup
+        .recents(&["resync", "--all", "--resync-pause-while", query])
+        .expect(0);
+}
+
+async fn a_query_that_is_none_fails_the_re_sync_and_is_told(db: TestDb) {
+    let setup = Setup::plain(db, 141, 50).await;
+    let query = "select x from nowhere";
+    let refused = setup
+        .recents(&["resync", "--all", "--resync-pause-while", query])
+        .expect(2);
+    assert!(
+        refused.one_line().starts_with("resync.pause_while: "),
+        "{refused:?}"
+    );
+    assert!(refused.err.contains("nowhere"), "{refused:?}");
+    let server = serve_with(&setup, &["--resync-pause-while", query]).await;
+    let id = ask(&server, &json!({"all": true})).await;
+    let failed = reaches(&server, &id, "failed").await;
+    let said = failed["error"].as_str().expect("an error");
+    assert!(
+        said.starts_with("resync.pause_while: ") && said.contains("nowhere"),
+        "{said}"
+    );
+    assert!(failed["finished_at"].is_string());
+    assert!(setup.store.rows().await.is_empty());
+}
+
+/// Tried again a few times; what was read before the window that fails stays.
+async fn a_run_that_cannot_be_mapped_fails_the_re_sync_which_says_why(db: TestDb) {
+    let runs = (1..=800).map(|key| Run::new(key, "w", key % 30, key).by("1"));
+    let history = History::of(Layout::of(Backend::Postgres), runs.collect());
+    let mut setup = Setup::of(db, history).await;
+    setup.query = setup.query.replace("r.uid", "(r.uid::int)::text as uid");
+    setup
+        .source()
+        .execute("update saved_run set uid = 'x' where id = 400")
+        .await;
+    let server = serve(&setup).await;
+    let id = ask(&server, &json!({"all": true})).await;
+    let failed = reaches(&server, &id, "failed").await;
+    let said = failed["error"].as_str().expect("an error");
+    assert!(
+        said.contains("were not read") && said.contains("integer"),
+        "{said}"
+    );
+    setup
+        .source()
+        .execute("update saved_run set uid = '1' where id = 400")
+        .await;
+    super::post(&server, &format!("/admin/v1/jobs/{id}/resume"))
+        .await
+        .expect(200);
+    let done = reaches(&server, &id, "succeeded").await;
+    assert_eq!(done.get("error"), None, "it is over");
+    setup.assert_equal("when it was mended").await;
+}
+
+/// The history's server is killed while a rebuild waits for it, and is back some seconds later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_history_that_was_away_for_a_moment_is_read_again() {
+    let cluster = Cluster::start();
+    let mut setup = Gate::setup(TestDb::migrated(Backend::Postgres).await).await;
+    // The same history once more, on a server that may crash.
+    let mut history = TestDb::empty(Backend::Postgres).await;
+    history.url.clone_from(&cluster.url);
+    setup.history.create(&history).await;
+    history.execute(Gate::FUNCTION).await;
+    setup.apart = Some(history);
+    setup.recents(&["backfill"]).expect(0);
+    let server = serve(&setup).await;
+    let closed = Gate::close(&setup, 500).await;
+    let id = ask(&server, &json!({"all": true, "mode": "rebuild"})).await;
+    reaches(&server, &id, "running").await;
+    cluster.crash();
+    drop(closed);
+    server.log.message("the re-sync tries again").await;
+    cluster.restart();
+    reaches(&server, &id, "succeeded").await;
+    setup.assert_equal("after a crash of the history").await;
+}
