@@ -19,8 +19,11 @@ both!(
 );
 
 /// Five published runs of a workspace, of `u` all but one.
+/// Reads ask the database, because these tests change it beside the server too.
+const CACHE_OFF: [&str; 2] = ["--cache-capacity", "0"];
+
 async fn served(db: &TestDb) -> Server {
-    let server = Server::start(db).await;
+    let server = Server::with(&db.url, &CACHE_OFF).await;
     let uses: Vec<_> = (0..5)
         .map(|i| Use::new("w", &format!("p{i}"), i))
         .map(|usage| match usage.published_run.as_str() {
@@ -137,7 +140,7 @@ async fn a_published_run_dismissed_everywhere_is_in_no_list(db: TestDb) {
 }
 
 async fn a_page_is_full_however_many_are_hidden(db: TestDb) {
-    let server = Server::start(&db).await;
+    let server = Server::with(&db.url, &CACHE_OFF).await;
     for part in 0..5_i64 {
         let uses: Vec<_> = (part * 500..part * 500 + 500)
             .map(|i| Use::new("w", &format!("p{i:04}"), i / 7))

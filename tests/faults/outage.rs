@@ -64,7 +64,8 @@ async fn an_outage_is_told_and_ends_by_itself() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_hangs_is_an_outage_too() {
     let cluster = Cluster::start();
-    let server = Server::with(&cluster.url, &[]).await;
+    // Nothing is kept, so that each read asks.
+    let server = Server::with(&cluster.url, &["--cache-capacity", "0"]).await;
     let client = server.public;
     let path = list_path("w", None);
     let write = |after| async move {

@@ -330,13 +330,14 @@ fn index_of(statement: &str) -> &'static str {
 }
 
 /// Joins by the whole key, which read the table as long as it is believed to have next to no rows.
-const JOINS: [&str; 6] = [
+const JOINS: [&str; 7] = [
     "rows_of_keys",
     "lower",
     "remove",
     "lock_rows",
     "free_rows",
     "sweep",
+    "sweep_item",
 ];
 
 /// What PostgreSQL can know of tables that are about to grow: nothing, that they are empty, and that
