@@ -71,6 +71,7 @@ fn measure(urls: &[(&str, String)]) {
         let settings = PoolSettings {
             size: 4,
             statement_timeout: Duration::from_secs(60),
+            behind_pooler: false,
         };
         let store = Store::open(url, settings).expect("a good url");
         runtime.block_on(store.migrate()).expect("the schema");
@@ -150,7 +151,7 @@ fn fill(runtime: &Runtime, recorder: &Recorder) {
 
 /// Has PostgreSQL know its table, as a server that has run for a minute does.
 async fn settle(store: &Store) {
-    if let Store::Postgres(pool) = store {
+    if let Store::Postgres(pool, _) = store {
         let settled = sqlx::query("vacuum analyze recents.recent_workflow").execute(pool);
         settled.await.expect("vacuumed");
     }

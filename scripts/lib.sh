@@ -37,3 +37,21 @@ need_build_tools() {
     die "there is no cargo; install Rust 1.95 or newer, see https://www.rust-lang.org/tools/install"
   command -v cc >/dev/null || apt_install build-essential
 }
+
+# Sets `drop`, the prefix of commands that must not run as root: the server refuses to.
+choose_user() {
+  drop=(env)
+  [ "$(id -u)" -eq 0 ] || return 0
+  id -u postgres >/dev/null 2>&1 ||
+    die "the server refuses to run as root, and there is no user 'postgres' to run it as"
+  # Tried instead of looked up: a setpriv without --reuid (busybox) is no help. setpriv comes first
+  # because it becomes the server, where the others stay around as its parent.
+  drop=(setpriv "--reuid=$(id -u postgres)" "--regid=$(id -g postgres)" --init-groups)
+  if "${drop[@]}" true 2>/dev/null; then return; fi
+  drop=(runuser -u postgres --)
+  if "${drop[@]}" true 2>/dev/null; then return; fi
+  # shellcheck disable=SC2016  # expanded by the inner shell
+  drop=(su -s /bin/sh -c 'exec "$0" "$@"' -- postgres)
+  if "${drop[@]}" true 2>/dev/null; then return; fi
+  die "none of setpriv, runuser and su can run a command as the user 'postgres'"
+}

@@ -5,10 +5,12 @@
 //! holds the table between them; [`history`] is where runs come from, [`jobs`] seeds the table from
 //! it, [`capture`] follows its changes, and [`check`] proves that both agree.
 
+pub mod cache;
 pub mod capture;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod details;
 pub mod dismiss;
 pub mod history;
 pub mod http;
@@ -16,5 +18,6 @@ pub mod jobs;
 pub mod model;
 pub mod read;
 pub mod record;
+pub mod settings;
 pub mod store;
 pub mod telemetry;

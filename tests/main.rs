@@ -8,8 +8,10 @@
 )]
 
 mod backfill;
+mod cache;
 mod capture;
 mod cli;
+mod details;
 mod dismissal;
 mod faults;
 mod history;
@@ -17,5 +19,6 @@ mod http;
 mod jobs;
 mod promises;
 mod races;
+mod settings;
 mod support;
 mod verify;

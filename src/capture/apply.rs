@@ -11,7 +11,7 @@ use crate::record::Fold;
 use crate::store::job::Fence;
 use crate::store::note::{self, Note};
 use crate::store::recent::{self, MAX_KEYS, Swap};
-use crate::store::{Store, StoreError, Tx, with_retries};
+use crate::store::{Store, StoreError, Tx, sweep, with_retries};
 use crate::telemetry::{Metrics, metrics::Source};
 
 /// What has to be looked at, each once, sorted.
@@ -259,10 +259,12 @@ impl Apply<'_> {
             }
         }
         if !lower.is_empty() {
-            recent::lower(tx.conn(), &lower).await?;
+            recent::lower(&mut tx, &lower).await?;
+            // What is dismissed down there goes, so that no list fills up with it.
+            sweep::sweep(tx.conn(), lower.iter().map(|swap| &swap.key)).await?;
         }
         if !remove.is_empty() {
-            recent::remove(tx.conn(), &remove).await?;
+            recent::remove(&mut tx, &remove).await?;
         }
         note::keys(tx.conn(), &again).await?;
         tx.commit().await?;

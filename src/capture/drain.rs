@@ -15,13 +15,9 @@ use crate::store::note::{self, Note};
 use crate::store::{Store, StoreError, Tx, with_retries};
 use crate::telemetry::{Metrics, metrics::Source};
 
-/// Notes of the table that are taken together: few enough that PostgreSQL looks them up by index also
-/// in a history of some ten thousand runs.
-const NOTES: u32 = 500;
-/// So many, when that many batches in a row were full, as behind a backfill: whoever has so many notes
-/// has a long history, and each look-up has a cost of its own.
-const MANY_NOTES: u32 = 4_000;
-const FULL_BATCHES: u32 = 4;
+/// Notes of the table that are taken together: each look at the history has a cost of its own, and so
+/// many keep back what is fresh in the outbox for about a hundred milliseconds.
+const NOTES: u32 = 4_000;
 /// A drain of a command waits so long for notes that another one took.
 const SETTLE_WITHIN: Duration = Duration::from_secs(10);
 /// Notes lead to notes: a row that went down is looked at again, and rises, and its run is looked at.
@@ -46,8 +42,6 @@ pub struct Drain {
     metrics: Option<Arc<Metrics>>,
     outbox: Position,
     notes: Position,
-    /// Full batches of notes in a row.
-    full: u32,
     /// Whether the last step computed rows, which may have taken long: now it is the outbox's turn.
     computed: bool,
 }
@@ -61,7 +55,6 @@ impl Drain {
             metrics,
             outbox: Position::new(),
             notes: Position::new(),
-            full: 0,
             computed: false,
         }
     }
@@ -122,29 +115,21 @@ impl Drain {
     /// SQLite that would lock out every writer, and where there is but one connection, ourselves.
     async fn take_notes(&mut self) -> Result<(Option<Tx>, Vec<(i64, Note)>), StoreError> {
         let (behind, _) = self.notes.next();
-        let limit = match self.full {
-            ..FULL_BATCHES => NOTES,
-            _ => MANY_NOTES,
-        };
         let (holding, notes) = match &self.store {
-            Store::Postgres(pool) if pool.options().get_max_connections() > 1 => {
+            Store::Postgres(pool, _) if pool.options().get_max_connections() > 1 => {
                 let mut tx = self.store.begin().await?;
-                let notes = note::take(tx.conn(), behind, limit).await?;
+                let notes = note::take(tx.conn(), behind, NOTES).await?;
                 ((!notes.is_empty()).then_some(tx), notes)
             }
             _ => {
-                let mut conn = self.store.acquire().await?;
-                (None, note::take(conn.conn(), behind, limit).await?)
+                let mut tx = self.store.begin().await?;
+                let notes = note::take(tx.conn(), behind, NOTES).await?;
+                tx.commit().await?;
+                (None, notes)
             }
         };
         let last = notes.last().map(|(id, _)| *id);
-        let is_full = notes.len() >= limit as usize;
-        self.full = if is_full {
-            self.full.saturating_add(1)
-        } else {
-            0
-        };
-        let more = last.filter(|_| is_full);
+        let more = last.filter(|_| notes.len() >= NOTES as usize);
         self.notes.read(notes.iter().map(|(id, _)| *id), more);
         Ok((holding, notes))
     }
@@ -156,8 +141,12 @@ impl Drain {
                 tx.commit().await
             }
             None => {
-                with_retries(async || note::let_go(self.store.acquire().await?.conn(), ids).await)
-                    .await
+                with_retries(async || {
+                    let mut tx = self.store.begin().await?;
+                    note::let_go(tx.conn(), ids).await?;
+                    tx.commit().await
+                })
+                .await
             }
         }
     }

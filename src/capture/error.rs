@@ -1,5 +1,6 @@
 //! Why capture could not be installed, removed or looked at.
 
+use super::change::{LOCK_NOT_AVAILABLE, code};
 use crate::history::HistoryError;
 
 /// Why capture could not be installed, removed or looked at.
@@ -34,4 +35,25 @@ pub enum CaptureError {
     /// The history failed.
     #[error(transparent)]
     History(#[from] HistoryError),
+}
+
+impl CaptureError {
+    /// Why a change of `table`'s triggers failed; `mend` is what helps where the role may not do it.
+    pub(super) fn of(error: sqlx::Error, table: &str, mend: String) -> Self {
+        match (code(&error).as_deref(), error.as_database_error()) {
+            (Some("42501"), Some(database)) => Self::Privilege {
+                problem: database.message().into(),
+                mend,
+            },
+            (Some(LOCK_NOT_AVAILABLE), _) => Self::Locked {
+                table: table.into(),
+            },
+            _ => Self::Database(error),
+        }
+    }
+}
+
+/// Who may do it always.
+pub(super) fn by_hand(command: &str) -> String {
+    format!("the table's owner runs what `recents capture {command} --print` shows")
 }

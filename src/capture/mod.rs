@@ -6,6 +6,8 @@
 //! reads the history after taking them; notes go only after what they led to is committed.*
 
 pub(crate) mod apply;
+mod change;
+pub mod coverage;
 pub mod decide;
 pub mod drain;
 pub mod error;
@@ -15,6 +17,8 @@ mod position;
 pub mod service;
 mod settled;
 pub mod status;
+mod tables;
 mod triggers;
+pub mod uninstall;
 
 pub(crate) use settled::settled;

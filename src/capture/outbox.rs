@@ -7,11 +7,10 @@ use sqlx::{PgPool, Postgres, Row, Transaction};
 use super::position::Position;
 use crate::history::{Database, History, HistoryError};
 
-/// Rows of the outbox that are looked at together.
+/// Oldest rows of the outbox that are looked at together.
 const ROWS: i64 = 2_000;
-/// Of them, so many newest ones: a statement over millions of runs does not keep back what comes
-/// behind it.
-const NEWEST: i64 = 500;
+/// And as many newest ones: a statement over millions of runs does not keep back what comes behind it.
+const NEWEST: i64 = ROWS;
 /// Runs that are worked off together: a statement over 1.78 million of them is worked off within a
 /// minute, and a batch keeps back what is fresh for some hundred milliseconds.
 const RUNS: usize = 20_000;
@@ -184,9 +183,14 @@ pub(crate) struct Backlog {
 
 /// Counts what waits.
 pub(crate) async fn backlog(history: &History) -> Result<Backlog, HistoryError> {
-    let Some(pool) = pool(history) else {
-        return Ok(Backlog::default());
-    };
+    match pool(history) {
+        Some(pool) => backlog_in(pool).await,
+        None => Ok(Backlog::default()),
+    }
+}
+
+/// The same, of the outbox in this database.
+pub(super) async fn backlog_in(pool: &PgPool) -> Result<Backlog, HistoryError> {
     let count = sqlx::query(
         "select count(*), min(id), max(id),
                 coalesce(extract(epoch from clock_timestamp() - min(noted_at)), 0)::float8,

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use sqlx::PgPool;
+
+use super::coverage::{self, Coverage};
 use super::error::CaptureError;
-use super::install::{Capture, Coverage};
 use super::outbox;
 use crate::check::CheckError;
 use crate::history::History;
@@ -33,23 +35,33 @@ pub struct Status {
     pub index: Option<String>,
 }
 
-/// Looks how capture stands.
+/// Looks how capture of `table` stands, in the database `pool`. Where the mapping does not fit, there is
+/// no `history`, and what it would tell is not known.
 ///
 /// # Errors
 /// [`CaptureError`] where the history does not answer; what the table's database does not tell is
 /// a [`CheckError`] in it.
-pub async fn of(store: &Store, history: &History) -> Result<Status, StatusError> {
-    let coverage = Capture::of(history)?.coverage().await?;
+pub async fn of(
+    store: &Store,
+    pool: &PgPool,
+    table: &str,
+    history: Option<&History>,
+) -> Result<Status, StatusError> {
+    let mapping = history.map(|history| &history.mapping);
+    let coverage = coverage::of(pool, table, mapping).await?;
     let backlog = match coverage.installed {
-        true => outbox::backlog(history)
-            .await
-            .map_err(CaptureError::History)?,
-        false => outbox::Backlog::default(),
+        true => outbox::backlog_in(pool).await,
+        false => Ok(outbox::Backlog::default()),
     };
+    let backlog = backlog.map_err(CaptureError::History)?;
     let standing = note::standing(store).await.map_err(CheckError::Store)?;
     let examples = note::set_aside_ones(store, EXAMPLES)
         .await
         .map_err(CheckError::Store)?;
+    let index = match history {
+        Some(history) => history.index_advice().await,
+        None => Ok(None),
+    };
     Ok(Status {
         coverage,
         backlog_rows: backlog.rows.unsigned_abs(),
@@ -58,10 +70,7 @@ pub async fn of(store: &Store, history: &History) -> Result<Status, StatusError>
         notes: standing.notes.saturating_sub(standing.set_aside),
         set_aside: standing.set_aside,
         examples,
-        index: history
-            .index_advice()
-            .await
-            .map_err(CaptureError::History)?,
+        index: index.map_err(CaptureError::History)?,
     })
 }
 

@@ -97,11 +97,6 @@ pub(super) fn install(mapping: &Mapping, tables: &[Table]) -> String {
     sql
 }
 
-/// Locks a table, and its partitions behind it.
-pub(super) fn lock(table: &str, mode: &str) -> String {
-    format!("lock table {table} in {mode} mode;\n")
-}
-
 const SCHEMA: &str = "do $recents$ begin
   if to_regnamespace('recents') is null then
     create schema recents;

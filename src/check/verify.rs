@@ -97,7 +97,12 @@ async fn compute_again(
     keys: &[Key],
 ) -> Result<(), CheckError> {
     for chunk in keys.chunks(recent::MAX_KEYS) {
-        with_retries(async || note::keys(store.acquire().await?.conn(), chunk).await).await?;
+        with_retries(async || {
+            let mut tx = store.begin().await?;
+            note::keys(tx.conn(), chunk).await?;
+            tx.commit().await
+        })
+        .await?;
     }
     let mut drain = Drain::new(store.clone(), Arc::clone(history), None);
     drain.settle_all().await

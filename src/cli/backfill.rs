@@ -8,19 +8,22 @@ use serde_json::{Map, Value, json};
 
 use super::output::{print, thousands};
 use super::progress::Progress;
-use super::{Done, Failure, Json, jobs, open, signals, usage};
+use super::{
+    Done, Failure, Json, jobs, no_answer, open, open_existing, out_of_reach, signals, usage,
+};
 use crate::capture::drain::Drain;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, HistoryConfig};
 use crate::history::file::{FileSource, OnError};
-use crate::history::{self, History, windows};
+use crate::history::{self, History, HistoryError, windows};
 use crate::jobs::JobError;
 use crate::jobs::backfill::{self, Event, Options, Origin, Outcome, Report};
 use crate::store::Store;
 
 #[derive(Debug, Args)]
 pub(super) struct BackfillArgs {
-    /// Read a file instead of [history]: CSV or NDJSON, gzipped or not; `-` is standard input. Its columns,
-    /// by name: workspace, published_run, last_used_at and, where known, uid and run
+    /// Read a file instead of [history]: .csv, .ndjson or .jsonl, gzipped or not; with another name, and
+    /// for `-`, standard input, the content tells. Its columns, by name: workspace, published_run,
+    /// last_used_at and, where known, uid and run
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
     /// What a broken line of the file does
@@ -53,14 +56,18 @@ enum OnErrorArg {
 
 pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Failure> {
     let (origin, history) = origin(config, args).await?;
-    let store = open(config)?;
-    match (args.dry_run, config.migrate_on_start) {
-        (false, true) => match store.migrate().await? {
-            0 => {}
-            n => eprintln!("applied {n} migration(s)"),
-        },
-        _ => store.check_schema().await?,
-    }
+    let store = match (args.dry_run, config.migrate_on_start) {
+        (false, true) => {
+            let store = open(config)?;
+            let applied = store.migrate().await;
+            match applied.map_err(|error| out_of_reach(config, error))? {
+                0 => {}
+                n => eprintln!("applied {n} migration(s)"),
+            }
+            store
+        }
+        _ => open_existing(config).await?,
+    };
     let (mut progress, mut began) = (Progress::start(), false);
     let options = Options {
         restart: args.restart,
@@ -128,6 +135,7 @@ async fn origin(
     // Whatever is read, its rows are held against the history in the end: it must be one.
     let history = match (&args.from, &config.history) {
         (Some(_), None) => None,
+        (None, None) => return Err(not_configured(", or give --from FILE")),
         _ => Some(connect(config).await?),
     };
     if let Some(path) = &args.from {
@@ -149,19 +157,31 @@ async fn origin(
     Ok((origin, Some(history)))
 }
 
+/// What is configured of the history.
+pub(super) fn configured(config: &Config) -> Result<&HistoryConfig, Failure> {
+    config.history.as_ref().ok_or_else(|| not_configured(""))
+}
+
 /// The configured history, open and checked.
 pub(super) async fn connect(config: &Config) -> Result<Arc<History>, Failure> {
-    let Some(history) = &config.history else {
-        return Err(usage(ConfigError::new(
-            "history",
-            "is not configured; add [history] with table, key and query (a backfill may read a file \
-             instead: --from FILE)",
-        )));
-    };
-    history::connect(history)
-        .await
-        .map(Arc::new)
-        .map_err(Failure::from_history)
+    match history::connect(configured(config)?).await {
+        Ok(history) => Ok(Arc::new(history)),
+        Err(HistoryError::Database(error)) => {
+            let (url, origin) = config.explain_history();
+            let error = no_answer(&error);
+            Err(Failure::failed(format!(
+                "the history at {url} (from {origin}) cannot be read: {error}"
+            )))
+        }
+        Err(error) => Err(Failure::from_history(error)),
+    }
+}
+
+fn not_configured(otherwise: &str) -> Failure {
+    usage(ConfigError::new(
+        "history",
+        format_args!("is not configured; add [history] with table, key and query{otherwise}"),
+    ))
 }
 
 fn show(args: &BackfillArgs, outcome: &Outcome, report: &Report) -> Result<(), Failure> {

@@ -2,14 +2,17 @@
 
 use clap::{Args, Subcommand};
 use serde_json::json;
+use sqlx::PgPool;
 
-use super::backfill::connect;
+use super::backfill::{configured, connect};
 use super::output::{print, thousands};
 use super::{Done, Failure, Json, open_existing};
 use crate::capture::error::CaptureError;
 use crate::capture::install::Capture;
 use crate::capture::status::{self, Status};
-use crate::config::Config;
+use crate::capture::uninstall;
+use crate::config::{Config, HistoryConfig};
+use crate::history::{self, HistoryError};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum CaptureCommand {
@@ -21,6 +24,13 @@ pub(super) enum CaptureCommand {
     Uninstall(Print),
 }
 
+impl CaptureCommand {
+    /// Whether there is nothing to do with a mapping that is refused or does not fit.
+    pub(super) fn needs_mapping(&self) -> bool {
+        matches!(self, Self::Install(_))
+    }
+}
+
 #[derive(Debug, Args)]
 pub(super) struct Print {
     /// Only print the SQL
@@ -29,42 +39,82 @@ pub(super) struct Print {
 }
 
 pub(super) async fn run(config: &Config, command: &CaptureCommand) -> Result<Done, Failure> {
+    match command {
+        CaptureCommand::Install(args) => install(config, args).await,
+        CaptureCommand::Status(args) => status(config, args).await,
+        CaptureCommand::Uninstall(args) => uninstall(config, args).await,
+    }
+}
+
+async fn install(config: &Config, args: &Print) -> Result<Done, Failure> {
     let history = connect(config).await?;
     let done = async {
         let capture = Capture::of(&history).map_err(failure)?;
-        match command {
-            CaptureCommand::Install(Print { print: true }) => {
-                print(capture.install_sql().await.map_err(failure)?)?
-            }
-            CaptureCommand::Uninstall(Print { print: true }) => {
-                print(capture.uninstall_sql().await?)?;
-            }
-            CaptureCommand::Install(_) => match capture.install().await.map_err(failure)? {
-                true => eprintln!(
-                    "installed; from now on every change of the history is noted. What was there \
-                     before is the backfill's: recents backfill"
-                ),
-                false => eprintln!("it is installed already, on the table and all its partitions"),
-            },
-            CaptureCommand::Uninstall(_) => match capture.uninstall().await? {
-                true => eprintln!("removed; changes of the history are no longer noted"),
-                false => eprintln!("there is nothing to remove"),
-            },
-            CaptureCommand::Status(args) => {
-                let store = open_existing(config).await?;
-                let status = status::of(&store, &history).await;
-                store.close().await;
-                return show(&status?, args.json);
-            }
+        if args.print {
+            return Ok(print(capture.install_sql().await.map_err(failure)?)?);
         }
-        Ok(Done::Complete)
+        match capture.install().await.map_err(failure)? {
+            true => eprintln!(
+                "installed; from now on every change of the history is noted. What was there before \
+                 is the backfill's: recents backfill"
+            ),
+            false => eprintln!("it is installed already, on the table and all its partitions"),
+        }
+        Ok::<_, Failure>(())
     };
     let done = done.await;
     history.close().await;
-    done
+    done.map(|()| Done::Complete)
 }
 
-fn show(status: &Status, as_json: bool) -> Result<Done, Failure> {
+/// Whatever the mapping: it may no longer fit, and the triggers with it.
+async fn uninstall(config: &Config, args: &Print) -> Result<Done, Failure> {
+    let (_, pool) = connect_postgres(config).await?;
+    let done = async {
+        if args.print {
+            return Ok(print(uninstall::uninstall_sql(&pool).await?)?);
+        }
+        match uninstall::uninstall(&pool).await? {
+            true => eprintln!("removed; changes of the history are no longer noted"),
+            false => eprintln!("there is nothing to remove"),
+        }
+        Ok::<_, Failure>(())
+    };
+    let done = done.await;
+    pool.close().await;
+    done.map(|()| Done::Complete)
+}
+
+async fn status(config: &Config, args: &Json) -> Result<Done, Failure> {
+    let (of, pool) = connect_postgres(config).await?;
+    let (history, misfit) = match history::connect(of).await {
+        Ok(history) => (Some(history), None),
+        Err(error @ (HistoryError::Misfit { .. } | HistoryError::Refused(_))) => {
+            (None, Some(error.to_string()))
+        }
+        Err(error) => return Err(Failure::from_history(error)),
+    };
+    let store = open_existing(config).await?;
+    let status = status::of(&store, &pool, &of.table, history.as_ref()).await;
+    store.close().await;
+    if let Some(history) = history {
+        history.close().await;
+    }
+    pool.close().await;
+    show(&status?, misfit.as_deref(), args.json)
+}
+
+/// The history's database, whatever the mapping.
+async fn connect_postgres(config: &Config) -> Result<(&HistoryConfig, PgPool), Failure> {
+    let history = configured(config)?;
+    if history.url.starts_with("sqlite:") {
+        return Err(failure(CaptureError::NotPostgres));
+    }
+    let pool = history::connect_postgres(history).await;
+    Ok((history, pool.map_err(Failure::from_history)?))
+}
+
+fn show(status: &Status, misfit: Option<&str>, as_json: bool) -> Result<Done, Failure> {
     let coverage = &status.coverage;
     if as_json {
         let tables: Vec<_> = coverage
@@ -82,6 +132,7 @@ fn show(status: &Status, as_json: bool) -> Result<Done, Failure> {
             "installed": coverage.installed,
             "current": coverage.current,
             "covered": coverage.is_whole(),
+            "misfit": misfit,
             "tables": tables,
             "backlog_rows": status.backlog_rows,
             "overfull": status.is_overfull,
@@ -92,7 +143,17 @@ fn show(status: &Status, as_json: bool) -> Result<Done, Failure> {
         });
         print(format_args!("{line}\n"))?;
     } else {
-        print(lines(status))?;
+        print(lines(status, misfit))?;
+    }
+    if misfit.is_some() {
+        return Err(Failure::failed(match coverage.installed {
+            true => {
+                "the mapping does not fit the history, so that nobody drains; and where the key \
+                     column is not what it was, the application cannot write: mend the mapping, or \
+                     `recents capture uninstall`"
+            }
+            false => "the mapping does not fit the history, and capture is not installed",
+        }));
     }
     match coverage.is_whole() {
         true if status.is_overfull => Err(Failure::failed(
@@ -107,16 +168,20 @@ fn show(status: &Status, as_json: bool) -> Result<Done, Failure> {
     }
 }
 
-fn lines(status: &Status) -> String {
+fn lines(status: &Status, misfit: Option<&str>) -> String {
     let coverage = &status.coverage;
     let mut text = format!(
         "installed  {}\n",
-        match (coverage.installed, coverage.current) {
-            (false, _) => "no",
-            (true, true) => "yes",
-            (true, false) => "by another version or for another key; install it again",
+        match (coverage.installed, coverage.current, misfit) {
+            (false, ..) => "no",
+            (true, true, _) => "yes",
+            (true, false, None) => "by another version or for another key; install it again",
+            (true, false, Some(_)) => "for what key, only a mapping that fits tells",
         }
     );
+    if let Some(misfit) = misfit {
+        text += &format!("mapping    {misfit}\n");
+    }
     for covered in &coverage.tables {
         let state = covered.problem.as_deref().unwrap_or("covered");
         text += &format!("table      {}: {state}\n", covered.table);

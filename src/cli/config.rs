@@ -41,6 +41,9 @@ pub(super) fn check(config: &Config, as_json: bool) -> Result<Done, Failure> {
     if config.history.is_some() {
         eprintln!("the mapping query was read, but not tried: `recents estimate` or `verify` do");
     }
+    if config.details.is_some() {
+        eprintln!("details.query was not tried: `recents serve` does, when it starts");
+    }
     eprintln!("the configuration is good");
     Ok(Done::Complete)
 }

@@ -1,15 +1,21 @@
 //! `recents dismiss` and `recents forget`.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use clap::Args;
 
 use super::backfill::connect;
-use super::output::thousands;
+use super::output::{chain, thousands};
 use super::{Done, Failure, open_existing};
 use crate::config::Config;
 use crate::dismiss::{dismiss, sweep};
-use crate::history::Lookup;
-use crate::model::{Id, Scope, Time};
-use crate::store::dismissal::{self, Dismissed};
+use crate::history::{History, Lookup};
+use crate::model::{Id, RawUse, Scope, Time};
+use crate::record::Fold;
+use crate::store::dismissal::Dismissed;
+use crate::store::recent::{self, MAX_KEYS};
+use crate::store::{Store, user};
 
 #[derive(Debug, Args)]
 pub(super) struct DismissArgs {
@@ -52,8 +58,16 @@ pub(super) async fn run(config: &Config, args: &DismissArgs) -> Result<Done, Fai
         (None, None) => return Err(Failure::Usage("say which list".into())),
     };
     dismiss(&store, &what, Time::now(), config.max_clock_skew).await?;
-    if matches!(what, Dismissed::Everywhere(_)) {
-        sweep::everything(&store).await?;
+    let swept = match &what {
+        Dismissed::Item(..) => Ok(0),
+        Dismissed::List(scope) => sweep::list(&store, scope).await,
+        Dismissed::Everywhere(_) => sweep::everything(&store).await,
+    };
+    if let Err(error) = swept {
+        eprintln!(
+            "its rows are left to `recents serve` to sweep: {}",
+            chain(&error)
+        );
     }
     store.close().await;
     eprintln!("dismissed, until the next use");
@@ -61,39 +75,71 @@ pub(super) async fn run(config: &Config, args: &DismissArgs) -> Result<Done, Fai
 }
 
 pub(super) async fn forget(config: &Config, args: &ForgetArgs) -> Result<Done, Failure> {
-    let store = open_existing(config).await?;
-    let runs = dismissal::runs_of_user(&store, &args.uid).await?;
-    let known = match &config.history {
-        None => 0,
-        Some(_) => {
-            let history = connect(config).await?;
-            let mut known = 0_u64;
-            for runs in runs.chunks(RUNS) {
-                let count = |raw: crate::model::RawUse<'_>| {
-                    known += u64::from(raw.uid == Some(args.uid.as_str()));
-                };
-                history.look_up(Lookup::Runs(runs), count).await?;
-            }
-            history.close().await;
-            known
-        }
-    };
-    let forgotten = dismissal::forget(&store, &args.uid).await?;
-    store.close().await;
+    // It looks through the whole table: whatever is meant for a request is too short.
+    let mut patient = config.clone();
+    patient.statement_timeout = config.statement_timeout.max(FORGET_TIMEOUT);
+    let store = open_existing(&patient).await?;
+    let forgotten = user::forget(&store, &args.uid).await?;
     eprintln!(
         "removed {} rows and {} dismissals of the user",
         thousands(forgotten.rows),
         thousands(forgotten.dismissals),
     );
-    if known > 0 {
-        eprintln!(
-            "the history still knows {} of their runs: the next backfill, repair or change of these \
-             runs brings them back; remove the user there, then run this again",
-            thousands(known)
-        );
+    if config.history.is_some() {
+        let history = connect(config).await?;
+        let known = known_of(&args.uid, &store, &history).await;
+        history.close().await;
+        tell(&known?);
     }
+    store.close().await;
     Ok(Done::Complete)
 }
 
-/// Runs that are looked up together.
-const RUNS: usize = 2_000;
+/// What a history still knows of a user.
+#[derive(Debug, Default)]
+struct Known {
+    runs: u64,
+    /// Items of their lists that a backfill would write.
+    items: usize,
+    workspaces: usize,
+}
+
+async fn known_of(uid: &Id, store: &Store, history: &History) -> Result<Known, Failure> {
+    let (mut known, mut fold) = (Known::default(), Fold::default());
+    let take = |raw: RawUse<'_>| {
+        if let Ok(usage) = raw.check() {
+            known.runs += 1;
+            fold.add(&usage);
+        }
+    };
+    history.look_up(Lookup::User(uid.as_str()), take).await?;
+    let mut uses = fold.into_sorted();
+    uses.retain(|(key, _)| key.parts().1 == uid.as_str());
+    let mut workspaces = BTreeSet::new();
+    for chunk in uses.chunks(MAX_KEYS) {
+        for outdone in recent::outdone(store, chunk).await? {
+            known.items += 1;
+            workspaces.insert(outdone.key.parts().0.to_owned());
+        }
+    }
+    known.workspaces = workspaces.len();
+    Ok(known)
+}
+
+fn tell(known: &Known) {
+    if known.runs == 0 {
+        eprintln!("the history knows nothing of them");
+        return;
+    }
+    eprintln!(
+        "the history still knows {} runs of theirs: the next backfill or repair brings back {} items in \
+         {} workspaces, also what they had dismissed, and a change of such a run its own; remove the \
+         user there, then run this again",
+        thousands(known.runs),
+        thousands(known.items as u64),
+        thousands(known.workspaces as u64),
+    );
+}
+
+/// As long as a look-up in the history.
+const FORGET_TIMEOUT: Duration = Duration::from_secs(300);

@@ -1,11 +1,12 @@
 //! `recents migrate`.
 
-use super::{Done, Failure, open};
+use super::{Done, Failure, open, out_of_reach};
 use crate::config::Config;
 
 pub(super) async fn run(config: &Config) -> Result<Done, Failure> {
     let store = open(config)?;
-    let applied = store.migrate().await?;
+    let applied = store.migrate().await;
+    let applied = applied.map_err(|error| out_of_reach(config, error))?;
     match applied {
         0 => eprintln!("the schema is up to date"),
         n => eprintln!("applied {n} migration(s); the schema is up to date"),

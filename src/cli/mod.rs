@@ -23,6 +23,7 @@ mod output;
 mod progress;
 mod resync;
 mod serve;
+mod settings;
 mod signals;
 mod verify;
 
@@ -35,7 +36,7 @@ use clap::{Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parse
 
 use crate::config::{Config, ConfigError, KEYS};
 use crate::history::{self, HistoryError};
-use crate::store::{PoolSettings, Store, is_missing_file};
+use crate::store::{PoolSettings, Store, StoreError, is_missing_file};
 
 /// "Recently used" lists that stay instant and exact, however long the history behind them grows.
 #[derive(Debug, Parser)]
@@ -76,6 +77,9 @@ enum Commands {
     Dismiss(dismiss::DismissArgs),
     /// Remove every trace of a user, in all workspaces
     Forget(dismiss::ForgetArgs),
+    /// See or change what can change while servers run
+    #[command(subcommand)]
+    Settings(settings::SettingsCommand),
     /// Check the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -186,19 +190,24 @@ fn command() -> Command {
 
 fn dispatch(matches: &ArgMatches) -> Result<Done, Failure> {
     let cli = Cli::from_arg_matches(matches).map_err(|error| Failure::Usage(error.to_string()))?;
-    let configuration = || load(matches, &cli);
+    let written = || load(matches, &cli);
+    let configuration = || judged(written()?);
     match &cli.command {
         Commands::Serve => serve::run(&configuration()?),
         Commands::Demo(args) => demo::run(args, flags(matches)),
         Commands::Estimate(args) => wait_for(estimate::run(&configuration()?, args)),
         Commands::Migrate => wait_for(migrate::run(&configuration()?)),
         Commands::Backfill(args) => wait_for(backfill::run(&configuration()?, args)),
-        Commands::Capture(command) => wait_for(capture::run(&configuration()?, command)),
+        Commands::Capture(command) if command.needs_mapping() => {
+            wait_for(capture::run(&configuration()?, command))
+        }
+        Commands::Capture(command) => wait_for(capture::run(&written()?, command)),
         Commands::Resync(args) => wait_for(resync::run(&configuration()?, args)),
         Commands::Verify(args) => wait_for(verify::run(&configuration()?, args)),
         Commands::List(args) => wait_for(list::run(&configuration()?, args)),
         Commands::Dismiss(args) => wait_for(dismiss::run(&configuration()?, args)),
         Commands::Forget(args) => wait_for(dismiss::forget(&configuration()?, args)),
+        Commands::Settings(command) => wait_for(settings::run(&configuration()?, command)),
         Commands::Config(config::ConfigCommand::Check(json)) => {
             config::check(&configuration()?, json.json)
         }
@@ -212,7 +221,11 @@ fn load(matches: &ArgMatches, cli: &Cli) -> Result<Config, Failure> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let config = Config::load(&flags(matches), &environment, cli.config.as_deref());
-    let config = config.map_err(usage)?;
+    config.map_err(usage)
+}
+
+/// A configuration whose mapping query is not refused.
+fn judged(config: Config) -> Result<Config, Failure> {
     if let Some(history) = &config.history {
         history::judge(history).map_err(Failure::from_history)?;
     }
@@ -246,7 +259,6 @@ fn wait_for(work: impl Future<Output = Result<Done, Failure>>) -> Result<Done, F
     done
 }
 
-/// The store of the configuration.
 /// As [`open`], for commands that make no database where there is none.
 async fn open_existing(config: &Config) -> Result<Store, Failure> {
     if is_missing_file(&config.database_url) {
@@ -256,15 +268,44 @@ async fn open_existing(config: &Config) -> Result<Store, Failure> {
         )));
     }
     let store = open(config)?;
-    store.check_schema().await?;
+    let checked = store.check_schema().await;
+    checked.map_err(|error| out_of_reach(config, error))?;
     Ok(store)
 }
 
+/// A store that does not answer is told with where it should be.
+fn out_of_reach(config: &Config, error: StoreError) -> Failure {
+    match error {
+        StoreError::Unavailable(error) => {
+            let (url, origin) = config.explain_store();
+            let error = no_answer(&error);
+            Failure::failed(format!(
+                "the database at {url} (from {origin}) is out of reach: {error}"
+            ))
+        }
+        error => error.into(),
+    }
+}
+
+/// Why a database did not answer; the pool only says that it tried for a while.
+fn no_answer(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::PoolTimedOut => "nothing answers there".into(),
+        error => error.to_string(),
+    }
+}
+
+/// The store of the configuration.
 fn open(config: &Config) -> Result<Store, Failure> {
+    open_at("database_url", &config.database_url, config)
+}
+
+/// The database at the URL that a key of the configuration gives.
+fn open_at(key: &'static str, url: &str, config: &Config) -> Result<Store, Failure> {
     let settings = PoolSettings {
         size: config.pool_size,
         statement_timeout: config.statement_timeout,
+        behind_pooler: config.transaction_pooler,
     };
-    Store::open(&config.database_url, settings)
-        .map_err(|error| usage(ConfigError::new("database_url", error)))
+    Store::open(url, settings).map_err(|error| usage(ConfigError::new(key, error)))
 }

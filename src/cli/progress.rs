@@ -1,7 +1,6 @@
 //! Progress of long work: a bar on a terminal, otherwise a plain line every two seconds.
 
 use std::fmt::Write;
-use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
@@ -19,8 +18,9 @@ pub(super) enum Progress {
 
 impl Progress {
     pub(super) fn start() -> Self {
-        if std::io::stderr().is_terminal() {
-            let bar = ProgressBar::no_length();
+        let bar = ProgressBar::no_length();
+        // Not every terminal can draw one: a dumb one cannot.
+        if !bar.is_hidden() {
             bar.enable_steady_tick(Duration::from_millis(200));
             bar.set_style(style("{spinner} {human_pos} runs, {rate}/s"));
             return Self::Bar(bar);
@@ -36,7 +36,10 @@ impl Progress {
     pub(super) fn begin(&mut self) {
         match self {
             Self::Bar(bar) => bar.reset_elapsed(),
-            Self::Lines { started, .. } => *started = Instant::now(),
+            Self::Lines { started, last } => {
+                *started = Instant::now();
+                *last = *started;
+            }
         }
     }
 

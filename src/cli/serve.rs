@@ -11,13 +11,17 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
-use super::{Done, Failure, open, output, usage};
+use super::{Done, Failure, open, open_at, output, usage};
+use crate::cache::{self, Changed};
 use crate::capture;
 use crate::config::{Config, ConfigError};
-use crate::dismiss;
+use crate::details::Details;
+use crate::dismiss::Sweeps;
 use crate::http::{App, Readiness, admin_router, public_router, server};
 use crate::jobs;
+use crate::read::Reader;
 use crate::record::{Recorder, Recording};
+use crate::settings::Settings;
 use crate::store::migrate::MigrateError;
 use crate::store::{Pace, Store, StoreError, job};
 use crate::telemetry::{Metrics, trace};
@@ -69,12 +73,21 @@ pub(super) fn run_on(config: &Config, bound: Bound) -> Result<Done, Failure> {
 async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
     let (url, origin) = config.explain_store();
     tracing::info!(store = url, from = origin, "the table lives here");
+    for name in &config.unknown_environment {
+        tracing::warn!(name, "not a key of the configuration; it has no effect");
+    }
     let store = open(config)?;
     let public = TcpListener::from_std(bound.public)?;
     let admin = TcpListener::from_std(bound.admin)?;
-    let metrics = Arc::new(Metrics::new(&store));
+    let replica = config.read_database_url.as_deref();
+    let replica = replica
+        .map(|url| open_at("read_database_url", url, config))
+        .transpose()?;
+    let reader = Arc::new(Reader::new(store.clone(), replica, config.cache));
+    let metrics = Metrics::new(&store).with_reader(Arc::clone(&reader));
+    let metrics = Arc::new(metrics);
     let pace = Pace::default();
-    let (sweeps, resyncs) = (Arc::default(), Arc::default());
+    let (sweeps, resyncs) = (Arc::<Sweeps>::default(), Arc::default());
     let (recorder, mut writer) = Recorder::start(
         store.clone(),
         Arc::clone(&metrics),
@@ -84,12 +97,32 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
         },
     );
     let readiness = Arc::new(Readiness::default());
+    let settings = Arc::new(Settings::new(config.settings, Arc::clone(&metrics)));
+    let details = match &config.details {
+        Some(details) => {
+            let details = Details::open(details, Arc::clone(&settings), Arc::clone(&metrics));
+            Some(Arc::new(
+                details.map_err(|error| Failure::Usage(error.to_string()))?,
+            ))
+        }
+        None => None,
+    };
+    if let Some(details) = details.clone() {
+        store.changes().on_forget(move |changed| match changed {
+            Changed::PublishedRun(published_run) => details.forget(published_run),
+            Changed::Everything => details.forget_all(),
+            _ => {}
+        });
+    }
     let app = Arc::new(App {
         store: store.clone(),
         recorder,
+        reader: Arc::clone(&reader),
         metrics: Arc::clone(&metrics),
         max_clock_skew: config.max_clock_skew,
         has_history: config.history.is_some(),
+        settings: Arc::clone(&settings),
+        details: details.clone(),
         resyncs: Arc::clone(&resyncs),
         sweeps: Arc::clone(&sweeps),
         readiness: Arc::clone(&readiness),
@@ -107,9 +140,10 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
         store.clone(),
         Arc::clone(&metrics),
         Arc::clone(&readiness),
+        Arc::clone(&settings),
         pace.clone(),
     ));
-    let started = start_up(&store, config.migrate_on_start, &readiness);
+    let started = start_up(&store, config.migrate_on_start, &readiness, &settings);
     let ((stop_jobs, stopped), mut jobs) = (watch::channel(false), None);
     let needs = jobs::service::Needs {
         store: store.clone(),
@@ -120,8 +154,10 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
     };
     let working = async {
         started.await?;
+        let cache = Arc::clone(reader.cache());
+        let listening = cache::listener::run(store.clone(), cache, config.listen_url.clone());
         jobs = Some(tokio::spawn(jobs::service::run(needs, stopped)));
-        let sweeping = dismiss::sweep::run(store.clone(), sweeps);
+        let sweeping = sweeps.run(store.clone());
         let following = async {
             if let Some(history) = &config.history {
                 let metrics = Arc::clone(&metrics);
@@ -130,9 +166,18 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
             }
             std::future::pending::<Result<(), Failure>>().await
         };
+        let checking = async {
+            if let Some(details) = details {
+                let checked = details.check().await;
+                checked.map_err(|error| Failure::Usage(error.to_string()))?;
+            }
+            std::future::pending::<Result<(), Failure>>().await
+        };
         tokio::select! {
             () = sweeping => {}
+            () = listening => {}
             followed = following => followed?,
+            checked = checking => checked?,
         }
         std::future::pending().await
     };
@@ -208,15 +253,25 @@ async fn terminated() -> std::io::Result<Done> {
     Ok(Done::Complete)
 }
 
-/// Brings the schema up to date, or waits until someone else did. A database that is away is
+/// Brings the schema up to date, or waits until someone else did, and learns the settings: the first
+/// request is answered as they say. A database that is away is
 /// waited for; a schema that this program must not touch ends it, and so does a file that cannot be
 /// opened.
-async fn start_up(store: &Store, migrate: bool, readiness: &Readiness) -> Result<(), Failure> {
+async fn start_up(
+    store: &Store,
+    migrate: bool,
+    readiness: &Readiness,
+    settings: &Settings,
+) -> Result<(), Failure> {
     loop {
-        let done = match migrate {
-            true => store.migrate().await.map(drop),
-            false => store.check_schema().await,
+        let done = async {
+            match migrate {
+                true => store.migrate().await.map(drop),
+                false => store.check_schema().await,
+            }?;
+            settings.start(store).await
         };
+        let done = done.await;
         match done {
             Ok(()) => break,
             Err(StoreError::Schema(error))
@@ -228,7 +283,7 @@ async fn start_up(store: &Store, migrate: bool, readiness: &Readiness) -> Result
                 return Err(Failure::failed(error));
             }
             // A file that cannot be opened now will not be there in two seconds either.
-            Err(error @ StoreError::Unavailable(_)) if matches!(store, Store::Sqlite(_)) => {
+            Err(error @ StoreError::Unavailable(_)) if matches!(store, Store::Sqlite(..)) => {
                 return Err(Failure::failed(error));
             }
             Err(error) => {
@@ -247,6 +302,7 @@ async fn watch_database(
     store: Store,
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
+    settings: Arc<Settings>,
     pace: Pace,
 ) {
     loop {
@@ -257,6 +313,13 @@ async fn watch_database(
         let last_success = job::last_success(&store, crate::jobs::BACKFILL);
         if up && let Ok(Ok(Some(time))) = tokio::time::timeout(PING_TIMEOUT, last_success).await {
             metrics.backfill_last_success.set(time.micros() / 1_000_000);
+        }
+        if let Ok(Err(error)) = tokio::time::timeout(PING_TIMEOUT, settings.refresh(&store)).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::debug!(
+                error,
+                "the settings could not be read; they stay as they are"
+            );
         }
         // Told by the ping already where it fails.
         let _ = tokio::time::timeout(PING_TIMEOUT, pace.look(&store)).await;

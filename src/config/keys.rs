@@ -39,7 +39,7 @@ const fn secret(name: &'static str, default: Option<&'static str>, about: &'stat
 }
 
 /// Every key. A secret one may also be given as a file: `<name>_file`.
-pub const KEYS: [Key; 17] = [
+pub const KEYS: [Key; 28] = [
     secret(
         "database_url",
         Some("sqlite://recents.db"),
@@ -82,6 +82,59 @@ pub const KEYS: [Key; 17] = [
         "the mapping query: reads from `runs`, returns uses",
     ),
     key(
+        "cache.capacity",
+        Some("64MiB"),
+        "bytes of answers that are kept at the most; 0 keeps none",
+    ),
+    key(
+        "cache.ttl",
+        Some("60s"),
+        "how long an answer is given without asking again, whatever was heard",
+    ),
+    key(
+        "cache.stale_if_error",
+        Some("5m"),
+        "how old an answer may be while the database is out of reach",
+    ),
+    secret(
+        "read_database_url",
+        None,
+        "a streaming replica of PostgreSQL to read lists from",
+    ),
+    secret(
+        "listen_url",
+        None,
+        "a direct connection for LISTEN, where database_url is a transaction pooler",
+    ),
+    key(
+        "read_path",
+        Some("auto"),
+        "where lists are read from, until it is changed by `recents settings`: auto (history until \
+         the first backfill succeeded, then materialized), materialized, shadow or history",
+    ),
+    key(
+        "force_read_path",
+        None,
+        "the same, whatever `recents settings` says: materialized, shadow or history",
+    ),
+    key(
+        "details.query",
+        None,
+        "the details of the published runs that $1 lists, on the history's database, or on \
+         database_url where there is no history",
+    ),
+    key("details.ttl", Some("60s"), "how old details may be"),
+    key(
+        "details.mode",
+        Some("batched"),
+        "how details are asked for, until it is changed by `recents settings`: batched, per_item or off",
+    ),
+    key(
+        "transaction_pooler",
+        Some("false"),
+        "whether database_url goes through a transaction pooler, such as PgBouncer in that mode",
+    ),
+    key(
         "resync.pause_while",
         None,
         "a query that says true while the history's database is unwell: re-syncs wait",
@@ -109,7 +162,7 @@ pub const KEYS: [Key; 17] = [
     key(
         "migrate_on_start",
         Some("true"),
-        "whether serve brings the schema up to date",
+        "whether serve and backfill bring the schema up to date",
     ),
     key("log.format", Some("text"), "text or json"),
     key(

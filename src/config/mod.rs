@@ -10,6 +10,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::cache::CacheSettings;
+use crate::settings::Configured;
 use crate::telemetry::trace::{self, LogFormat};
 use reader::Reader;
 
@@ -73,6 +75,17 @@ pub struct HistoryConfig {
     pub query: String,
 }
 
+/// Where the details of items come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DetailsConfig {
+    /// The history's URL, or the store's where there is no history.
+    pub url: String,
+    /// The query.
+    pub query: String,
+    /// How long details are remembered.
+    pub ttl: Duration,
+}
+
 /// A checked configuration.
 #[derive(Clone)]
 pub struct Config {
@@ -84,6 +97,18 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// The history, where there is one.
     pub history: Option<HistoryConfig>,
+    /// How answers are kept.
+    pub cache: CacheSettings,
+    /// A streaming replica to read from.
+    pub read_database_url: Option<String>,
+    /// Where changes of other processes are heard; `None` behind a transaction pooler, unless it is given.
+    pub listen_url: Option<String>,
+    /// The details, where there are some.
+    pub details: Option<DetailsConfig>,
+    /// The settings that change at run time, as they are first.
+    pub settings: Configured,
+    /// Whether `database_url` goes through a transaction pooler.
+    pub transaction_pooler: bool,
     /// A query of the history's database that says true while re-syncs have to wait.
     pub resync_pause_while: Option<String>,
     /// Connections to the database at the most.
@@ -141,10 +166,21 @@ impl Config {
         if !is_database_url(&database_url) {
             return Err(read.bad("database_url", "a postgres:// or sqlite:// URL"));
         }
-        let config = Self {
+        let history = read.history(&database_url)?;
+        let mut config = Self {
+            settings: read.settings(history.is_some())?,
             listen: read.parsed("listen", "an address such as 127.0.0.1:8080")?,
             admin_listen: read.parsed("admin_listen", "an address such as 127.0.0.1:8081")?,
-            history: read.history(&database_url)?,
+            cache: read.cache()?,
+            read_database_url: read.optional("read_database_url"),
+            listen_url: read.optional("listen_url"),
+            details: read.details(
+                history
+                    .as_ref()
+                    .map_or(&database_url, |history| &history.url),
+            )?,
+            history,
+            transaction_pooler: read.parsed("transaction_pooler", "true or false")?,
             resync_pause_while: read.optional("resync.pause_while"),
             pool_size: read.pool_size()?,
             statement_timeout: read.duration("statement_timeout")?,
@@ -161,6 +197,25 @@ impl Config {
             unknown_environment: Vec::new(),
             values: values.clone(),
         };
+        let is_postgres = |url: &String| url.starts_with("postgres");
+        if config.read_database_url.is_some()
+            && !(is_postgres(&config.database_url)
+                && config.read_database_url.as_ref().is_some_and(is_postgres))
+        {
+            return Err(read.bad(
+                "read_database_url",
+                "a replica of a PostgreSQL in database_url",
+            ));
+        }
+        match &config.listen_url {
+            Some(url) if !is_database_url(url) => {
+                return Err(read.bad("listen_url", "a postgres:// URL"));
+            }
+            None if !config.transaction_pooler => {
+                config.listen_url = Some(config.database_url.clone());
+            }
+            _ => {}
+        }
         if !trace::is_level(&config.log_level) {
             return Err(read.bad("log.level", "error, warn, info, debug or trace"));
         }
@@ -201,11 +256,19 @@ impl Config {
 
     /// The URL of the store without its password, and where the setting came from.
     pub fn explain_store(&self) -> (String, String) {
-        let origin = self
-            .values
-            .get("database_url")
-            .map_or(&Origin::Default, |(_, o)| o);
-        (mask(&self.database_url), origin.to_string())
+        let (url, origin) = match self.values.get("database_url") {
+            Some((url, origin)) => (url.as_str(), origin),
+            None => ("", &Origin::Default),
+        };
+        (mask(url), origin.to_string())
+    }
+
+    /// The same of the history, which is in the store unless it has a URL of its own.
+    pub fn explain_history(&self) -> (String, String) {
+        match self.values.get("history.url") {
+            Some((url, origin)) => (mask(url), origin.to_string()),
+            None => self.explain_store(),
+        }
     }
 }
 

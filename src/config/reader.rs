@@ -1,11 +1,17 @@
 //! Typed values out of texts.
 
+use std::str::FromStr;
 use std::time::Duration;
 
-use super::{ConfigError, HistoryConfig, KEYS, Origin, Values, is_database_url};
+use crate::cache::CacheSettings;
+
+use super::{ConfigError, DetailsConfig, HistoryConfig, KEYS, Origin, Values, is_database_url};
+use crate::settings::{Configured, NoValue, ReadPath};
 
 /// The longest duration; nothing here is meant to last longer.
 const MAX_DURATION: Duration = Duration::from_secs(24 * 3_600);
+/// The largest cache; more than any machine has is a mistake of units.
+const MAX_BYTES: u64 = 1 << 40;
 /// The largest pool; more connections than this only queue inside the database.
 const MAX_POOL_SIZE: i64 = 1_000;
 
@@ -55,12 +61,77 @@ impl Reader<'_> {
         }
     }
 
+    /// A number of bytes, such as `64MiB`.
+    pub(super) fn bytes(&self, name: &str) -> Result<u64, ConfigError> {
+        let text = self.required(name)?;
+        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let unit = match text[digits.len()..].trim() {
+            "" | "B" => Some(1),
+            "KiB" => Some(1 << 10),
+            "MiB" => Some(1 << 20),
+            "GiB" => Some(1 << 30),
+            _ => None,
+        };
+        let number = digits.parse::<u64>().ok();
+        let bytes = number
+            .zip(unit)
+            .and_then(|(number, unit)| number.checked_mul(unit));
+        bytes
+            .filter(|bytes| *bytes <= MAX_BYTES)
+            .ok_or_else(|| self.bad(name, "a number of bytes such as 0, 512KiB, 64MiB or 2GiB"))
+    }
+
+    pub(super) fn cache(&self) -> Result<CacheSettings, ConfigError> {
+        Ok(CacheSettings {
+            capacity: self.bytes("cache.capacity")?,
+            ttl: self.duration("cache.ttl")?,
+            stale_if_error: self.duration("cache.stale_if_error")?,
+        })
+    }
+
     pub(super) fn pool_size(&self) -> Result<u32, ConfigError> {
         let size: i64 = self.parsed("pool_size", "a whole number")?;
         if !(1..=MAX_POOL_SIZE).contains(&size) {
             return Err(self.bad("pool_size", "between 1 and 1000"));
         }
         u32::try_from(size).map_err(|_| self.bad("pool_size", "a whole number"))
+    }
+
+    fn chosen<T: FromStr<Err = NoValue>>(&self, name: &str) -> Result<T, ConfigError> {
+        let chosen = self.required(name)?.parse();
+        chosen.map_err(|no: NoValue| self.bad(name, no.among()))
+    }
+
+    pub(super) fn settings(&self, has_history: bool) -> Result<Configured, ConfigError> {
+        let force_read_path: Option<ReadPath> = match self.optional("force_read_path") {
+            Some(_) => Some(self.chosen("force_read_path")?),
+            None => None,
+        };
+        if force_read_path.is_some_and(|path| path != ReadPath::Materialized) && !has_history {
+            return Err(self.bad(
+                "force_read_path",
+                "possible without a [history] to read from",
+            ));
+        }
+        Ok(Configured {
+            read_path: self.chosen("read_path")?,
+            force_read_path,
+            details_mode: self.chosen("details.mode")?,
+            has_history,
+        })
+    }
+
+    pub(super) fn details(&self, url: &str) -> Result<Option<DetailsConfig>, ConfigError> {
+        let ttl = self.duration("details.ttl")?;
+        let Some(query) = self.optional("details.query") else {
+            return Ok(None);
+        };
+        if !query.contains("$1") {
+            let problem = "does not use $1, the array of the published runs that are asked for";
+            return Err(ConfigError::new("details.query", problem));
+        }
+        let url = url.into();
+        Ok(Some(DetailsConfig { url, query, ttl }))
     }
 
     pub(super) fn history(&self, database_url: &str) -> Result<Option<HistoryConfig>, ConfigError> {

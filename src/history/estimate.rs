@@ -67,7 +67,7 @@ pub async fn estimate(history: &History) -> Result<Estimate, HistoryError> {
     let Database::Postgres(pool) = &history.database else {
         return Err(HistoryError::misfit(
             "history.url",
-            "estimate reads PostgreSQL's statistics",
+            "is SQLite; estimate works on PostgreSQL, whose statistics it reads",
         ));
     };
     let Some(runs) = history.about_how_many().await? else {

@@ -21,6 +21,8 @@ pub enum Lookup<'a> {
     Runs(&'a [String]),
     /// Every run that maps to a workspace.
     Workspace(&'a str),
+    /// Every run that maps to a user, whatever the workspace. Seldom by index: it may read everything.
+    User(&'a str),
     /// Every run that maps to one of these pairs of a workspace and a published run.
     Pairs(&'a [(&'a str, &'a str)]),
 }
@@ -44,6 +46,7 @@ impl History {
         let text = match lookup {
             Lookup::Runs(_) => self.mapping.runs(),
             Lookup::Workspace(_) => self.mapping.workspace(),
+            Lookup::User(_) => self.mapping.user(),
             Lookup::Pairs(_) => self.mapping.pairs(),
         };
         match &self.database {
@@ -57,9 +60,9 @@ impl History {
                 let query = sqlx::query(AssertSqlSafe(text));
                 let query = match lookup {
                     Lookup::Runs(runs) => query.bind(serde_json::json!(runs).to_string()),
-                    Lookup::Workspace(workspace) => match sqlite::number(workspace) {
-                        Some(number) => query.bind(workspace).bind(number),
-                        None => query.bind(workspace).bind(workspace),
+                    Lookup::Workspace(id) | Lookup::User(id) => match sqlite::number(id) {
+                        Some(number) => query.bind(id).bind(number),
+                        None => query.bind(id).bind(id),
                     },
                     Lookup::Pairs(pairs) => query.bind(sqlite::json_pairs(pairs)),
                 };
@@ -84,8 +87,9 @@ impl History {
                 query.bind(runs.cloned().collect::<Vec<_>>())
             }
             // It cannot be a value of the column: there are none.
-            Lookup::Workspace(workspace) if !types.workspace.accepts(workspace) => return Ok(()),
-            Lookup::Workspace(workspace) => query.bind(workspace),
+            Lookup::Workspace(id) if !types.workspace.accepts(id) => return Ok(()),
+            Lookup::User(id) if !types.uid.accepts(id) => return Ok(()),
+            Lookup::Workspace(id) | Lookup::User(id) => query.bind(id),
             Lookup::Pairs(pairs) => {
                 let valid = |(workspace, published_run): &(&str, &str)| {
                     types.workspace.accepts(workspace) && types.published_run.accepts(published_run)
@@ -95,7 +99,10 @@ impl History {
                 query.bind(workspaces).bind(published_runs)
             }
         };
-        let mut tx = session::begin(pool, timeout).await?;
+        let mut tx = match lookup {
+            Lookup::Runs(_) => session::begin_look_up(pool, timeout).await?,
+            _ => session::begin(pool, timeout).await?,
+        };
         let mut rows = query.fetch(&mut *tx);
         while let Some(row) = rows.try_next().await.map_err(HistoryError::Database)? {
             if take.take(raw_use(&row).map_err(HistoryError::Database)?) {

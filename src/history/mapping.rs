@@ -239,15 +239,24 @@ impl Mapping {
 
     /// All runs of one workspace, `$1`; in SQLite `$2` is the same as a number, where it is one.
     pub(crate) fn workspace(&self) -> String {
+        self.with("workspace", self.types.workspace)
+    }
+
+    /// All runs of one user, with parameters as of [`Mapping::workspace`].
+    pub(crate) fn user(&self) -> String {
+        self.with("uid", self.types.uid)
+    }
+
+    fn with(&self, column: &str, of: IdType) -> String {
         let filter = match self.dialect {
-            Dialect::Postgres => {
-                let workspace = self.types.workspace;
-                let column = workspace.comparable("q.workspace");
-                format!(" where {column} = {}", self.parameter(1, workspace))
-            }
+            Dialect::Postgres => format!(
+                " where {} = {}",
+                of.comparable(&format!("q.{column}")),
+                self.parameter(1, of)
+            ),
             // The first finds by index, the second leaves out other spellings of a number.
             Dialect::Sqlite => {
-                " where q.workspace in ($1, $2) and cast(q.workspace as text) = $1".into()
+                format!(" where q.{column} in ($1, $2) and cast(q.{column} as text) = $1")
             }
         };
         self.over(&format!("select * from {}", self.table), &filter)

@@ -17,6 +17,7 @@ mod says;
 mod scan;
 mod session;
 mod sqlite;
+mod steady;
 pub mod stretch;
 mod try_out;
 pub mod windows;
@@ -27,7 +28,8 @@ use sqlx::{PgPool, SqlitePool};
 
 pub use look_up::Lookup;
 pub use mapping::Mapping;
-pub use open::{connect, judge};
+pub use open::{connect, connect_postgres, judge};
+pub(crate) use open::{read_only_postgres, read_only_sqlite};
 pub use scan::Range;
 pub use session::Taker;
 pub use stretch::{Gathered, Stretch, Stretches, Tally};

@@ -3,14 +3,14 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::postgres::PgPoolOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
-use sqlx::{AssertSqlSafe, Column, Executor, Row, SqlSafeStr, Statement, TypeInfo};
+use sqlx::{AssertSqlSafe, Column, Executor, PgPool, Row, SqlSafeStr, Statement, TypeInfo};
 
 use super::look_up;
 use super::mapping::{self, IdType, Mapping, Types};
 use super::refuse::{self, Judged};
-use super::{Database, History, HistoryError, session};
+use super::{Database, History, HistoryError, session, steady};
 use crate::config::HistoryConfig;
 use crate::store::{Dialect, pg_options};
 
@@ -79,12 +79,9 @@ fn is_name(text: &str) -> bool {
 /// instead; [`HistoryError::Database`] where the database does not answer.
 pub async fn connect(config: &HistoryConfig) -> Result<History, HistoryError> {
     let judged = judge(config)?;
-    let bad_url = |error: sqlx::Error| HistoryError::misfit("history.url", error);
     let history = if config.url.starts_with("sqlite:") {
-        let options = SqliteConnectOptions::from_str(&config.url)
-            .map_err(bad_url)?
-            .create_if_missing(false)
-            .read_only(true);
+        let options = read_only_sqlite(&config.url)
+            .map_err(|error| HistoryError::misfit("history.url", error))?;
         let pool = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(CONNECT_TIMEOUT)
@@ -93,50 +90,52 @@ pub async fn connect(config: &HistoryConfig) -> Result<History, HistoryError> {
             .map_err(HistoryError::Database)?;
         describe_sqlite(pool, config, judged).await?
     } else {
-        let options = pg_options(&config.url, look_up::TIMEOUT)
-            .map_err(bad_url)?
-            .options(SESSION);
-        let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .acquire_timeout(CONNECT_TIMEOUT)
-            .connect_with(options)
-            .await
-            .map_err(HistoryError::Database)?;
-        describe_postgres(pool, config, judged).await?
+        describe_postgres(connect_postgres(config).await?, config, judged).await?
     };
     history.try_out().await?;
     Ok(history)
 }
 
+/// How the application's database is connected to, only to read, whatever the role or the database
+/// have set.
+pub(crate) fn read_only_postgres(
+    url: &str,
+    statement_timeout: Duration,
+) -> Result<PgConnectOptions, sqlx::Error> {
+    Ok(pg_options(url, statement_timeout)?.options(SESSION))
+}
+
+/// The same of a file, which must be there.
+pub(crate) fn read_only_sqlite(url: &str) -> Result<SqliteConnectOptions, sqlx::Error> {
+    Ok(SqliteConnectOptions::from_str(url)?
+        .create_if_missing(false)
+        .read_only(true))
+}
+
+/// Connects to a history in PostgreSQL, whatever the mapping.
+///
+/// # Errors
+/// [`HistoryError::Misfit`] where the URL is none, [`HistoryError::Database`] where nothing answers.
+pub async fn connect_postgres(config: &HistoryConfig) -> Result<PgPool, HistoryError> {
+    let options = read_only_postgres(&config.url, look_up::TIMEOUT)
+        .map_err(|error| HistoryError::misfit("history.url", error))?;
+    PgPoolOptions::new()
+        .max_connections(CONNECTIONS)
+        .acquire_timeout(CONNECT_TIMEOUT)
+        .connect_with(options)
+        .await
+        .map_err(HistoryError::Database)
+}
+
 const RUNS: fn(&str) -> String = |table| format!("select * from {table}");
 
 async fn describe_postgres(
-    pool: sqlx::PgPool,
+    pool: PgPool,
     config: &HistoryConfig,
     judged: Judged,
 ) -> Result<History, HistoryError> {
     let mut tx = session::begin(&pool, look_up::TIMEOUT).await?;
-    let volatile = sqlx::query(
-        "select p.proname, case when p.prokind in ('a', 'w') then 'an aggregate'
-                                when p.proretset then 'set-returning' else 'volatile' end
-         from pg_catalog.pg_proc p where p.proname = any($1)
-           and (p.provolatile = 'v' or p.prokind in ('a', 'w') or p.proretset) limit 1",
-    );
-    let volatile = volatile
-        .bind(&judged.functions)
-        .fetch_optional(&mut *tx)
-        .await;
-    if let Some(row) = volatile.map_err(HistoryError::Database)? {
-        let name: String = row.try_get(0).map_err(HistoryError::Database)?;
-        let kind: String = row.try_get(1).map_err(HistoryError::Database)?;
-        return Err(HistoryError::misfit(
-            "history.query",
-            format_args!(
-                "{name}() is {kind}; each row must depend on one run alone, the same each time: \
-                 leave it out"
-            ),
-        ));
-    }
+    steady::functions(&mut tx, &judged.functions).await?;
     let names = refuse::COLUMNS
         .map(|column| format!("q.{column}"))
         .join(", ");
@@ -177,6 +176,7 @@ async fn describe_postgres(
     if types.key == IdType::Other {
         return Err(bad_key(&config.key, key_type));
     }
+    steady::postgres(&mut tx, &config.table, &judged).await?;
     drop(tx);
     let mapping = Mapping {
         dialect: Dialect::Postgres,
@@ -244,6 +244,7 @@ async fn describe_sqlite(
     );
     let prepared = conn.prepare(AssertSqlSafe(wrapped).into_sql_str()).await;
     prepared.map_err(|error| said("history.query", error))?;
+    steady::sqlite(&mut conn, &table, &judged).await?;
     drop(conn);
     let mapping = Mapping {
         dialect: Dialect::Sqlite,

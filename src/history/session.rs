@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 use super::{History, HistoryError};
 use crate::history::Database;
 use crate::model::RawUse;
-use crate::store::on_both;
+use crate::store::{PG_PLANNING, on_both};
 
 /// How long a command that was stopped waits for a query of the history to end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
@@ -42,20 +42,31 @@ pub(super) fn settings(timeout: Duration) -> String {
     )
 }
 
-/// Begins a read-only transaction with the settings that the mapping relies on.
+/// Begins a read-only transaction with the settings that the mapping relies on, in one round trip.
 pub(super) async fn begin(
     pool: &PgPool,
     timeout: Duration,
 ) -> Result<Transaction<'static, Postgres>, HistoryError> {
-    let mut tx = pool
-        .begin_with("begin read only")
-        .await
-        .map_err(HistoryError::Database)?;
-    let set = sqlx::raw_sql(AssertSqlSafe(settings(timeout)))
-        .execute(&mut *tx)
-        .await;
-    set.map_err(HistoryError::Database)?;
-    Ok(tx)
+    begin_with(pool, settings(timeout)).await
+}
+
+/// The same for a look-up by key, planned as the store's statements are: once, and by index. Planned
+/// for its values, a thousand look-ups in a history of some ten thousand runs would be a scan of it, and
+/// planning them would take as long as finding them.
+pub(super) async fn begin_look_up(
+    pool: &PgPool,
+    timeout: Duration,
+) -> Result<Transaction<'static, Postgres>, HistoryError> {
+    let planning = PG_PLANNING.map(|(name, value)| format!("; set local {name} = {value}"));
+    begin_with(pool, settings(timeout) + &planning.concat()).await
+}
+
+async fn begin_with(
+    pool: &PgPool,
+    settings: String,
+) -> Result<Transaction<'static, Postgres>, HistoryError> {
+    let begin = AssertSqlSafe(format!("begin read only; {settings}"));
+    pool.begin_with(begin).await.map_err(HistoryError::Database)
 }
 
 /// Tells a statement that PostgreSQL ended because of its time-out from other failures.

@@ -8,7 +8,8 @@ use axum::http::header;
 use futures_util::TryStreamExt;
 use serde_json::Value;
 
-use super::problem::{Code, FieldError, Problem};
+use super::field_error::{FieldCode, FieldError};
+use super::problem::{Code, Problem};
 
 /// The largest body: 1,000 uses with the longest ids have about 700 KiB.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -34,6 +35,12 @@ impl<S: Send + Sync> FromRequest<S> for Json {
             return Err(Problem::new(
                 Code::UnsupportedMediaType,
                 "send JSON, with `Content-Type: application/json`",
+            ));
+        }
+        if request.headers().contains_key(header::CONTENT_ENCODING) {
+            return Err(Problem::new(
+                Code::UnsupportedMediaType,
+                "send the JSON as it is, without a `Content-Encoding`",
             ));
         }
         let too_large = || {
@@ -62,11 +69,11 @@ impl<S: Send + Sync> FromRequest<S> for Json {
             })?
             .map_err(|error| match is_too_large(&error) {
                 true => too_large(),
-                false => invalid("unreadable", "the body did not arrive whole"),
+                false => invalid(FieldCode::Unreadable, "the body did not arrive whole"),
             })?;
         serde_json::from_slice(&bytes)
             .map(Self)
-            .map_err(|error| invalid("not_json", format_args!("is not JSON: {error}")))
+            .map_err(|error| invalid(FieldCode::NotJson, format_args!("is not JSON: {error}")))
     }
 }
 
@@ -87,7 +94,7 @@ async fn drain(body: Body) {
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, reading).await;
 }
 
-fn invalid(code: &'static str, detail: impl ToString) -> Problem {
+fn invalid(code: impl Into<FieldCode>, detail: impl ToString) -> Problem {
     Problem::invalid(vec![FieldError::pointer("", code, detail)])
 }
 

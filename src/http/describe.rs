@@ -1,9 +1,44 @@
-//! The problem document in the API's description.
+//! What the API's description says beside its endpoints: ids in JSON, the problem document.
 
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::{Number, PartialSchema, ToSchema};
 
 use super::problem::{Code, Document};
+use crate::model::id::MAX_ID_BYTES;
+
+/// An id in a JSON body.
+pub(super) struct IdInput;
+
+impl ToSchema for IdInput {}
+
+impl PartialSchema for IdInput {
+    fn schema() -> RefOr<Schema> {
+        let text = format!(
+            "An id: text of 1 to {MAX_ID_BYTES} bytes in UTF-8 without control characters, neither `.` \
+             nor `..`. A 64-bit integer is the id of its decimal digits."
+        );
+        id([Type::String, Type::Integer])
+            .min_length(Some(1))
+            .description(Some(text))
+            .into()
+    }
+}
+
+/// A user's id in a JSON body, or what is said where there is none.
+pub(super) fn uid_input() -> impl Into<RefOr<Schema>> {
+    id([Type::String, Type::Integer, Type::Null])
+        .description(Some("The user, as any id; null and empty are no user."))
+}
+
+/// Every character has a byte at least.
+fn id(types: impl IntoIterator<Item = Type>) -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter(types))
+        .max_length(Some(MAX_ID_BYTES))
+        .minimum(Some(Number::Int(isize::MIN)))
+        .maximum(Some(Number::UInt(usize::MAX)))
+}
 
 /// Adds the problem document, with every code, to each operation of the description.
 pub(super) fn problems(description: &mut OpenApi) {

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::problem::FieldError;
+use super::field_error::{FieldCode, FieldError};
 use crate::model::{Id, Time};
 
 /// The fields of one object of a body, and where it stands.
@@ -40,7 +40,7 @@ impl<'v, 'e> Fields<'v, 'e> {
         let Value::Object(object) = value else {
             errors.push(FieldError::pointer(
                 &pointer,
-                "wrong_type",
+                FieldCode::WrongType,
                 "is not an object",
             ));
             return None;
@@ -48,7 +48,7 @@ impl<'v, 'e> Fields<'v, 'e> {
         for name in object.keys().filter(|name| !known.contains(&name.as_str())) {
             let place = format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
             let detail = format!("is not a field here; there are {}", known.join(", "));
-            errors.push(FieldError::pointer(&place, "unknown_field", detail));
+            errors.push(FieldError::pointer(&place, FieldCode::UnknownField, detail));
         }
         Some(Self {
             object,
@@ -58,7 +58,7 @@ impl<'v, 'e> Fields<'v, 'e> {
     }
 
     /// Notes that a field is invalid.
-    pub(super) fn refuse(&mut self, name: &str, code: &'static str, detail: impl ToString) {
+    pub(super) fn refuse(&mut self, name: &str, code: impl Into<FieldCode>, detail: impl ToString) {
         let place = format!("{}/{name}", self.pointer);
         self.errors.push(FieldError::pointer(&place, code, detail));
     }
@@ -82,7 +82,7 @@ impl<'v, 'e> Fields<'v, 'e> {
             Field::Here(_) => {
                 self.refuse(
                     name,
-                    "wrong_type",
+                    FieldCode::WrongType,
                     "is neither a string nor a 64-bit integer",
                 );
                 return Field::Invalid;
@@ -93,7 +93,7 @@ impl<'v, 'e> Fields<'v, 'e> {
         match Id::new(text) {
             Ok(id) => Field::Here(id),
             Err(error) => {
-                self.refuse(name, error.code(), error);
+                self.refuse(name, error, error);
                 Field::Invalid
             }
         }
@@ -103,7 +103,7 @@ impl<'v, 'e> Fields<'v, 'e> {
     pub(super) fn required_id(&mut self, name: &str) -> Option<Id> {
         match self.id(name) {
             Field::Missing | Field::Null => {
-                self.refuse(name, "required", "is required");
+                self.refuse(name, FieldCode::Required, "is required");
                 None
             }
             field => field.here(),
@@ -126,13 +126,17 @@ impl<'v, 'e> Fields<'v, 'e> {
             return None;
         };
         let Value::String(text) = value else {
-            self.refuse(name, "wrong_type", "is not a string with an RFC 3339 time");
+            self.refuse(
+                name,
+                FieldCode::WrongType,
+                "is not a string with an RFC 3339 time",
+            );
             return None;
         };
         match Time::parse_rfc3339(text) {
             Ok(time) => Some(time),
             Err(error) => {
-                self.refuse(name, error.code(), error);
+                self.refuse(name, error, error);
                 None
             }
         }

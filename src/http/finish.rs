@@ -10,8 +10,8 @@ use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::App;
 use super::problem::{Code, Problem};
+use super::{App, timing};
 use crate::telemetry::metrics::RequestLabels;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -72,6 +72,7 @@ pub(super) async fn finish(State(app): State<Arc<App>>, request: Request, next: 
     }
     let status = response.status().as_u16();
     let elapsed = started.elapsed();
+    timing::tell(&mut response, elapsed);
     if let Some(error) = problem.as_ref().and_then(Problem::cause) {
         tracing::error!(request_id, method, route, error, "the request failed");
     }

@@ -4,6 +4,7 @@ pub mod admin;
 mod body;
 mod conditional;
 mod describe;
+pub mod field_error;
 mod fields;
 mod finish;
 mod path;
@@ -11,6 +12,9 @@ pub mod problem;
 pub mod public;
 mod query;
 pub mod server;
+mod session;
+mod timing;
+pub mod work;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +27,11 @@ use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Description;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::details::Details;
+use crate::dismiss::Sweeps;
+use crate::read::Reader;
 use crate::record::Recorder;
+use crate::settings::Settings;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::RequestLabels;
@@ -36,16 +44,22 @@ pub struct App {
     pub store: Store,
     /// The way in.
     pub recorder: Recorder,
+    /// The way out.
+    pub reader: Arc<Reader>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// How far ahead of the server's clock a use may be.
     pub max_clock_skew: Duration,
     /// Whether a history is configured, so that uses must name their run.
     pub has_history: bool,
+    /// What changes at run time.
+    pub settings: Arc<Settings>,
+    /// The details of items, where they are configured.
+    pub details: Option<Arc<Details>>,
     /// Says that a re-sync waits for a worker.
     pub resyncs: Arc<tokio::sync::Notify>,
     /// Asks for what stays hidden to be swept.
-    pub sweeps: Arc<tokio::sync::Notify>,
+    pub sweeps: Arc<Sweeps>,
     /// Whether the service is ready.
     pub readiness: Arc<Readiness>,
 }
@@ -119,6 +133,7 @@ fn finished(router: OpenApiRouter<Arc<App>>, app: Arc<App>) -> Router {
         let methods = [
             ("GET", &item.get),
             ("POST", &item.post),
+            ("PATCH", &item.patch),
             ("DELETE", &item.delete),
         ];
         for (method, operation) in methods {

@@ -3,7 +3,8 @@
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 
-use super::problem::{FieldError, Problem};
+use super::field_error::{FieldCode, FieldError};
+use super::problem::Problem;
 use crate::model::{Id, Scope};
 
 /// The scope that a list's path names.
@@ -26,7 +27,8 @@ impl Ids {
         let Path(names) = Path::<Vec<(String, String)>>::from_request_parts(parts, state)
             .await
             .map_err(|_| {
-                let error = FieldError::parameter("path", "not_utf8", "is not UTF-8 when decoded");
+                let error =
+                    FieldError::parameter("path", FieldCode::NotUtf8, "is not UTF-8 when decoded");
                 Problem::invalid(vec![error])
             })?;
         let errors = Vec::new();
@@ -36,7 +38,7 @@ impl Ids {
     fn take(&mut self, name: &str) -> Option<Id> {
         let (_, text) = self.names.iter().find(|(n, _)| n == name)?;
         let id = Id::new(text.as_str());
-        id.map_err(|e| self.errors.push(FieldError::parameter(name, e.code(), e)))
+        id.map_err(|e| self.errors.push(FieldError::parameter(name, e, e)))
             .ok()
     }
 

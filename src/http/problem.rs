@@ -9,7 +9,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::field_error::FieldError;
 use crate::record::RecordError;
+use crate::settings::SettingsError;
 use crate::store::StoreError;
 
 /// Seconds after which a client should try again: a flush or a failover later.
@@ -26,6 +28,8 @@ pub enum Code {
     NotFound,
     /// No such method on the resource.
     MethodNotAllowed,
+    /// The configuration forces the read path.
+    ReadPathForced,
     /// An active job overlaps.
     JobOverlaps,
     /// A job's state does not allow it.
@@ -48,7 +52,7 @@ pub enum Code {
     DatabaseUnavailable,
     /// The database has no room left.
     StorageFull,
-    /// Too many uses are waiting.
+    /// Too many uses wait to be written, or dismissals to be swept.
     QueueFull,
     /// The service is shutting down.
     ShuttingDown,
@@ -56,11 +60,12 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::InvalidRequest,
         Self::ValueRefused,
         Self::NotFound,
         Self::MethodNotAllowed,
+        Self::ReadPathForced,
         Self::JobOverlaps,
         Self::JobState,
         Self::NoHistory,
@@ -93,6 +98,11 @@ impl Code {
                 "method_not_allowed",
                 StatusCode::METHOD_NOT_ALLOWED,
                 "Method not allowed",
+            ),
+            Self::ReadPathForced => (
+                "read_path_forced",
+                StatusCode::CONFLICT,
+                "The configuration forces the read path",
             ),
             Self::JobOverlaps => (
                 "job_overlaps",
@@ -152,7 +162,7 @@ impl Code {
             Self::QueueFull => (
                 "queue_full",
                 StatusCode::SERVICE_UNAVAILABLE,
-                "Too many uses are waiting",
+                "Too much is waiting",
             ),
             Self::ShuttingDown => (
                 "shutting_down",
@@ -170,46 +180,6 @@ impl Code {
     /// The status code.
     pub fn status(self) -> StatusCode {
         self.parts().1
-    }
-}
-
-/// One invalid place of a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct FieldError {
-    /// Where in the body, as a JSON pointer in a URI fragment.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "#/runs/3/last_used_at")]
-    pub pointer: Option<String>,
-    /// Which parameter of the URL.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub parameter: Option<String>,
-    /// What is wrong, for programs.
-    #[schema(example = "in_future")]
-    pub code: &'static str,
-    /// What is wrong, for people.
-    pub detail: String,
-}
-
-impl FieldError {
-    /// A place in the body.
-    pub fn pointer(pointer: &str, code: &'static str, detail: impl ToString) -> Self {
-        let pointer = Some(format!("#{pointer}"));
-        Self {
-            pointer,
-            parameter: None,
-            code,
-            detail: detail.to_string(),
-        }
-    }
-
-    /// A parameter of the path or the query.
-    pub fn parameter(name: &str, code: &'static str, detail: impl ToString) -> Self {
-        Self {
-            pointer: None,
-            parameter: Some(name.into()),
-            code,
-            detail: detail.to_string(),
-        }
     }
 }
 
@@ -378,6 +348,25 @@ impl From<StoreError> for Problem {
         Self {
             cause: Some(Arc::new(error)),
             ..problem
+        }
+    }
+}
+
+impl From<Arc<StoreError>> for Problem {
+    fn from(error: Arc<StoreError>) -> Self {
+        let problem = Self::from(&*error);
+        Self {
+            cause: Some(error),
+            ..problem
+        }
+    }
+}
+
+impl From<SettingsError> for Problem {
+    fn from(error: SettingsError) -> Self {
+        match error {
+            SettingsError::Forced(_) => Self::new(Code::ReadPathForced, error),
+            SettingsError::Store(error) => error.into(),
         }
     }
 }

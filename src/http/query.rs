@@ -1,6 +1,6 @@
 //! Parameters of a query.
 
-use super::problem::FieldError;
+use super::field_error::{FieldCode, FieldError};
 
 /// The parameters of a query, each of them known and there once at the most; anything else is
 /// noted in `errors`.
@@ -17,11 +17,19 @@ pub(super) fn parameters<const N: usize>(
                     true => "is not a parameter here; there are none".to_owned(),
                     false => format!("is not a parameter here; there are {}", known.join(", ")),
                 };
-                errors.push(FieldError::parameter(&name, "unknown_parameter", detail));
+                errors.push(FieldError::parameter(
+                    &name,
+                    FieldCode::UnknownParameter,
+                    detail,
+                ));
             }
             Some(at) if values[at].is_some() => {
                 let detail = "is there more than once";
-                errors.push(FieldError::parameter(&name, "repeated_parameter", detail));
+                errors.push(FieldError::parameter(
+                    &name,
+                    FieldCode::RepeatedParameter,
+                    detail,
+                ));
             }
             Some(at) => values[at] = Some(value.into_owned()),
         }
@@ -44,7 +52,7 @@ pub(super) fn limit(
         .filter(|n| (1..=most).contains(n))
         .unwrap_or_else(|| {
             let detail = format!("is not a whole number from 1 to {most}");
-            errors.push(FieldError::parameter("limit", "bad_limit", detail));
+            errors.push(FieldError::parameter("limit", FieldCode::BadLimit, detail));
             default
         })
 }

@@ -59,7 +59,7 @@ async fn raise_chunk(
     fence.check(&mut tx).await?;
     let keys = match to.noting {
         true => note::raise(&mut tx, &news).await?,
-        false => recent::raise(tx.conn(), &news).await?,
+        false => recent::raise(&mut tx, &news).await?,
     };
     tx.commit().await?;
     for key in &keys {

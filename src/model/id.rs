@@ -23,18 +23,6 @@ pub enum IdError {
     Dots,
 }
 
-impl IdError {
-    /// A stable name for the error, for machine-readable answers.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Empty => "empty",
-            Self::TooLong(_) => "too_long",
-            Self::Control(_) => "control_character",
-            Self::Dots => "dots",
-        }
-    }
-}
-
 /// Checks that `text` is an id: 1–128 bytes, no control characters, not `.` or `..`.
 ///
 /// This is the only such check, for every way in: HTTP, history and files.

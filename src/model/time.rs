@@ -31,25 +31,14 @@ pub enum TimeError {
     Malformed,
 }
 
-impl TimeError {
-    /// A stable name for the error, for machine-readable answers.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Infinite => "infinite",
-            Self::OutOfRange => "out_of_range",
-            Self::Malformed => "malformed_time",
-        }
-    }
-}
-
 impl Time {
     /// 1970-01-01T00:00:00Z.
     pub const MIN: Self = Self(0);
     /// 9999-12-31T23:59:59.999999Z.
     pub const MAX: Self = Self(253_402_300_799 * MICROS_PER_SECOND + 999_999);
 
-    /// Behind every time: where a list, newest first, starts.
-    pub(crate) const AFTER_ALL: Self = Self(Self::MAX.0 + 1);
+    /// Behind everything that a table can hold, `infinity` too: where a list, newest first, starts.
+    pub(crate) const AFTER_ALL: Self = Self(i64::MAX);
 
     /// From microseconds since 1970.
     ///
@@ -63,6 +52,11 @@ impl Time {
         }
     }
 
+    /// From microseconds since 1970, or the end of the range that is next to them.
+    pub(crate) fn clamped(micros: i64) -> Self {
+        Self(micros.clamp(Self::MIN.0, Self::MAX.0))
+    }
+
     /// Microseconds since 1970.
     pub fn micros(self) -> i64 {
         self.0
@@ -73,11 +67,7 @@ impl Time {
         let since = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
-        Self(
-            i64::try_from(since.as_micros())
-                .unwrap_or(i64::MAX)
-                .clamp(Self::MIN.0, Self::MAX.0),
-        )
+        Self::clamped(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     }
 
     /// This moment and `later`, at most [`Time::MAX`].

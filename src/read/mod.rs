@@ -1,7 +1,11 @@
 //! The one way out: a page of a list.
 
 pub mod cursor;
+mod loader;
 pub mod page;
+pub mod reader;
+mod source;
 
 pub use cursor::Cursor;
 pub use page::{Page, PageRequest, pages};
+pub use reader::{Found, Reader};

@@ -1,11 +1,15 @@
 //! Pages of lists.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::ser::Error;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::Cursor;
+use crate::details::Candidate;
 use crate::model::{Scope, Time};
 use crate::store::recent::{self, ListStart};
 use crate::store::{Store, StoreError};
@@ -39,8 +43,29 @@ pub struct RecentWorkflow {
     pub last_used_at: Time,
     /// The run that used it; absent where the hook was called without one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, example = "991")]
+    #[schema(value_type = Option<String>, nullable = false, example = "991")]
     pub run: Option<Box<str>>,
+    /// What the application tells of the workflow, where it was asked for and is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub details: Option<Card>,
+}
+
+/// The details of a workflow: a JSON object, ready to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Card(pub Arc<str>);
+
+impl Serialize for Card {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let object: &RawValue = serde_json::from_str(&self.0).map_err(S::Error::custom)?;
+        object.serialize(serializer)
+    }
+}
+
+impl Candidate for RecentWorkflow {
+    fn published_run(&self) -> &str {
+        &self.published_run
+    }
 }
 
 /// A page of a list, newest first; ties by `published_run`, descending in byte order.
@@ -50,10 +75,36 @@ pub struct Page {
     pub recent_workflows: Vec<RecentWorkflow>,
     /// Where the next page begins; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub next_cursor: Option<String>,
 }
 
-/// Reads one page of each list, `limit` items at the most, in one statement.
+/// The first `limit` of the items, which are one more where there is a next page.
+pub fn page(scope: &Scope, items: &[RecentWorkflow], limit: u32) -> Page {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let shown = items.get(..limit).unwrap_or(items);
+    let last = shown.last().filter(|_| items.len() > limit);
+    let next_cursor =
+        last.map(|item| Cursor::encode(scope, item.last_used_at, &item.published_run));
+    Page {
+        recent_workflows: shown.to_vec(),
+        next_cursor,
+    }
+}
+
+impl From<recent::Item> for RecentWorkflow {
+    fn from(item: recent::Item) -> Self {
+        Self {
+            published_run: item.published_run,
+            last_used_at: item.newest.last_used_at,
+            run: item.newest.run,
+            details: None,
+        }
+    }
+}
+
+/// Reads one page of each list from the database, `limit` items at the most, in one statement. For
+/// commands; a service asks its [`super::Reader`].
 ///
 /// # Errors
 /// [`StoreError`] where the database fails.
@@ -62,46 +113,37 @@ pub async fn pages(
     requests: Vec<PageRequest>,
     limit: u32,
 ) -> Result<Vec<Page>, StoreError> {
-    let starts: Vec<_> = requests.into_iter().map(start).collect();
-    // One more than asked for tells whether there is a next page.
-    let read = recent::lists(store, &starts, limit + 1);
+    let starts: Vec<_> = requests.into_iter().map(ListStart::from).collect();
+    let lists = read(store, &starts, limit + 1).await?;
+    let pages = starts
+        .iter()
+        .zip(lists)
+        .map(|(start, items)| page(&start.scope, &items, limit));
+    Ok(pages.collect())
+}
+
+/// The first `rows` items of each list, within [`READ_TIMEOUT`].
+pub(super) async fn read(
+    store: &Store,
+    starts: &[ListStart],
+    rows: u32,
+) -> Result<Vec<Vec<RecentWorkflow>>, StoreError> {
+    let read = recent::lists(store, starts, rows);
     let lists = tokio::time::timeout(READ_TIMEOUT, read)
         .await
         .unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))?;
-    Ok(starts
-        .iter()
-        .zip(lists)
-        .map(|(start, items)| page(&start.scope, items, limit))
-        .collect())
+    let items = |items: Vec<recent::Item>| items.into_iter().map(Into::into).collect();
+    Ok(lists.into_iter().map(items).collect())
 }
 
-fn start(request: PageRequest) -> ListStart {
-    let after = request
-        .cursor
-        .map(|cursor| (cursor.last_used_at, cursor.published_run));
-    ListStart {
-        scope: request.scope,
-        after,
-    }
-}
-
-fn page(scope: &Scope, mut items: Vec<recent::Item>, limit: u32) -> Page {
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let last = items.last().filter(|_| more);
-    let next_cursor =
-        last.map(|item| Cursor::encode(scope, item.newest.last_used_at, &item.published_run));
-    let recent_workflows = items
-        .into_iter()
-        .map(|item| RecentWorkflow {
-            published_run: item.published_run,
-            last_used_at: item.newest.last_used_at,
-            run: item.newest.run,
-        })
-        .collect();
-    Page {
-        recent_workflows,
-        next_cursor,
+impl From<PageRequest> for ListStart {
+    fn from(request: PageRequest) -> Self {
+        let after = request
+            .cursor
+            .map(|cursor| (cursor.last_used_at, cursor.published_run));
+        Self {
+            scope: request.scope,
+            after,
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::{Fold, Pending, RecordError, Recorded, Recording};
 use crate::model::{Key, Newest};
 use crate::store::note;
 use crate::store::recent::{self, MAX_KEYS};
-use crate::store::{Store, StoreError, with_retries};
+use crate::store::{Store, StoreError, Token, with_retries};
 use crate::telemetry::{Metrics, metrics::Source};
 
 /// A database that says nothing for so long, not even that the statement took too long, is gone:
@@ -79,7 +79,10 @@ async fn write(mut requests: Vec<Pending>, fold: Fold, table: &Table, metrics: &
     let uses = fold.into_sorted();
     metrics.record_batch_rows.observe(uses.len() as f64);
     match with_retries(|| raise(table, &uses)).await {
-        Ok(raised) => answer(requests, &uses, &raised, metrics),
+        Ok(raised) => {
+            let token = table.store.token().await;
+            answer(requests, &uses, &raised, token, metrics);
+        }
         Err(StoreError::Refused(_)) if requests.len() > 1 => {
             let rest = requests.split_off(requests.len() / 2);
             for half in [requests, rest] {
@@ -110,7 +113,7 @@ async fn write(mut requests: Vec<Pending>, fold: Fold, table: &Table, metrics: &
 async fn raise(table: &Table, uses: &[(Key, Newest)]) -> Result<Vec<Key>, StoreError> {
     let raise = async {
         if !table.how.noting {
-            return recent::raise(table.store.acquire().await?.conn(), uses).await;
+            return recent::raise_alone(&table.store, uses).await;
         }
         let mut tx = table.store.begin().await?;
         let raised = note::raise(&mut tx, uses).await?;
@@ -122,7 +125,13 @@ async fn raise(table: &Table, uses: &[(Key, Newest)]) -> Result<Vec<Key>, StoreE
 }
 
 /// Tells each request which of its uses changed the workspace's list.
-fn answer(requests: Vec<Pending>, uses: &[(Key, Newest)], raised: &[Key], metrics: &Metrics) {
+fn answer(
+    requests: Vec<Pending>,
+    uses: &[(Key, Newest)],
+    raised: &[Key],
+    token: Token,
+    metrics: &Metrics,
+) {
     let written: HashMap<&Key, &Newest> = uses.iter().map(|(key, newest)| (key, newest)).collect();
     // What changed a row and is not yet counted for a use: of equal uses, the first applied.
     let mut unclaimed: HashMap<&Key, &Newest> = raised
@@ -131,10 +140,15 @@ fn answer(requests: Vec<Pending>, uses: &[(Key, Newest)], raised: &[Key], metric
         .filter_map(|key| written.get_key_value(key))
         .map(|(key, newest)| (*key, *newest))
         .collect();
-    let mut in_all = Recorded::default();
+    let nothing = Recorded {
+        applied: 0,
+        superseded: 0,
+        token,
+    };
+    let mut in_all = nothing;
     let mut answers = Vec::with_capacity(requests.len());
     for request in requests {
-        let mut recorded = Recorded::default();
+        let mut recorded = nothing;
         for entry in &request.entries {
             if unclaimed.get(&entry.workspace_list) == Some(&&entry.newest) {
                 unclaimed.remove(&entry.workspace_list);

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::model::{Key, Newest, Usage};
 use crate::store::recent::MAX_KEYS;
-use crate::store::{Pace, Store, StoreError};
+use crate::store::{Pace, Store, StoreError, Token};
 use crate::telemetry::Metrics;
 use flush::Table;
 
@@ -22,12 +22,14 @@ pub use fold::Fold;
 pub const MAX_QUEUED_USES: usize = 10_000;
 
 /// What became of the uses of one request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recorded {
     /// Uses that changed the workspace's list.
     pub applied: u64,
     /// Uses that an equal or a newer use outdid.
     pub superseded: u64,
+    /// Names them all, for reads that must not be older.
+    pub token: Token,
 }
 
 /// Why uses were not recorded. Nothing of the request is in the table then, unless the database
@@ -78,6 +80,7 @@ pub struct Recorder {
     queue: mpsc::UnboundedSender<Pending>,
     places: Arc<Semaphore>,
     metrics: Arc<Metrics>,
+    store: Store,
 }
 
 impl Recorder {
@@ -90,6 +93,7 @@ impl Recorder {
             queue,
             places: Arc::new(Semaphore::new(MAX_QUEUED_USES)),
             metrics,
+            store: store.clone(),
         };
         let places = Arc::clone(&recorder.places);
         let metrics = Arc::clone(&recorder.metrics);
@@ -106,7 +110,11 @@ impl Recorder {
     /// [`RecordError`]; the same uses may be sent again, doing so changes nothing twice.
     pub async fn record(&self, uses: &[Usage<'_>]) -> Result<Recorded, RecordError> {
         if uses.is_empty() {
-            return Ok(Recorded::default());
+            return Ok(Recorded {
+                applied: 0,
+                superseded: 0,
+                token: self.store.token().await,
+            });
         }
         let places = u32::try_from(uses.len()).map_err(|_| RecordError::QueueFull)?;
         let place = Arc::clone(&self.places)

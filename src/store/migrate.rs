@@ -8,6 +8,7 @@ use sqlx::{AssertSqlSafe, Row};
 use time::OffsetDateTime;
 
 use super::{Conn, Dialect, Store, StoreError, on_both};
+use crate::cache::{Changed, Reason};
 
 mod postgres {
     refinery::embed_migrations!("migrations/postgres");
@@ -75,10 +76,10 @@ impl Store {
             Err(error) => return Err(error),
         }
         let runner = match self {
-            Self::Postgres(_) => postgres::migrations::runner(),
-            Self::Sqlite(_) => sqlite::migrations::runner(),
+            Self::Postgres(..) => postgres::migrations::runner(),
+            Self::Sqlite(..) => sqlite::migrations::runner(),
         };
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_migration().await?;
         if let Conn::Postgres(conn) = tx.conn() {
             // Statements of a migration take the time that they take; only waiting is bounded.
             let lock = format!(
@@ -104,6 +105,7 @@ impl Store {
         let report = run(runner, tx.conn())
             .await
             .map_err(|e| Box::new(MigrateError::from(e)))?;
+        tx.changes(Changed::Everything, Reason::Change);
         tx.commit().await?;
         Ok(report)
     }
@@ -114,10 +116,11 @@ impl Store {
     /// [`StoreError::Schema`] with what differs.
     pub async fn check_schema(&self) -> Result<(), StoreError> {
         let runner = match self {
-            Self::Postgres(_) => postgres::migrations::runner(),
-            Self::Sqlite(_) => sqlite::migrations::runner(),
+            Self::Postgres(..) => postgres::migrations::runner(),
+            Self::Sqlite(..) => sqlite::migrations::runner(),
         };
-        let applied = applied(&mut self.acquire().await?.conn()).await?;
+        let mut tx = self.begin_reading().await?;
+        let applied = applied(&mut tx.conn()).await?;
         Ok(compare(&applied, runner.get_migrations()).map_err(Box::new)?)
     }
 }

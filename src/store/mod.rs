@@ -4,6 +4,7 @@
 //! What differs between the databases (a qualified name, a clock, how rows are passed in) is a
 //! token of [`statement`].
 
+mod change;
 mod codec;
 pub mod dismissal;
 pub mod error;
@@ -15,17 +16,39 @@ mod pace;
 pub mod recent;
 mod retry;
 mod rows;
+mod session;
+pub(crate) mod setting;
 pub mod statement;
+pub(crate) mod sweep;
+pub mod token;
+mod tx;
+pub mod user;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction};
+use sqlx::{Sqlite, SqliteConnection, SqlitePool};
 
+use crate::cache::{Changed, Changes, Reason};
+
+pub use change::Position;
+pub(crate) use change::{CHANNEL, own_channel, ping_listener};
 pub(crate) use codec::time_from_postgres;
 pub use error::StoreError;
+pub(crate) use open::pg_pool;
 pub use open::{PG_PLANNING, PoolSettings, is_missing_file, pg_options};
 pub use pace::Pace;
 pub use retry::with_retries;
+pub use session::PgStore;
+pub(crate) use session::Session;
 pub use statement::{Dialect, Statement};
+pub use token::Token;
+pub(crate) use tx::Tx;
+
+/// How long a stop waits for other processes to be told of the last changes; they forget by themselves
+/// when their time to live is over.
+const TELL_WITHIN: Duration = Duration::from_secs(1);
 
 /// Every statement of the product's own tables.
 pub fn statements() -> impl Iterator<Item = &'static Statement> {
@@ -35,15 +58,19 @@ pub fn statements() -> impl Iterator<Item = &'static Statement> {
         .chain(job::statements())
         .chain(note::STATEMENTS)
         .chain(dismissal::STATEMENTS)
+        .chain(change::STATEMENTS)
+        .chain(setting::STATEMENTS)
+        .chain(sweep::STATEMENTS)
+        .chain(user::STATEMENTS)
 }
 
-/// The database with the table.
+/// The database with the table, and what is told of its changes. Clones share both.
 #[derive(Debug, Clone)]
 pub enum Store {
     /// PostgreSQL, in schema `recents`.
-    Postgres(PgPool),
+    Postgres(PgStore, Arc<Changes>),
     /// SQLite, embedded.
-    Sqlite(SqlitePool),
+    Sqlite(SqlitePool, Arc<Changes>),
 }
 
 /// Runs `$body` with `$inner` bound to what the enum `$on` holds; `$dialect` names the database.
@@ -52,11 +79,11 @@ pub enum Store {
 macro_rules! on_both {
     ($enum:ident, $on:expr, |$inner:ident, $dialect:ident| $body:expr) => {
         match $on {
-            $enum::Postgres($inner) => {
+            $enum::Postgres($inner, ..) => {
                 let $dialect = $crate::store::Dialect::Postgres;
                 $body
             }
-            $enum::Sqlite($inner) => {
+            $enum::Sqlite($inner, ..) => {
                 let $dialect = $crate::store::Dialect::Sqlite;
                 $body
             }
@@ -67,13 +94,13 @@ pub(crate) use on_both;
 
 /// One connection of the store, in autocommit or within a transaction.
 pub(crate) enum Conn<'c> {
-    Postgres(&'c mut PgConnection),
+    Postgres(&'c mut Session),
     Sqlite(&'c mut SqliteConnection),
 }
 
 /// A connection taken from the pool.
 pub(crate) enum Pooled {
-    Postgres(PoolConnection<Postgres>),
+    Postgres(Session),
     Sqlite(PoolConnection<Sqlite>),
 }
 
@@ -86,25 +113,6 @@ impl Pooled {
     }
 }
 
-/// A transaction that writes. Dropped without `commit`, it is rolled back.
-pub(crate) enum Tx {
-    Postgres(Transaction<'static, Postgres>),
-    Sqlite(Transaction<'static, Sqlite>),
-}
-
-impl Tx {
-    pub(crate) fn conn(&mut self) -> Conn<'_> {
-        match self {
-            Self::Postgres(tx) => Conn::Postgres(tx),
-            Self::Sqlite(tx) => Conn::Sqlite(tx),
-        }
-    }
-
-    pub(crate) async fn commit(self) -> Result<(), StoreError> {
-        Ok(on_both!(Self, self, |tx, _dialect| tx.commit().await)?)
-    }
-}
-
 impl Store {
     /// Which database it is.
     pub fn dialect(&self) -> Dialect {
@@ -113,18 +121,25 @@ impl Store {
 
     pub(crate) async fn acquire(&self) -> Result<Pooled, StoreError> {
         Ok(match self {
-            Self::Postgres(pool) => Pooled::Postgres(pool.acquire().await?),
-            Self::Sqlite(pool) => Pooled::Sqlite(pool.acquire().await?),
+            Self::Postgres(pool, _) => Pooled::Postgres(pool.acquire().await?),
+            Self::Sqlite(pool, _) => Pooled::Sqlite(pool.acquire().await?),
         })
     }
 
-    /// Begins a transaction that writes: in SQLite with the write lock at once, because a
-    /// transaction that reads first cannot wait for it later (`SQLITE_BUSY_SNAPSHOT`).
-    pub(crate) async fn begin(&self) -> Result<Tx, StoreError> {
-        Ok(match self {
-            Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
-            Self::Sqlite(pool) => Tx::Sqlite(pool.begin_with("begin immediate").await?),
-        })
+    /// What is told of its changes.
+    pub fn changes(&self) -> &Arc<Changes> {
+        match self {
+            Self::Postgres(_, changes) | Self::Sqlite(_, changes) => changes,
+        }
+    }
+
+    /// Forgets what a commit changed, here and, soon, in other processes.
+    pub(crate) fn committed(&self, changed: &Changed, reason: Reason) {
+        self.changes().commit(changed, reason);
+        if self.changes().begin_telling() {
+            let store = self.clone();
+            tokio::spawn(async move { store.tell().await });
+        }
     }
 
     /// Asks the database for nothing, to see whether it answers.
@@ -148,8 +163,9 @@ impl Store {
         })
     }
 
-    /// Closes every connection, waiting for those in use.
+    /// Closes every connection, waiting for those in use. What is still to be told is told before.
     pub async fn close(&self) {
+        let _ = tokio::time::timeout(TELL_WITHIN, self.tell()).await;
         on_both!(Self, self, |pool, _dialect| pool.close().await);
     }
 }

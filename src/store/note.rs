@@ -52,7 +52,7 @@ static TAKE: Statement = Statement::new("take_notes", || {
 });
 
 static LET_GO: Statement = Statement::new("let_notes_go", || {
-    "delete from {recents}note where id in (select i.id from {ids} as i)".into()
+    "delete from {recents}note where id {is_one_of_ids}".into()
 });
 
 static SET_ASIDE: Statement = Statement::new("set_note_aside", || {
@@ -119,7 +119,7 @@ macro_rules! note_of {
 /// # Errors
 /// [`StoreError`]; nothing is written then.
 pub(crate) async fn raise(tx: &mut Tx, uses: &[(Key, Newest)]) -> Result<Vec<Key>, StoreError> {
-    let raised = recent::raise(tx.conn(), uses).await?;
+    let raised = recent::raise(tx, uses).await?;
     if raised.is_empty() {
         return Ok(raised);
     }

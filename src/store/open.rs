@@ -1,13 +1,14 @@
 //! Opening the store: URL to pool.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, PgPool, SqlitePool};
 
-use super::Store;
+use super::{PgStore, Store};
 
 /// How long a request waits for a free connection before it is told that the database is out of
 /// reach; a client's own patience is some seconds.
@@ -23,9 +24,11 @@ const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// How PostgreSQL plans the statements of the store: once, not for the values of each time, which
 /// would be a third of what a flush costs the database. Every statement is a range or look-ups of an
 /// index, and must be planned so while the table is still empty: that plan is kept for a while.
-pub const PG_PLANNING: [(&str, &str); 3] = [
+pub const PG_PLANNING: [(&str, &str); 4] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
+    // A part of a table is read in the order of an index, not sorted by several processes.
+    ("max_parallel_workers_per_gather", "0"),
     // What reads everything after all would seem dear enough to compile.
     ("jit", "off"),
 ];
@@ -37,6 +40,8 @@ pub struct PoolSettings {
     pub size: u32,
     /// The longest that one statement may take.
     pub statement_timeout: Duration,
+    /// Whether it goes through a transaction pooler.
+    pub behind_pooler: bool,
 }
 
 /// PostgreSQL's connection options of every pool here: named, with our time-outs.
@@ -63,10 +68,14 @@ impl Store {
     /// Where `url` is malformed or of another kind.
     pub fn open(url: &str, settings: PoolSettings) -> Result<Self, sqlx::Error> {
         if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-            return Ok(Self::Postgres(postgres_pool(url, settings)?));
+            let pool = PgStore {
+                pool: postgres_pool(url, settings)?,
+                behind_pooler: settings.behind_pooler,
+            };
+            return Ok(Self::Postgres(pool, Arc::default()));
         }
         if url.starts_with("sqlite:") {
-            return Ok(Self::Sqlite(sqlite_pool(url, settings)?));
+            return Ok(Self::Sqlite(sqlite_pool(url, settings)?, Arc::default()));
         }
         Err(sqlx::Error::Configuration(
             "it starts with neither `postgres://` nor `sqlite://`".into(),
@@ -86,15 +95,25 @@ fn is_in_memory(url: &str) -> bool {
 }
 
 fn postgres_pool(url: &str, settings: PoolSettings) -> Result<PgPool, sqlx::Error> {
-    let options = pg_options(url, settings.statement_timeout)?.options(PG_PLANNING);
-    Ok(PgPoolOptions::new()
-        .max_connections(settings.size)
+    let options = match settings.behind_pooler {
+        // A pooler refuses settings of sessions that it shares; requests have deadlines of their own.
+        true => PgConnectOptions::from_str(url)?
+            .application_name("recents")
+            .extra_float_digits(None),
+        false => pg_options(url, settings.statement_timeout)?.options(PG_PLANNING),
+    };
+    Ok(pg_pool(settings.size).connect_lazy_with(options))
+}
+
+/// A pool of connections that serve requests.
+pub(crate) fn pg_pool(size: u32) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(size)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false)
         .before_acquire(|conn, meta| {
             Box::pin(async move { Ok(meta.idle_for < ASK_AFTER_IDLE || conn.ping().await.is_ok()) })
         })
-        .connect_lazy_with(options))
 }
 
 fn sqlite_pool(url: &str, settings: PoolSettings) -> Result<SqlitePool, sqlx::Error> {

@@ -32,7 +32,7 @@ impl Pace {
     /// # Errors
     /// Where the database does not answer; the pace stays.
     pub async fn look(&self, store: &Store) -> Result<(), StoreError> {
-        let Store::Postgres(pool) = store else {
+        let Store::Postgres(pool, _) = store else {
             return Ok(());
         };
         let age = sqlx::query(

@@ -6,27 +6,35 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sqlx::Row;
 
 use super::rows::{BindRows, Rows};
-use super::statement::Statement;
-use super::{Conn, Store, StoreError, dismissal, on_both};
+use super::statement::{Statement, clamped};
+use super::{Conn, Store, StoreError, Tx, dismissal, on_both};
+use crate::cache::{Changed, Reason};
 use crate::model::{Id, Key, Newest, Scope, Time};
 
 /// Keys of one statement at the most: a whole request of 1,000 uses with a user each, so that a
 /// request is one transaction. Statements of about this size write the most rows per second.
 pub const MAX_KEYS: usize = 2_000;
-/// Scopes of one read at the most.
-pub const MAX_SCOPES: usize = 100;
+/// Scopes of one read at the most: a request's hundred, with those of others that came at the same time.
+/// SQLite compounds no more than 500 selects.
+pub const MAX_SCOPES: usize = 250;
 /// A read of several scopes is one of these statements, filled up with empty scopes: few prepared
 /// statements, and few wasted branches.
-const READ_SIZES: [usize; 3] = [1, 10, MAX_SCOPES];
+const READ_SIZES: [usize; 4] = [1, 10, 100, MAX_SCOPES];
 
-pub(super) const STATEMENTS: [&Statement; 16] = [
+/// Where a list starts among rows of `infinity`: behind every published run that is ASCII. What is behind
+/// all the others cannot be said in every encoding of a database.
+const AFTER_ASCII: &str = "\u{7f}";
+
+pub(super) const STATEMENTS: [&Statement; 18] = [
     &RAISE,
     &READS[0],
     &READS[1],
     &READS[2],
+    &READS[3],
     &VISIBLE_READS[0],
     &VISIBLE_READS[1],
     &VISIBLE_READS[2],
+    &VISIBLE_READS[3],
     &ROWS_OF_KEYS,
     &ROWS_AFTER,
     &ROWS_OF_WORKSPACE_AFTER,
@@ -62,55 +70,84 @@ static RAISE: Statement = Statement::new("raise", || {
     )
 });
 
-// Where nothing was ever dismissed, asking each item whether it was is a tenth of a read. So the first
+// Where nothing was ever dismissed, asking each item whether it was is a quarter of a read. So the first
 // statement only asks whether anything is: where nothing is, in the same snapshot, its answer is right.
-static READS: [Statement; 3] = [
+static READS: [Statement; 4] = [
     Statement::new("read_1", || read(READ_SIZES[0])),
     Statement::new("read_10", || read(READ_SIZES[1])),
     Statement::new("read_100", || read(READ_SIZES[2])),
+    Statement::new("read_250", || read(READ_SIZES[3])),
 ];
 
-static VISIBLE_READS: [Statement; 3] = [
+static VISIBLE_READS: [Statement; 4] = [
     Statement::new("visible_1", || read_visible(READ_SIZES[0])),
     Statement::new("visible_10", || read_visible(READ_SIZES[1])),
     Statement::new("visible_100", || read_visible(READ_SIZES[2])),
+    Statement::new("visible_250", || read_visible(READ_SIZES[3])),
 ];
 
 /// Whether this process saw that something is dismissed, anywhere: only a hint, which saves the first
 /// statement of each later read.
 static SEEN_DISMISSED: AtomicBool = AtomicBool::new(false);
 
+/// In place of a list's number: something is dismissed.
+const DISMISSED: i32 = -1;
+
+/// Has later reads of this process expect that something is dismissed.
+pub(super) fn expect_dismissed() {
+    SEEN_DISMISSED.store(true, Ordering::Relaxed);
+}
+
+// Said in the rows of one list, in a row of its own beside several: each is what costs the least there.
 fn read(scopes: usize) -> String {
-    format!(
-        "select l.*, (select exists (select 1 from {{recents}}dismissal)) as any_dismissed from ({}) as l",
-        ranges(scopes, |_, _| "true".into())
-    )
+    let any = "exists (select 1 from {recents}dismissal)";
+    let all = |_: &str, _: &str| "true".into();
+    match scopes {
+        1 => ranges(
+            1,
+            |at| format!("case when {any} then {DISMISSED} else {at} end"),
+            all,
+        ),
+        _ => format!(
+            "{} union all select {DISMISSED}, null, null, null where {any}",
+            ranges(scopes, |at| at.to_string(), all)
+        ),
+    }
 }
 
 fn read_visible(scopes: usize) -> String {
-    ranges(scopes, |workspace, uid| {
-        format!(
-            "{} and {}",
-            dismissal::after_the_lists("r.last_used_at", workspace, uid),
-            dismissal::after_the_items("r"),
-        )
-    })
+    ranges(
+        scopes,
+        |at| at.to_string(),
+        |workspace, uid| {
+            format!(
+                "{} and {}",
+                dismissal::after_the_lists("r.last_used_at", workspace, uid),
+                dismissal::after_the_items("r"),
+            )
+        },
+    )
 }
 
 // One range of the index per scope. UNION ALL instead of LATERAL, which SQLite and Citus lack.
-fn ranges(scopes: usize, visible: impl Fn(&str, &str) -> String) -> String {
+fn ranges(
+    scopes: usize,
+    number: impl Fn(usize) -> String,
+    visible: impl Fn(&str, &str) -> String,
+) -> String {
     let scope = |at: usize| {
         let [workspace, uid, time, published_run] =
             [2, 3, 4, 5].map(|n| format!("${}", at * 4 + n));
         format!(
             "select * from (
-                 select {at} as list, r.published_run, r.last_used_at, r.run
+                 select {} as list, r.published_run, r.last_used_at, r.run
                  from {{recents}}recent_workflow as r
                  where r.workspace = {workspace} and r.uid = {uid}
                    and (r.last_used_at, r.published_run) < ({time}, {published_run})
                    and {}
                  order by r.last_used_at desc, r.published_run desc limit $1
              ) as list_{at}",
+            number(at),
             visible(&workspace, &uid),
         )
     };
@@ -142,19 +179,23 @@ static ROWS_OF_WORKSPACE_AFTER: Statement = Statement::new("rows_of_workspace_af
 });
 
 static LOWER: Statement = Statement::new("lower", || {
-    "update {recents}recent_workflow as t set last_used_at = s.last_used_at, run = s.run
-     from {swaps} as s
+    format!(
+        "update {{recents}}recent_workflow as t set last_used_at = s.last_used_at, run = s.run
+     from {{swaps}} as s
      where t.workspace = s.workspace and t.uid = s.uid and t.published_run = s.published_run
-       and t.last_used_at = s.seen_last_used_at and coalesce(t.run, '') = coalesce(s.seen_run, '')"
-        .into()
+       and {} = s.seen_last_used_at and coalesce(t.run, '') = coalesce(s.seen_run, '')",
+        clamped("t.last_used_at")
+    )
 });
 
 static REMOVE: Statement = Statement::new("remove", || {
-    "delete from {recents}recent_workflow
-     where (workspace, uid, published_run, last_used_at, coalesce(run, '')) in (
+    format!(
+        "delete from {{recents}}recent_workflow
+     where (workspace, uid, published_run, {}, coalesce(run, '')) in (
          select u.workspace, u.uid, u.published_run, u.last_used_at, coalesce(u.run, '')
-         from {uses} as u)"
-        .into()
+         from {{uses}} as u)",
+        clamped("last_used_at")
+    )
 });
 
 // Sorted, as every writer locks rows.
@@ -167,8 +208,8 @@ static LOCK_ROWS: Statement = Statement::new("lock_rows", || {
 });
 
 static ROWS_OF_RUNS: Statement = Statement::new("rows_of_runs", || {
-    "select t.workspace, t.uid, t.published_run, t.last_used_at, t.run from {runs} as n
-     join {recents}recent_workflow as t on t.run = n.run"
+    "select t.workspace, t.uid, t.published_run, t.last_used_at, t.run
+     from {recents}recent_workflow as t where t.run {is_one_of_runs}"
         .into()
 });
 
@@ -202,6 +243,13 @@ pub struct Item {
     pub published_run: Box<str>,
     /// Its newest use, and the run of it.
     pub newest: Newest,
+}
+
+impl Item {
+    /// Where it stands in a list, which goes down.
+    fn position(&self) -> (Time, &str) {
+        (self.newest.last_used_at, &self.published_run)
+    }
 }
 
 /// A list from its start, or from behind the last item of a page.
@@ -251,22 +299,23 @@ pub(crate) async fn lists(
     let size = READ_SIZES
         .iter()
         .position(|&size| lists.len() <= size)
-        .unwrap_or(2);
+        .unwrap_or(READ_SIZES.len() - 1);
     let known = SEEN_DISMISSED.load(Ordering::Relaxed);
     let (mut items, any_dismissed) = match known {
         true => read_lists(store, &VISIBLE_READS[size], size, lists, limit).await?,
         false => read_lists(store, &READS[size], size, lists, limit).await?,
     };
     if !known && any_dismissed {
-        SEEN_DISMISSED.store(true, Ordering::Relaxed);
+        expect_dismissed();
         (items, _) = read_lists(store, &VISIBLE_READS[size], size, lists, limit).await?;
     }
-    // UNION ALL promises no order, though both databases keep it.
-    for items in &mut items {
-        items.sort_by(|a, b| {
-            (b.newest.last_used_at, &b.published_run)
-                .cmp(&(a.newest.last_used_at, &a.published_run))
-        });
+    // UNION ALL promises no order, though both databases keep it; and times that are none are clamped
+    // only now, so that a page could begin again with the item behind which it does.
+    for (list, items) in lists.iter().zip(&mut items) {
+        if let Some((time, published_run)) = &list.after {
+            items.retain(|item| item.position() < (*time, published_run.as_str()));
+        }
+        items.sort_by(|a, b| b.position().cmp(&a.position()));
     }
     Ok(items)
 }
@@ -290,14 +339,13 @@ async fn read_lists(
                 .bind(list.map(|list| list.scope.workspace.as_str()))
                 .bind(list.map(|list| list.scope.uid_column()))
                 .bind(after.map_or(Time::AFTER_ALL, |(time, _)| *time))
-                .bind(after.map_or("", |(_, published_run)| published_run.as_str()));
+                .bind(after.map_or(AFTER_ASCII, |(_, published_run)| published_run.as_str()));
         }
         for row in query.fetch_all(pool).await? {
-            let list = usize::try_from(row.try_get::<i32, _>(0)?).unwrap_or(usize::MAX);
-            if row.len() > 4 {
-                any_dismissed |= row.try_get::<bool, _>(4)?;
-            }
-            if let Some(items) = items.get_mut(list) {
+            let list = row.try_get::<i32, _>(0)?;
+            any_dismissed |= list == DISMISSED;
+            let list = usize::try_from(list).ok();
+            if let Some(items) = list.and_then(|list| items.get_mut(list)) {
                 let newest = Newest {
                     last_used_at: row.try_get(2)?,
                     run: row.try_get::<Option<&str>, _>(3)?.map(Box::from),
@@ -313,10 +361,41 @@ async fn read_lists(
 }
 
 /// Raises rows to these uses, in one statement: inserts what is missing, replaces what is older.
-/// Returns the keys whose rows changed.
+/// Returns the keys whose rows changed. All their lists are forgotten: also a use that is outdone is
+/// acknowledged, by a row that this process may not have read yet.
 ///
 /// `uses` are sorted by key, no key twice, at most [`MAX_KEYS`].
-pub(crate) async fn raise(conn: Conn<'_>, uses: &[(Key, Newest)]) -> Result<Vec<Key>, StoreError> {
+pub(crate) async fn raise(tx: &mut Tx, uses: &[(Key, Newest)]) -> Result<Vec<Key>, StoreError> {
+    let raised = raise_rows(tx.conn(), uses).await?;
+    tx.changes(rows_of(uses), Reason::Write);
+    Ok(raised)
+}
+
+/// The same, in a transaction of its own.
+pub(crate) async fn raise_alone(
+    store: &Store,
+    uses: &[(Key, Newest)],
+) -> Result<Vec<Key>, StoreError> {
+    match store {
+        Store::Postgres(pool, _) if !pool.behind_pooler => {
+            let raised = raise_rows(store.acquire().await?.conn(), uses).await?;
+            store.committed(&rows_of(uses), Reason::Write);
+            Ok(raised)
+        }
+        _ => {
+            let mut tx = store.begin().await?;
+            let raised = raise(&mut tx, uses).await?;
+            tx.commit().await?;
+            Ok(raised)
+        }
+    }
+}
+
+fn rows_of(uses: &[(Key, Newest)]) -> Changed {
+    Changed::Rows(uses.iter().map(|(key, _)| key.clone()).collect())
+}
+
+async fn raise_rows(conn: Conn<'_>, uses: &[(Key, Newest)]) -> Result<Vec<Key>, StoreError> {
     let rows = Rows::keys(uses.iter().map(|(key, _)| key)).newest(uses.iter().map(|(_, n)| n));
     on_both!(Conn, conn, |conn, dialect| {
         let rows = sqlx::query(RAISE.run(dialect))
@@ -403,11 +482,13 @@ pub(crate) struct Swap {
 }
 
 /// Replaces rows that still are as they were seen; others are left alone.
-pub(crate) async fn lower(conn: Conn<'_>, swaps: &[Swap]) -> Result<(), StoreError> {
+pub(crate) async fn lower(tx: &mut Tx, swaps: &[Swap]) -> Result<(), StoreError> {
+    let keys = swaps.iter().map(|swap| swap.key.clone()).collect();
+    tx.changes(Changed::Rows(keys), Reason::Write);
     let rows = Rows::keys(swaps.iter().map(|s| &s.key))
         .newest(swaps.iter().map(|s| &s.becomes))
         .newest(swaps.iter().map(|s| &s.seen));
-    on_both!(Conn, conn, |conn, dialect| {
+    on_both!(Conn, tx.conn(), |conn, dialect| {
         sqlx::query(LOWER.run(dialect))
             .bind_rows(rows)
             .execute(conn)
@@ -417,9 +498,10 @@ pub(crate) async fn lower(conn: Conn<'_>, swaps: &[Swap]) -> Result<(), StoreErr
 }
 
 /// Removes rows that still are as they were seen; others are left alone.
-pub(crate) async fn remove(conn: Conn<'_>, seen: &[RecentRow]) -> Result<(), StoreError> {
+pub(crate) async fn remove(tx: &mut Tx, seen: &[RecentRow]) -> Result<(), StoreError> {
+    tx.changes(rows_of(seen), Reason::Write);
     let rows = Rows::keys(seen.iter().map(|(key, _)| key)).newest(seen.iter().map(|(_, n)| n));
-    on_both!(Conn, conn, |conn, dialect| {
+    on_both!(Conn, tx.conn(), |conn, dialect| {
         sqlx::query(REMOVE.run(dialect))
             .bind_rows(rows)
             .execute(conn)

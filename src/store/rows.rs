@@ -14,7 +14,7 @@ enum Column<'a> {
     Number(Vec<i64>),
 }
 
-/// Rows to bind to `{keys}`, `{uses}`, `{swaps}`, `{lines}`, `{runs}` or `{ids}`.
+/// Rows to bind to `{keys}`, `{uses}`, `{swaps}`, `{lines}`, `{runs}`, `{is_one_of_runs}` or `{is_one_of_ids}`.
 pub(super) struct Rows<'a>(Vec<Column<'a>>);
 
 impl<'a> Rows<'a> {

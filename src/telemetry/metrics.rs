@@ -1,5 +1,7 @@
 //! Metrics: Prometheus, prefix `recents_`, base units, no ids in labels, all there from the start.
 
+use std::sync::Arc;
+
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -9,7 +11,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::cache::{Reason, Via};
 use crate::jobs::{BACKFILL, RESYNC};
+use crate::read::Reader;
+use crate::settings::ReadPath;
 use crate::store::{self, Store};
 
 /// From a cached answer to the longest request that is not cut off.
@@ -53,6 +58,11 @@ struct RunLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ModeLabels {
+    mode: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct JobLabels {
     kind: &'static str,
 }
@@ -85,6 +95,11 @@ pub struct Metrics {
     pub capture_lag: Gauge<f64, std::sync::atomic::AtomicU64>,
     /// Notes that wait, those beside the history and those beside the table.
     pub capture_backlog_rows: Gauge,
+    /// Loads of details that failed, took too long or panicked.
+    pub details_failures: Counter,
+    /// Statements sent for details.
+    pub details_statements: Counter,
+    read_path: Family<ModeLabels, Gauge>,
     /// Whether the database answered when it was last asked.
     pub database_up: Gauge,
     /// When a backfill last succeeded, in seconds since 1970; 0 before the first.
@@ -104,6 +119,9 @@ impl Metrics {
             record_queue_depth: Gauge::default(),
             capture_lag: Gauge::default(),
             capture_backlog_rows: Gauge::default(),
+            details_failures: Counter::default(),
+            details_statements: Counter::default(),
+            read_path: Family::default(),
             database_up: Gauge::default(),
             backfill_last_success: Gauge::default(),
         };
@@ -171,6 +189,16 @@ impl Metrics {
             self.capture_backlog_rows.clone(),
         );
         registry.register(
+            "details_failures",
+            "Loads of details that failed",
+            self.details_failures.clone(),
+        );
+        registry.register(
+            "read_path",
+            "1 for where lists are read from",
+            self.read_path.clone(),
+        );
+        registry.register(
             "database_up",
             "1 where the database answered when last asked",
             self.database_up.clone(),
@@ -186,7 +214,18 @@ impl Metrics {
             "The running version",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
-        registry.register_collector(Box::new(DatabaseCollector(store)));
+        registry.register_collector(Box::new(DatabaseCollector {
+            store,
+            details_statements: self.details_statements.clone(),
+        }));
+    }
+
+    /// With what is counted of reads.
+    #[must_use]
+    pub fn with_reader(mut self, reader: Arc<Reader>) -> Self {
+        self.registry
+            .register_collector(Box::new(ReadCollector(reader)));
+        self
     }
 
     /// Counts `count` runs of `source` that ended as `outcome`.
@@ -197,6 +236,16 @@ impl Metrics {
                 outcome,
             })
             .inc_by(count);
+    }
+
+    /// Shows where lists are read from.
+    pub fn set_read_path(&self, read_path: ReadPath) {
+        for path in ReadPath::ALL {
+            let mode = self
+                .read_path
+                .get_or_create(&ModeLabels { mode: path.name() });
+            mode.set(i64::from(path == read_path));
+        }
     }
 
     /// Counts `count` rows that a job of `kind` changed.
@@ -227,9 +276,44 @@ impl Metrics {
     }
 }
 
+/// What is counted of reads.
+#[derive(Debug)]
+struct ReadCollector(Arc<Reader>);
+
+impl Collector for ReadCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let counter = ConstCounter::new(0_u64).metric_type();
+        let about = "Lists that were asked for, by how they were come by";
+        let mut requests = encoder.encode_descriptor("cache_requests", about, None, counter)?;
+        for via in Via::ALL {
+            let count = ConstCounter::new(self.0.counts.of(via));
+            count.encode(requests.encode_family(&[("result", via.name())])?)?;
+        }
+        let about = "What was forgotten, by reason";
+        let mut forgotten =
+            encoder.encode_descriptor("cache_invalidations", about, None, counter)?;
+        for reason in Reason::ALL {
+            let count = ConstCounter::new(self.0.changes().counted(reason));
+            count.encode(forgotten.encode_family(&[("reason", reason.name())])?)?;
+        }
+        let (entries, bytes) = self.0.cache().size();
+        for (name, about, value) in [
+            ("cache_entries", "Lists that are kept", entries),
+            ("cache_bytes", "Bytes that they take, about", bytes),
+        ] {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, about, None, gauge.metric_type())?)?;
+        }
+        Ok(())
+    }
+}
+
 /// What is read off where it is counted, when it is asked for.
 #[derive(Debug)]
-struct DatabaseCollector(Store);
+struct DatabaseCollector {
+    store: Store,
+    details_statements: Counter,
+}
 
 impl Collector for DatabaseCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
@@ -240,12 +324,14 @@ impl Collector for DatabaseCollector {
             None,
             counter.metric_type(),
         )?;
-        for statement in store::statements() {
-            let labels = [("statement", statement.name)];
-            let count = ConstCounter::new(statement.executed());
+        let own = store::statements().map(|statement| (statement.name, statement.executed()));
+        let details = ("details", self.details_statements.get());
+        for (name, executed) in own.chain([details]) {
+            let labels = [("statement", name)];
+            let count = ConstCounter::new(executed);
             count.encode(statements.encode_family(&labels)?)?;
         }
-        let (idle, used) = self.0.connections();
+        let (idle, used) = self.store.connections();
         let gauge = ConstGauge::new(0_i64);
         let mut connections = encoder.encode_descriptor(
             "db_pool_connections",

@@ -45,13 +45,20 @@ pub fn start(format: LogFormat, level: &str) -> Result<(), ParseError> {
         .with_writer(std::io::stderr);
     // A process has one subscriber; where there is one already, it stays.
     let _ = match format {
-        LogFormat::Text => {
-            let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            builder.with_ansi(colours).try_init().ok()
-        }
+        LogFormat::Text => builder.with_ansi(has_colours()).try_init().ok(),
         LogFormat::Json => builder.json().flatten_event(true).try_init().ok(),
     };
     Ok(())
+}
+
+/// Whether standard error is a terminal that shows colours to somebody who wants them (no-color.org).
+fn has_colours() -> bool {
+    let is = |name: &str, wanted: fn(&std::ffi::OsStr) -> bool| {
+        std::env::var_os(name).is_some_and(|value| wanted(&value))
+    };
+    std::io::stderr().is_terminal()
+        && !is("NO_COLOR", |value| !value.is_empty())
+        && is("TERM", |value| value != "dumb")
 }
 
 /// Whether `level` is one that [`start`] takes: a level, or directives with a level each.

@@ -14,6 +14,7 @@ use crate::support::{TestDb, both};
 both!(
     a_broken_line_is_named_and_what_stands_before_it_is_kept,
     broken_lines_can_be_passed_over_and_are_counted,
+    a_broken_first_line_is_read_as_the_name_of_the_file_says,
     a_line_without_end_is_named_and_what_stands_before_it_is_kept,
     a_file_that_breaks_off_keeps_what_was_read,
     a_missing_column_is_named,
@@ -119,6 +120,43 @@ async fn broken_lines_can_be_passed_over_and_are_counted(db: TestDb) {
         files
             .assert_rows(&maximum(&uses), "all but the broken lines")
             .await;
+    }
+}
+
+async fn a_broken_first_line_is_read_as_the_name_of_the_file_says(db: TestDb) {
+    let files = Files::beside(db);
+    let uses = hooked(56, 40);
+    let names = [
+        "a.ndjson",
+        "a.jsonl",
+        "A.NDJSON",
+        "a.ndjson.gz",
+        "a.jsonl.GZ",
+    ];
+    let [_, Kind { lines, broken, .. }] = kinds();
+    // As long as one of CSV that names its columns.
+    let csv = (HEADER.into(), "is not JSON");
+    for (line, problem) in broken.into_iter().chain([csv]) {
+        for name in names {
+            files
+                .db
+                .execute("delete from {recents}recent_workflow")
+                .await;
+            let content = [line.as_slice(), lines(&uses).as_bytes()].concat();
+            let packed = name.to_lowercase().ends_with(".gz");
+            files.write(name, if packed { gzip(&content) } else { content });
+            let ended = files.backfill(name, &[]).expect(1);
+            assert_named(&ended, name, 1, problem);
+            files.backfill(name, &["--on-error", "skip"]).expect(0);
+            files.assert_rows(&maximum(&uses), name).await;
+        }
+    }
+    // A header that begins like an object.
+    for name in ["a.csv", "a.CSV.gz"] {
+        files.write(name, format!("{{workspace\n{}", lines(&uses)));
+        let ended = files.backfill(name, &[]).expect(1);
+        let words = format!("{name}: there is no column `workspace`");
+        assert!(ended.err.contains(&words), "{ended:?}");
     }
 }
 

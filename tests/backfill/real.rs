@@ -113,15 +113,11 @@ async fn a_real_history_is_the_same_from_its_file_and_from_its_table(db: TestDb)
         .recents(&["backfill", "--from", path, "--json"])
         .expect(0);
     let summary = last_json(&summary);
-    let counts = ["scanned", "skipped", "applied"].map(|name| summary[name].as_u64());
-    assert_eq!(
-        counts,
-        [
-            Some(uses.len() as u64),
-            Some(0),
-            Some(expected.len() as u64)
-        ]
-    );
+    let counts = ["scanned", "skipped"].map(|name| summary[name].as_u64());
+    assert_eq!(counts, [Some(uses.len() as u64), Some(0)]);
+    // A row that rises between two checkpoints counts twice.
+    let applied = summary["applied"].as_u64();
+    assert!(applied >= Some(expected.len() as u64), "{summary}");
     same(
         &lists(&from_file.store.store(), &scopes).await,
         &expected,

@@ -10,15 +10,15 @@ use crate::support::history::{History, Layout, Run, Setup};
 use crate::support::{Backend, TestDb};
 
 /// What of ours stands in the history's database, the table's own things apart.
-const TRACES: &str = "
-    select 'trigger ' || tgname from pg_trigger where tgname like 'recents%'
+pub(super) const TRACES: &str = "
+    select 'trigger ' || tgname from pg_trigger where tgname like 'recents%' or tgname = 'renamed'
     union all select 'function ' || proname from pg_proc p join pg_namespace n
         on n.oid = p.pronamespace where n.nspname = 'recents'
     union all select 'relation ' || relname from pg_class c join pg_namespace n
         on n.oid = c.relnamespace where n.nspname = 'recents' and relname like 'outbox%'
     order by 1";
 
-async fn setup(layout: Layout) -> Setup {
+pub(super) async fn setup(layout: Layout) -> Setup {
     let store = TestDb::migrated(Backend::Postgres).await;
     Setup::of(store, History::random(layout, 60, 300)).await
 }

@@ -6,3 +6,4 @@ mod install;
 pub(crate) mod life;
 mod locks;
 mod notes;
+mod uninstall;

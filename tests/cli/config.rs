@@ -77,6 +77,26 @@ fn a_file_with_a_mistake_is_refused_in_one_line_that_names_it() {
             "listen: `localhost` (from file recents.toml) is not an address such as",
         ),
         (
+            "read_path = 'table'",
+            "read_path: `table` (from file recents.toml) is not auto, materialized, shadow or history",
+        ),
+        (
+            "force_read_path = 'auto'",
+            "force_read_path: `auto` (from file recents.toml) is not materialized, shadow or history",
+        ),
+        (
+            "force_read_path = 'history'",
+            "force_read_path: `history` (from file recents.toml) is not possible without a [history]",
+        ),
+        (
+            "[details]\nmode = 'on'",
+            "details.mode: `on` (from file recents.toml) is not batched, per_item or off",
+        ),
+        (
+            "[details]\nttl = '0s'",
+            "details.ttl: `0s` (from file recents.toml) is not a time such as",
+        ),
+        (
             "database_url = 'mysql://h/d'",
             "database_url: `(not shown)` (from file recents.toml) is not a postgres:// or sqlite:// URL",
         ),

@@ -83,6 +83,8 @@ fn a_command_that_only_reads_makes_no_database() {
         &["list", "w"][..],
         &["dismiss", "w"],
         &["forget", "--uid", "u"],
+        &["backfill", "--dry-run", "--from", "a.csv"],
+        &["backfill", "--migrate-on-start", "false", "--from", "a.csv"],
     ] {
         let ended = command(dir.path())
             .args(args)

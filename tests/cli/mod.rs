@@ -2,6 +2,7 @@
 
 mod config;
 mod data;
+mod estimate;
 mod precedence;
 mod secrets;
 mod usage;

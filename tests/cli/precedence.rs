@@ -1,12 +1,14 @@
 //! Flag > environment > file > default.
 
 use std::fs;
+use std::process::Stdio;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::cluster::temp_dir;
 use crate::support::command::{command, run};
+use crate::support::log::Log;
 use crate::support::server::Server;
 use crate::support::{Backend, TestDb};
 
@@ -39,6 +41,39 @@ fn explained(
 #[track_caller]
 fn is(found: (String, String), value: &str, origin: &str) {
     assert_eq!(found, (value.into(), origin.into()));
+}
+
+/// An orchestrator names variables after its services; a typing error looks the same.
+#[tokio::test]
+async fn variables_that_are_no_keys_are_told_and_do_not_stop_a_start() {
+    let dir = temp_dir();
+    let mut serve = command(dir.path());
+    let serve = serve
+        .args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--admin-listen",
+            "127.0.0.1:0",
+        ])
+        .envs([
+            ("RECENTS_PORT", "80"),
+            ("RECENTS_POOLSIZE", "3"),
+            ("RECENTS_LOG_FORMAT", "json"),
+        ])
+        .stderr(Stdio::piped());
+    let mut serving = serve.spawn().expect("recents runs");
+    let log = Log::follow(serving.stderr.take().expect("its standard error"));
+    log.message("ready").await;
+    let told: Vec<_> = log
+        .events()
+        .into_iter()
+        .filter(|event| event["message"] == "not a key of the configuration; it has no effect")
+        .map(|event| event["name"].clone())
+        .collect();
+    serving.kill().expect("it is there");
+    serving.wait().expect("its end");
+    assert_eq!(told, ["RECENTS_POOLSIZE", "RECENTS_PORT"]);
 }
 
 #[test]

@@ -163,7 +163,7 @@ async fn a_watermark_goes_only_where_another_one_hides_as_much(db: TestDb) {
             .await
             .expect("dismissed");
     }
-    sweep::everything(&store).await.expect("swept");
+    assert_eq!(sweep::watermarks(&store).await.expect("pruned"), 2);
     let left = "select workspace || '/' || uid || '/' || published_run from {recents}dismissal";
     let mut left = db.connect().await.texts(left).await;
     left.sort();

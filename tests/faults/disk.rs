@@ -1,6 +1,7 @@
 //! A full disk.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use recents::store::Store;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
@@ -42,7 +43,7 @@ async fn a_full_disk_is_told_and_writes_go_on_when_there_is_room_sqlite() {
     let pool = SqlitePoolOptions::new()
         .max_connections(1)
         .connect_lazy_with(options);
-    let service = InProcess::on(Store::Sqlite(pool.clone())).await;
+    let service = InProcess::on(Store::Sqlite(pool.clone(), Arc::default())).await;
     let full = async || {
         for workspace in 0..100 {
             if service

@@ -6,3 +6,4 @@ mod plans;
 mod refusals;
 mod refusing;
 mod settings;
+mod views;

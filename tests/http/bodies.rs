@@ -42,6 +42,14 @@ async fn a_body_that_is_not_declared_as_json_is_415() {
             post(&[("content-type", "application/jsonx")]).await,
         ),
         ("empty", post(&[("content-type", "")]).await),
+        (
+            "packed",
+            post(&[
+                ("content-type", "application/json"),
+                ("content-encoding", "gzip"),
+            ])
+            .await,
+        ),
     ];
     for (what, answer) in &refused {
         assert_eq!(

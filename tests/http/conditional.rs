@@ -57,11 +57,11 @@ async fn the_tag_changes_with_the_page_and_is_the_same_on_every_replica(db: Test
         Use::new("w", "p", 1).by("u").run("r"),
     ];
     for step in steps {
-        one.public
-            .post("/v1/runs", &body_of(&[step]))
-            .await
-            .expect(200);
-        let now = tag(other.public.get(&path).await);
+        let written = one.public.post("/v1/runs", &body_of(&[step])).await;
+        let written = written.expect(200);
+        let token = written.header("recents-session-token").expect("a token");
+        let session = [("recents-session-token", token)];
+        let now = tag(other.public.get_with(&path, &session).await);
         assert_eq!(tag(one.public.get(&path).await), now);
         assert!(!seen.contains(&now), "the page changed, its tag did not");
         seen.push(now);

@@ -39,6 +39,11 @@ async fn every_metric_is_there_before_the_first_request(db: TestDb) {
         "record_batch_rows_count",
         "record_queue_depth",
         "backfill_last_success_timestamp_seconds",
+        r#"read_path{mode="materialized"}"#,
+        r#"read_path{mode="shadow"}"#,
+        r#"read_path{mode="history"}"#,
+        "details_failures_total",
+        r#"db_statements_total{statement="details"}"#,
         "database_up",
         r#"db_pool_connections{state="idle"}"#,
         r#"db_pool_connections{state="used"}"#,
@@ -148,6 +153,9 @@ async fn no_metric_names_an_id(db: TestDb) {
         "state",
         "statement",
         "version",
+        "mode",
+        "reason",
+        "result",
     ];
     let mut labels = BTreeSet::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {

@@ -4,6 +4,7 @@ mod answers;
 mod batches;
 mod bodies;
 mod conditional;
+mod described;
 mod health;
 mod metrics;
 mod parameters;

@@ -8,6 +8,7 @@ use crate::support::{Server, TestDb, Use, both};
 
 both!(
     bad_parameters_are_named,
+    what_takes_no_parameters_refuses_them,
     bad_ids_in_paths_are_named,
     the_limit_is_4_unless_given_and_100_at_the_most,
     pages_follow_each_other_by_their_cursors,
@@ -44,6 +45,27 @@ async fn bad_parameters_are_named(db: TestDb) {
         answers.push((query, places(&server.public.get(&path).await.expect(400))));
     }
     assert_snapshot("invalid_parameters", &sections(answers));
+}
+
+async fn what_takes_no_parameters_refuses_them(db: TestDb) {
+    let server = Server::start(&db).await;
+    let runs = body_of(&[Use::new("w", "p", 0)]);
+    let scopes = serde_json::json!({"scopes": [{"workspace": "w"}]});
+    for answer in [
+        server.public.post("/v1/runs?limit=1", &runs).await,
+        server
+            .public
+            .post("/v1/recent-workflows/batch?limit=1", &scopes)
+            .await,
+    ] {
+        let document = answer.expect(400).json();
+        let error = &document["errors"][0];
+        assert_eq!(
+            (&error["parameter"], &error["code"]),
+            (&"limit".into(), &"unknown_parameter".into())
+        );
+    }
+    assert_eq!(db.rows().await.len(), 0);
 }
 
 async fn bad_ids_in_paths_are_named(db: TestDb) {

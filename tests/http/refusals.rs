@@ -95,7 +95,7 @@ async fn every_invalid_body_is_named(db: TestDb) {
         ("an item that is no object", r#"{"runs":["w"]}"#.into()),
         (
             "unknown fields",
-            r#"{"runs":[{"workspace":"w","published_run":"p","a/b~c":1}],"dry_run":true}"#.into(),
+            r#"{"runs":[{"workspace":"w","published_run":"p","a/b~c":1,"5 % é":2}],"dry_run":true}"#.into(),
         ),
         ("an item without anything", r#"{"runs":[{}]}"#.into()),
     ];

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::support::client::list_path;
 use crate::support::meter::Fence;
 use crate::support::uses::body_of;
-use crate::support::{Meter, TestDb, Use, both};
+use crate::support::{Backend, Meter, TestDb, Use, both};
 
 const BATCH: &str = "/v1/recent-workflows/batch";
 
@@ -16,6 +16,14 @@ both!(
     a_list_is_one_statement_and_what_is_refused_none,
     the_meter_sees_a_loop,
 );
+
+/// Without the beginnings and ends of transactions, which the driver names in its own way.
+pub(crate) fn own(mut sent: Vec<String>) -> Vec<String> {
+    sent.retain(|name| {
+        !name.to_lowercase().starts_with("begin") && !name.to_lowercase().starts_with("commit")
+    });
+    sent
+}
 
 fn runs(count: i64) -> Value {
     let usage = |i| {
@@ -75,7 +83,13 @@ async fn a_post_of_any_number_of_runs_is_one_statement(db: TestDb) {
                 .sum();
             assert_eq!(sum, count);
         });
-        assert_eq!(sent.await, ["raise"], "{count} runs");
+        let expected: &[&str] = match db.backend {
+            // The position behind the commit names it in the session token.
+            Backend::Postgres => &["raise", "position"],
+            // Changes are counted in the transaction that makes them.
+            Backend::Sqlite => &["position", "raise", "position", "position"],
+        };
+        assert_eq!(own(sent.await), expected, "{count} runs");
     }
 }
 
@@ -118,7 +132,8 @@ async fn a_list_is_one_statement_and_what_is_refused_none(db: TestDb) {
         let skipped = json!({"runs": [{"workspace": "w", "published_run": null}]});
         meter.client().post("/v1/runs", &skipped).await.expect(200);
     });
-    assert_eq!(sent.await, Vec::<String>::new());
+    // What is skipped writes nothing, and is named by the position of now.
+    assert_eq!(sent.await, ["position"]);
 }
 
 /// The control of the tests above: the same work, item by item, is as many statements.
@@ -140,5 +155,7 @@ async fn the_meter_sees_a_loop(db: TestDb) {
             meter.client().post("/v1/runs", &body).await.expect(200);
         }
     });
-    assert_eq!(writes.await, ["raise"; 10]);
+    let writes = own(writes.await);
+    assert_eq!(writes.iter().filter(|name| *name == "raise").count(), 10);
+    assert!(writes.len() >= 20, "{writes:?}");
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use recents::record::{Recorded, Recorder, Recording};
+use recents::record::{Recorder, Recording};
 use recents::store::Store;
 use recents::telemetry::Metrics;
 
@@ -30,16 +30,15 @@ pub(crate) fn recorder_on(store: &Store) -> Recorder {
 }
 
 /// Records `uses` in one request.
-pub(crate) async fn record(recorder: &Recorder, uses: &[Use]) -> Recorded {
+pub(crate) async fn record(recorder: &Recorder, uses: &[Use]) -> (u64, u64) {
     let uses: Vec<_> = uses.iter().map(Use::usage).collect();
-    recorder.record(&uses).await.expect("the uses are recorded")
+    let recorded = recorder.record(&uses).await.expect("the uses are recorded");
+    (recorded.applied, recorded.superseded)
 }
 
-fn outcome(applied: u64, superseded: u64) -> Recorded {
-    Recorded {
-        applied,
-        superseded,
-    }
+/// So many applied, so many superseded.
+fn outcome(applied: u64, superseded: u64) -> (u64, u64) {
+    (applied, superseded)
 }
 
 fn row(uid: &str, published_run: &str, after: i64, run: Option<&str>) -> Rows {

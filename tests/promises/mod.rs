@@ -1,10 +1,11 @@
 //! What is promised of the table, kept on both databases.
 
-mod counts;
+pub(crate) mod counts;
 pub(crate) mod fold;
 pub(crate) mod ids;
 pub(crate) mod lists;
 pub(crate) mod model;
-mod plans;
+pub(crate) mod plans;
 mod statements;
 mod times;
+mod work;

@@ -110,7 +110,7 @@ async fn any_order_and_batching_by_several_writers_ends_as_the_grouped_maximum(d
             let to = rng.usize(..recorders.len());
             requests.push(tokio::spawn(async move {
                 let recorded = record(&recorders[to], &batch).await;
-                assert_eq!(recorded.applied + recorded.superseded, batch.len() as u64);
+                assert_eq!(recorded.0 + recorded.1, batch.len() as u64);
             }));
         }
         for request in requests {
@@ -120,7 +120,7 @@ async fn any_order_and_batching_by_several_writers_ends_as_the_grouped_maximum(d
         let mut again = uses.clone();
         rng.shuffle(&mut again);
         let superseded = record(&recorders[0], &again).await;
-        assert_eq!(superseded.applied, 0, "said before");
+        assert_eq!(superseded.0, 0, "said before");
         all.extend(uses);
         assert_is_maximum_of(&db, &all, &mut rng).await;
     }

@@ -39,6 +39,27 @@ impl Cluster {
         Self { dir, url }
     }
 
+    /// A streaming replica of it.
+    pub(crate) fn standby(&self) -> Self {
+        let dir = temp_dir();
+        let url = postgres(&["standby", &data(&dir), &data(&self.dir)]);
+        Self { dir, url }
+    }
+
+    /// A transaction pooler in front of it.
+    pub(crate) fn pooler(&self) -> Pooler {
+        let dir = temp_dir();
+        let path = dir.path().join("pgbouncer");
+        let path = path.to_str().expect("UTF-8").to_owned();
+        let (done, url, err) = run("pgbouncer", &["start", &path, &data(&self.dir)]);
+        assert!(done, "scripts/pgbouncer start failed: {err}");
+        Pooler {
+            _dir: dir,
+            path,
+            url,
+        }
+    }
+
     /// As a crash does: no goodbye to any connection.
     pub(crate) fn crash(&self) {
         postgres(&["stop", &data(&self.dir), "immediate"]);
@@ -68,9 +89,22 @@ impl Cluster {
     }
 }
 
+/// A transaction pooler, stopped when dropped.
+pub(crate) struct Pooler {
+    _dir: TempDir,
+    path: String,
+    pub(crate) url: String,
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        run("pgbouncer", &["stop", &self.path]);
+    }
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
-        run(&["stop", &data(&self.dir), "immediate"]);
+        run("postgres", &["stop", &data(&self.dir), "immediate"]);
     }
 }
 
@@ -93,17 +127,17 @@ fn data(dir: &TempDir) -> String {
 }
 
 fn postgres(args: &[&str]) -> String {
-    let (done, out, err) = run(args);
+    let (done, out, err) = run("postgres", args);
     assert!(done, "scripts/postgres {args:?} failed: {err}");
     out
 }
 
-fn run(args: &[&str]) -> (bool, String, String) {
-    let script = PathBuf::from(setting("RECENTS_TEST_SCRIPTS")).join("postgres");
+fn run(script: &str, args: &[&str]) -> (bool, String, String) {
+    let script = PathBuf::from(setting("RECENTS_TEST_SCRIPTS")).join(script);
     let output = Command::new(script)
         .args(args)
         .output()
-        .expect("scripts/postgres runs");
+        .expect("the script runs");
     let text = |bytes| String::from_utf8_lossy(bytes).trim().to_owned();
     (
         output.status.success(),

@@ -129,6 +129,7 @@ impl TestDb {
             PoolSettings {
                 size,
                 statement_timeout,
+                behind_pooler: false,
             },
         )
         .expect("a good url")
@@ -227,6 +228,7 @@ async fn migrate(url: &str) {
     let settings = PoolSettings {
         size: 1,
         statement_timeout: Duration::from_secs(20),
+        behind_pooler: false,
     };
     let store = Store::open(url, settings).expect("a good url");
     store.migrate().await.expect("the migrations");

@@ -12,7 +12,21 @@ use super::server::Server;
 use super::uses::{Use, body_of};
 
 /// What the service asks by itself now and then, whatever its clients do.
-const BACKGROUND: [&str; 3] = ["ping", "job_last_success", "job_prune"];
+const BACKGROUND: [&str; 11] = [
+    "ping",
+    "job_last_success",
+    "settings",
+    "listening",
+    "tell",
+    "any_dismissal",
+    "hidden_after",
+    "sweep",
+    "needless_after",
+    "prune_dismissals",
+    "job_prune",
+];
+/// Whether an old transaction is open: no statement of the product's own tables.
+const ACTIVITY: &str = "pg_stat_activity";
 
 /// A server with one connection, whose statements are counted.
 pub(crate) struct Meter {
@@ -29,23 +43,32 @@ pub(crate) enum Fence {
 }
 
 impl Fence {
-    fn statement(self) -> &'static str {
+    /// Whether it sends a statement itself.
+    fn is(self, statement: &str) -> bool {
         match self {
-            Self::Read => "read_1",
-            Self::Write => "raise",
+            // Of the two, what has seen a dismissal sends the other one.
+            Self::Read => ["read_1", "visible_1"].contains(&statement),
+            Self::Write => ["raise", "position"].contains(&statement),
         }
     }
 }
 
 impl Meter {
+    /// Every read asks the database.
     pub(crate) async fn start(db: &TestDb) -> Self {
+        Self::with(db, &["--cache-capacity", "0"]).await
+    }
+
+    pub(crate) async fn with(db: &TestDb, flags: &[&str]) -> Self {
+        let more = flags;
         // One connection: when a statement's line is in the log, so is that of every earlier one.
         let flags = [
             "--pool-size",
             "1",
             "--log-level",
-            "info,recents::http=debug,sqlx::query=debug",
+            "info,recents::http=debug,recents::dismiss=debug,sqlx::query=debug",
         ];
+        let flags = [flags.as_slice(), more].concat();
         let server = Server::with(&db.url, &flags).await;
         let meter = Self {
             server,
@@ -64,7 +87,7 @@ impl Meter {
 
     /// The statements sent while `work` is done, by name; by text where they have none.
     pub(crate) async fn statements(&self, fence: Fence, work: impl AsyncFnOnce()) -> Vec<String> {
-        let apart = |name: &String| name != fence.statement();
+        let apart = |name: &String| !fence.is(name);
         self.pass(fence).await;
         let before = self.sent().into_iter().filter(apart).count();
         work().await;
@@ -108,14 +131,18 @@ impl Meter {
             .filter(|event| event["target"] == "sqlx::query");
         let names = statements.map(|event| self.name(&text(event)));
         names
-            .filter(|name| !BACKGROUND.contains(&name.as_str()))
+            .filter(|name| !BACKGROUND.contains(&name.as_str()) && !name.contains(ACTIVITY))
             .collect()
     }
 
     fn name(&self, text: &str) -> String {
         let known = recents::store::statements()
             .find(|statement| statement.text(self.dialect).trim() == text);
-        known.map_or(text, |statement| statement.name).to_owned()
+        match known {
+            Some(statement) => statement.name.to_owned(),
+            None if text.starts_with("notify recents_") => "listening".to_owned(),
+            None => text.to_owned(),
+        }
     }
 }
 

@@ -5,9 +5,12 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use recents::cache::CacheSettings;
 use recents::http::server::serve;
 use recents::http::{App, public_router};
+use recents::read::Reader;
 use recents::record::{Recorder, Recording};
+use recents::settings::{Configured, DetailsMode, ReadPathChoice, Settings};
 use recents::store::Store;
 use recents::telemetry::Metrics;
 use tempfile::TempDir;
@@ -20,6 +23,13 @@ use super::command::command;
 use super::database::TestDb;
 use super::log::Log;
 use super::wait::until;
+
+/// Every read asks the database.
+pub(crate) const CACHE_OFF: CacheSettings = CacheSettings {
+    capacity: 0,
+    ttl: Duration::from_secs(60),
+    stale_if_error: Duration::from_secs(60),
+};
 
 /// `recents serve`, killed when dropped.
 pub(crate) struct Server {
@@ -166,14 +176,25 @@ impl InProcess {
     /// The public listener's service on `store`, where a test needs a store that no URL describes.
     pub(crate) async fn on(store: Store) -> Self {
         let metrics = Arc::new(Metrics::new(&store));
+        let reader = Arc::new(Reader::new(store.clone(), None, CACHE_OFF));
         let (recorder, _) =
             Recorder::start(store.clone(), Arc::clone(&metrics), Recording::default());
+        let configured = Configured {
+            read_path: ReadPathChoice::Auto,
+            force_read_path: None,
+            details_mode: DetailsMode::Batched,
+            has_history: false,
+        };
+        let settings = Arc::new(Settings::new(configured, Arc::clone(&metrics)));
         let router = public_router(Arc::new(App {
             store,
             recorder,
+            reader,
             metrics,
             max_clock_skew: Duration::from_secs(300),
             has_history: false,
+            settings,
+            details: None,
             resyncs: Arc::default(),
             sweeps: Arc::default(),
             readiness: Arc::default(),

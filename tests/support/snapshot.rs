@@ -9,7 +9,12 @@ use super::client::Answer;
 /// Headers that say nothing about the answer.
 const OMITTED: [&str; 2] = ["date", "content-length"];
 /// Headers whose value is another one each time.
-const VARYING: [&str; 2] = ["x-request-id", "etag"];
+const VARYING: [&str; 4] = [
+    "x-request-id",
+    "etag",
+    "recents-session-token",
+    "server-timing",
+];
 
 impl Answer {
     /// Status, headers and body, with `…` for what is another one each time.

@@ -4,6 +4,7 @@ pub(crate) mod differences;
 pub(crate) mod found;
 mod junk;
 mod live;
+mod no_times;
 mod output;
 mod races;
 mod repairs;

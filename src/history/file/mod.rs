@@ -2,28 +2,25 @@
 
 mod csv_lines;
 mod json_lines;
+mod start;
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-use flate2::bufread::MultiGzDecoder;
 
 use super::HistoryError;
 use super::stretch::{Sender, Stretch, Stretches};
 use crate::model::time::TimeError;
 use crate::model::{RawUse, Time};
+use start::Format;
 
 /// The longest line: far more than five ids and a time; a quote that is never closed would
 /// otherwise take in the rest of the file.
 const MAX_LINE_BYTES: u64 = 1024 * 1024;
 /// A stretch has this many runs.
 const STRETCH_RUNS: u64 = 50_000;
-
-/// Some programs begin UTF-8 files with it.
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// The columns of a use, by name; the first two may be missing.
 const COLUMNS: [&str; 5] = ["run", "uid", "workspace", "published_run", "last_used_at"];
@@ -142,19 +139,7 @@ impl FileSource {
                 (Box::new(Counted { input, taken }), Some(bytes))
             }
         };
-        let mut input: Box<dyn BufRead> = Box::new(BufReader::new(input));
-        if input.fill_buf().map_err(io)?.starts_with(&[0x1f, 0x8b]) {
-            input = Box::new(BufReader::new(MultiGzDecoder::new(input)));
-        }
-        if input.fill_buf().map_err(io)?.starts_with(BYTE_ORDER_MARK) {
-            input.consume(BYTE_ORDER_MARK.len());
-        }
-        let first = input
-            .fill_buf()
-            .map_err(io)?
-            .iter()
-            .find(|byte| !byte.is_ascii_whitespace());
-        let is_json = first == Some(&b'{');
+        let (format, input) = start::unpacked(input, &self.path).map_err(io)?;
         let mut taking = Taking {
             file: self,
             sender,
@@ -164,9 +149,9 @@ impl FileSource {
             taken,
             stretch: Stretch::default(),
         };
-        let taken = match is_json {
-            true => taking.take_json(input),
-            false => taking.take_csv(input),
+        let taken = match format {
+            Format::JsonLines => taking.take_json(input),
+            Format::Csv => taking.take_csv(input),
         };
         // What stands before a broken line, or before the file broke off, is kept.
         taking.hand_over();

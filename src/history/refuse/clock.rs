@@ -8,12 +8,8 @@ use sqlparser::ast::{BinaryOperator, DataType, Expr, FunctionArgExpr, Value};
 /// look at volatility would pass them.
 pub(super) fn is_read_by(name: &str, arguments: &[&FunctionArgExpr], dialect: Dialect) -> bool {
     match name {
+        _ if is_value(name) => true,
         "now"
-        | "current_timestamp"
-        | "current_date"
-        | "current_time"
-        | "localtime"
-        | "localtimestamp"
         | "clock_timestamp"
         | "statement_timestamp"
         | "transaction_timestamp"
@@ -24,6 +20,14 @@ pub(super) fn is_read_by(name: &str, arguments: &[&FunctionArgExpr], dialect: Di
         "age" => arguments.len() == 1,
         _ => dialect == Dialect::Sqlite && is_now(name, arguments),
     }
+}
+
+/// Whether the name alone, without parentheses, stands for the current time.
+pub(super) fn is_value(name: &str) -> bool {
+    matches!(
+        name,
+        "current_timestamp" | "current_date" | "current_time" | "localtime" | "localtimestamp"
+    )
 }
 
 /// Whether one of SQLite's date functions stands for now: by a literal, or by having no argument.
@@ -62,7 +66,7 @@ pub(super) fn literal_in(expr: &Expr) -> Option<&str> {
         }
         Expr::Cast {
             expr, data_type, ..
-        } if is_time(data_type) => vec![expr],
+        } if is_time(data_type) => vec![uncast(expr)],
         Expr::BinaryOp { left, op, right } if compares(op) => vec![left, right],
         Expr::IsDistinctFrom(left, right) | Expr::IsNotDistinctFrom(left, right) => {
             vec![left, right]
@@ -84,6 +88,14 @@ pub(super) fn literal_in(expr: &Expr) -> Option<&str> {
         .into_iter()
         .filter_map(string)
         .find(|text| means_now_to_postgres(text))
+}
+
+/// What is cast, through casts to text: `'now'::text::date` is how a view keeps today's date.
+fn uncast(mut expr: &Expr) -> &Expr {
+    while let Expr::Cast { expr: inner, .. } | Expr::Nested(inner) = expr {
+        expr = inner;
+    }
+    expr
 }
 
 fn compares(op: &BinaryOperator) -> bool {

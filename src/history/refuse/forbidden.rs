@@ -13,6 +13,7 @@ pub(super) struct Forbidden {
     dialect: Dialect,
     history: Vec<String>,
     functions: BTreeSet<String>,
+    relations: BTreeSet<Vec<String>>,
 }
 
 impl Forbidden {
@@ -21,11 +22,14 @@ impl Forbidden {
             dialect,
             history,
             functions: BTreeSet::new(),
+            relations: BTreeSet::new(),
         }
     }
 
-    pub(super) fn into_functions(self) -> Vec<String> {
-        self.functions.into_iter().collect()
+    /// The functions that were called and the relations that were named.
+    pub(super) fn into_names(self) -> (Vec<String>, Vec<Vec<String>>) {
+        let functions = self.functions.into_iter().collect();
+        (functions, self.relations.into_iter().collect())
     }
 
     fn with_and_body(&self, query: &Query) -> Result<(), Refusal> {
@@ -121,7 +125,7 @@ impl Forbidden {
         refuse_foreign(&foreign)
     }
 
-    fn source(&self, source: &TableFactor) -> Result<(), Refusal> {
+    fn source(&mut self, source: &TableFactor) -> Result<(), Refusal> {
         match source {
             TableFactor::Table {
                 name,
@@ -144,7 +148,7 @@ impl Forbidden {
         }
     }
 
-    fn table(&self, name: &ObjectName) -> Result<(), Refusal> {
+    fn table(&mut self, name: &ObjectName) -> Result<(), Refusal> {
         let Some(parts) = self.dialect.fold_all(name) else {
             return Err(Refusal::NotPlain(excerpt(name)));
         };
@@ -165,6 +169,7 @@ impl Forbidden {
         {
             return Err(Refusal::HistoryTable(name.to_string()));
         }
+        self.relations.insert(parts);
         Ok(())
     }
 
@@ -220,7 +225,7 @@ fn refuse_foreign(clauses: &[(bool, &str)]) -> Result<(), Refusal> {
     }
 }
 
-fn flow(judged: Result<(), Refusal>) -> ControlFlow<Refusal> {
+pub(super) fn flow(judged: Result<(), Refusal>) -> ControlFlow<Refusal> {
     match judged {
         Ok(()) => ControlFlow::Continue(()),
         Err(refusal) => ControlFlow::Break(refusal),

@@ -2,15 +2,12 @@
 
 use super::{Dialect, Refusal, clock, excerpt};
 use sqlparser::ast::{
-    Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
+    Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, ObjectName,
 };
 
 /// Refuses the call, or returns the function's name in lower case, without its schema.
 pub(super) fn judge(call: &Function, dialect: Dialect) -> Result<String, Refusal> {
-    let name = match call.name.0.last().and_then(|part| part.as_ident()) {
-        Some(name) => name.value.to_ascii_lowercase(),
-        None => return Err(Refusal::NotPlain(excerpt(call))),
-    };
+    let name = name(&call.name)?;
     if call.over.is_some() {
         return Err(Refusal::Window(name));
     }
@@ -21,28 +18,51 @@ pub(super) fn judge(call: &Function, dialect: Dialect) -> Result<String, Refusal
     if is_set_returning(&name) {
         return Err(Refusal::SetReturning(name));
     }
-    if clock::is_read_by(&name, &arguments, dialect) {
-        return Err(Refusal::Clock(name));
-    }
-    if is_random(&name) {
-        return Err(Refusal::Random(name));
-    }
-    if is_state(&name) {
-        return Err(Refusal::State(name));
-    }
+    judge_steady(&name, &arguments, dialect)?;
     Ok(name)
 }
 
+/// Refuses a call whose result is another one each time.
+pub(super) fn judge_steady(
+    name: &str,
+    arguments: &[&FunctionArgExpr],
+    dialect: Dialect,
+) -> Result<(), Refusal> {
+    if clock::is_read_by(name, arguments, dialect) {
+        return Err(Refusal::Clock(name.to_owned()));
+    }
+    if is_random(name) {
+        return Err(Refusal::Random(name.to_owned()));
+    }
+    if is_state(name) {
+        return Err(Refusal::State(name.to_owned()));
+    }
+    Ok(())
+}
+
+/// A function's name in lower case, without its schema.
+pub(super) fn name(name: &ObjectName) -> Result<String, Refusal> {
+    match name.0.last().and_then(|part| part.as_ident()) {
+        Some(name) => Ok(name.value.to_ascii_lowercase()),
+        None => Err(Refusal::NotPlain(excerpt(name))),
+    }
+}
+
 pub(super) fn arguments(call: &Function) -> Vec<&FunctionArgExpr> {
-    let FunctionArguments::List(list) = &call.args else {
-        return Vec::new();
-    };
-    let arguments = list.args.iter().map(|argument| match argument {
+    match &call.args {
+        FunctionArguments::List(list) => values(&list.args),
+        _ => Vec::new(),
+    }
+}
+
+/// Arguments without their names.
+pub(super) fn values(arguments: &[FunctionArg]) -> Vec<&FunctionArgExpr> {
+    let values = arguments.iter().map(|argument| match argument {
         FunctionArg::Unnamed(value)
         | FunctionArg::Named { arg: value, .. }
         | FunctionArg::ExprNamed { arg: value, .. } => value,
     });
-    arguments.collect()
+    values.collect()
 }
 
 /// What only an aggregate takes, whatever its name; `array(select …)` is one in effect.

@@ -3,8 +3,9 @@
 //! The query is run over whatever runs are at hand: a handful that changed, a range of keys, all of
 //! them. It must say the same of a run each time. [`judge`] reads the text alone; what only the
 //! database knows is left to the caller: whether a function is volatile, an aggregate or
-//! set-returning (look up [`Judged::functions`]), whether a view hides the history table, and
-//! whether `run` is the key of the very run that the row was made from.
+//! set-returning (look up [`Judged::functions`]), which views stand behind [`Judged::relations`]
+//! ([`judge_view`] reads their text), and whether `run` is the key of the very run that the row was
+//! made from.
 
 mod clock;
 mod forbidden;
@@ -13,6 +14,7 @@ mod reads;
 mod refusal;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use sqlparser::ast::{Expr, Ident, ObjectName, Query, SelectItem, SetExpr, Statement, Visit};
 use sqlparser::dialect::{PostgreSqlDialect, SQLiteDialect};
@@ -22,6 +24,7 @@ use std::ops::ControlFlow;
 
 use crate::store::Dialect;
 pub use refusal::Refusal;
+pub use view::{View, judge_view};
 
 /// The columns that a mapping query returns, in any order.
 pub const COLUMNS: [&str; 5] = ["run", "workspace", "uid", "published_run", "last_used_at"];
@@ -34,8 +37,8 @@ const RUNS: &str = "runs";
 const MAX_TOKENS: usize = 2_000;
 
 /// Walking the parsed query takes 14 KiB of stack for each level in a debug build, so 150 levels
-/// are more than a thread of 2 MiB holds. This is for [`MAX_TOKENS`] levels, twice.
-const STACK_BYTES: usize = 64 * 1024 * 1024;
+/// are more than a thread of 2 MiB holds. This is for a level at each token, twice.
+const STACK_BYTES_PER_TOKEN: usize = 32 * 1024;
 
 /// A mapping query that was accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +49,9 @@ pub struct Judged {
     /// The functions that it calls: in lower case, unqualified, sorted, each once. Some are
     /// constructs of the grammar, such as `coalesce`, which a database's catalogue does not list.
     pub functions: Vec<String>,
+    /// The relations that it reads besides `runs`, each as the parts of its name, as the database
+    /// compares them. A CTE is taken for the relation of its name.
+    pub relations: Vec<Vec<String>>,
     /// The output columns in the order in which the query returns them: [`COLUMNS`], permuted.
     pub columns: Vec<&'static str>,
     /// Whether `uid` is the literal NULL: the history knows no users.
@@ -61,10 +67,18 @@ pub struct Judged {
 ///
 /// The first reason found to refuse the query.
 pub fn judge(query: &str, history_table: &str, dialect: Dialect) -> Result<Judged, Refusal> {
+    deeply(MAX_TOKENS, || judge_here(query, history_table, dialect))
+}
+
+/// Judges where the stack is deep enough for so many tokens.
+fn deeply<T: Send>(
+    tokens: usize,
+    judge: impl FnOnce() -> Result<T, Refusal> + Send,
+) -> Result<T, Refusal> {
     std::thread::scope(|scope| {
-        let deep = std::thread::Builder::new().stack_size(STACK_BYTES);
+        let deep = std::thread::Builder::new().stack_size(tokens * STACK_BYTES_PER_TOKEN);
         let judging = deep
-            .spawn_scoped(scope, || judge_here(query, history_table, dialect))
+            .spawn_scoped(scope, judge)
             .map_err(|error| Refusal::NotJudged(error.to_string()))?;
         let died = |_| Refusal::NotJudged("the parser failed".to_owned());
         judging.join().map_err(died)?
@@ -73,8 +87,11 @@ pub fn judge(query: &str, history_table: &str, dialect: Dialect) -> Result<Judge
 
 fn judge_here(query: &str, history_table: &str, dialect: Dialect) -> Result<Judged, Refusal> {
     let history = dialect.table_name(history_table)?;
-    let (text, tokens) = dialect.only_statement(query)?;
-    let parsed = dialect.parse(tokens)?;
+    let (text, tokens) = dialect.only_statement(query, MAX_TOKENS)?;
+    let parsed = match dialect.parse(tokens)? {
+        Statement::Query(query) => query,
+        other => return Err(not_a_select(&other)),
+    };
 
     let mut forbidden = forbidden::Forbidden::new(dialect, history);
     if let ControlFlow::Break(refusal) = parsed.visit(&mut forbidden) {
@@ -82,9 +99,11 @@ fn judge_here(query: &str, history_table: &str, dialect: Dialect) -> Result<Judg
     }
     let (columns, without_users) = output_columns(&parsed, dialect)?;
     reads::once(&parsed, dialect)?;
+    let (functions, relations) = forbidden.into_names();
     Ok(Judged {
         text: text.to_owned(),
-        functions: forbidden.into_functions(),
+        functions,
+        relations,
         columns,
         without_users,
     })
@@ -125,7 +144,11 @@ impl Dialect {
     }
 
     /// The text and the tokens of the one statement, without the semicolons around it.
-    fn only_statement(self, query: &str) -> Result<(&str, Vec<TokenWithSpan>), Refusal> {
+    fn only_statement(
+        self,
+        query: &str,
+        max_tokens: usize,
+    ) -> Result<(&str, Vec<TokenWithSpan>), Refusal> {
         // SQLite reads a statement up to the first NUL, PostgreSQL accepts none.
         if let Some(at) = query.find('\0') {
             return Err(Refusal::Parse(format!("a NUL byte at offset {at}")));
@@ -143,7 +166,7 @@ impl Dialect {
             more => return Err(Refusal::SeveralStatements(1 + more)),
         }
         let length = statement.iter().filter(|token| !is_blank(token)).count();
-        if length > MAX_TOKENS {
+        if length > max_tokens {
             return Err(Refusal::TooLong(length));
         }
         let start = statement
@@ -158,7 +181,7 @@ impl Dialect {
         ))
     }
 
-    fn parse(self, tokens: Vec<TokenWithSpan>) -> Result<Box<Query>, Refusal> {
+    fn parse(self, tokens: Vec<TokenWithSpan>) -> Result<Statement, Refusal> {
         let refusal = |error| match error {
             ParserError::TokenizerError(message) | ParserError::ParserError(message) => {
                 Refusal::Parse(message)
@@ -171,15 +194,14 @@ impl Dialect {
         let statement = parser.parse_statement().map_err(refusal)?;
         // `Parser::parse_statements` would pass over whatever follows an END.
         parser.expect_token(&Token::EOF).map_err(refusal)?;
-        match statement {
-            Statement::Query(query) => Ok(query),
-            other => {
-                let text = other.to_string();
-                let keyword = text.split_whitespace().next().unwrap_or_default();
-                Err(Refusal::NotASelect(keyword.to_owned()))
-            }
-        }
+        Ok(statement)
     }
+}
+
+fn not_a_select(statement: &Statement) -> Refusal {
+    let text = statement.to_string();
+    let keyword = text.split_whitespace().next().unwrap_or_default();
+    Refusal::NotASelect(keyword.to_owned())
 }
 
 /// The byte offset of a place that the tokenizer counts in lines and characters, both from 1.

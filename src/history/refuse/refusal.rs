@@ -11,8 +11,9 @@ pub enum Refusal {
     Empty,
     /// Longer than a query that a person wrote; walking a deeply nested one would exhaust the stack.
     #[error(
-        "the mapping query has {0} words and signs, more than {max}. Move what is long in it into a view, and join that.",
-        max = super::MAX_TOKENS
+        "the text has {0} words and signs, more than {max} in a mapping query or {of_view} in a view. Move what is long in it into a view, and join that.",
+        max = super::MAX_TOKENS,
+        of_view = super::view::MAX_TOKENS
     )]
     TooLong(usize),
     /// No thread to judge the query in, or a fault of the parser.
@@ -101,6 +102,15 @@ pub enum Refusal {
         "the query reads the history table `{0}` by its name, which is all of it at every look. Write `runs` in its place, once."
     )]
     HistoryTable(String),
+
+    /// A view, as text in backquotes and perhaps with the one before it, that reads the history.
+    #[error(
+        "the view {0} reads the history table, so a row could depend on other runs than its own. Join the other tables behind it, and take the columns of the run from `runs`."
+    )]
+    ViewOfHistory(String),
+    /// A view, named in the same way, whose rows are other ones each time.
+    #[error("in the view {0}: {1}")]
+    InView(String, Box<Refusal>),
 
     /// `SELECT DISTINCT ON`, the usual query for a recent list.
     #[error(

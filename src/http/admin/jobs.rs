@@ -9,7 +9,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::job_answer::JobAnswer;
 use crate::http::App;
-use crate::http::problem::{Code, FieldError, Problem};
+use crate::http::field_error::{FieldCode, FieldError};
+use crate::http::problem::{Code, Problem};
 use crate::http::query::{limit, parameters};
 use crate::jobs::operate::{self, Refusal};
 use crate::store::job::{self, State as JobState, Transition};
@@ -66,14 +67,18 @@ pub(super) async fn list(
         .is_some_and(|id| uuid::Uuid::try_parse(id).is_err())
     {
         let detail = "is not a cursor; use `next_cursor` of the last page as it came";
-        errors.push(FieldError::parameter("cursor", "bad_cursor", detail));
+        errors.push(FieldError::parameter(
+            "cursor",
+            FieldCode::BadCursor,
+            detail,
+        ));
     }
     let state = state.and_then(|name| {
         let state = JobState::of(&name);
         if state.is_none() {
             let names = JobState::ALL.map(JobState::name).join(", ");
             let detail = format!("is not one of {names}");
-            errors.push(FieldError::parameter("state", "bad_state", detail));
+            errors.push(FieldError::parameter("state", FieldCode::BadState, detail));
         }
         state
     });

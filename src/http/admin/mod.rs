@@ -1,10 +1,12 @@
-//! The admin listener: health, metrics, jobs, the description of the API.
+//! The admin listener: settings, jobs, the cache, health, metrics, the description of the API.
 
+mod cache;
 pub mod health;
 pub mod job_answer;
 pub mod jobs;
 pub mod plan;
 pub mod resyncs;
+pub mod settings;
 
 use std::sync::Arc;
 
@@ -21,6 +23,8 @@ pub(super) fn router() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
+        .routes(routes!(cache::invalidate))
+        .routes(routes!(settings::get, settings::change))
         .routes(routes!(resyncs::ask))
         .routes(routes!(jobs::list))
         .routes(routes!(jobs::one))

@@ -13,8 +13,9 @@ use super::job_answer::JobAnswer;
 use super::jobs::{no_parameters, refused};
 use crate::http::App;
 use crate::http::body::Json;
+use crate::http::field_error::{FieldCode, FieldError};
 use crate::http::fields::{Field, Fields};
-use crate::http::problem::{Code, FieldError, Problem};
+use crate::http::problem::{Code, Problem};
 use crate::jobs::operate;
 use crate::jobs::resync::{Mode, Options};
 use crate::model::Id;
@@ -92,7 +93,11 @@ fn key<'h>(headers: &'h HeaderMap, errors: &mut Vec<FieldError>) -> Option<&'h s
     let text = first.to_str().unwrap_or_default();
     if keys.next().is_some() || text.is_empty() || text.len() > MAX_KEY_BYTES {
         let detail = format!("is not one text of 1 to {MAX_KEY_BYTES} printable ASCII characters");
-        errors.push(FieldError::parameter("Idempotency-Key", "bad_key", detail));
+        errors.push(FieldError::parameter(
+            "Idempotency-Key",
+            FieldCode::BadKey,
+            detail,
+        ));
     }
     Some(text)
 }
@@ -105,17 +110,25 @@ fn read(body: &Value, errors: &mut Vec<FieldError>) -> Option<(Option<Id>, Optio
     let workspace = fields.id("workspace");
     let is_given = !matches!(workspace, Field::Missing | Field::Null);
     match (is_given, all) {
-        (false, false) => fields.refuse("workspace", "required", "is required, or `\"all\": true`"),
+        (false, false) => fields.refuse(
+            "workspace",
+            FieldCode::Required,
+            "is required, or `\"all\": true`",
+        ),
         (true, true) => fields.refuse(
             "workspace",
-            "not_both",
+            FieldCode::NotBoth,
             "stands beside `all`; give one of them",
         ),
         _ => {}
     }
     let mode = match fields.value("mode") {
         Field::Here(value) => value.as_str().and_then(Mode::of).unwrap_or_else(|| {
-            fields.refuse("mode", "bad_mode", "is neither `merge` nor `rebuild`");
+            fields.refuse(
+                "mode",
+                FieldCode::BadMode,
+                "is neither `merge` nor `rebuild`",
+            );
             Mode::default()
         }),
         _ => Mode::default(),
@@ -128,7 +141,7 @@ fn read(body: &Value, errors: &mut Vec<FieldError>) -> Option<(Option<Id>, Optio
 fn flag(fields: &mut Fields<'_, '_>, name: &str) -> bool {
     match fields.value(name) {
         Field::Here(value) => value.as_bool().unwrap_or_else(|| {
-            fields.refuse(name, "wrong_type", "is neither true nor false");
+            fields.refuse(name, FieldCode::WrongType, "is neither true nor false");
             false
         }),
         _ => false,

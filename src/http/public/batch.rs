@@ -1,25 +1,37 @@
 //! Several lists at once.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::expand::{self, mark};
+use super::lists::came_by;
+use crate::cache::Via;
 use crate::http::App;
 use crate::http::body::Json;
+use crate::http::describe::{IdInput, uid_input};
+use crate::http::field_error::{FieldCode, FieldError};
 use crate::http::fields::{Field, Fields};
-use crate::http::problem::{FieldError, Problem};
+use crate::http::problem::Problem;
+use crate::http::query::parameters;
+use crate::http::session::Session;
 use crate::model::{Id, Scope};
-use crate::read::page::{DEFAULT_LIMIT, MAX_LIMIT, RecentWorkflow};
-use crate::read::{PageRequest, pages};
-use crate::store::recent::MAX_SCOPES;
+use crate::read::page::{DEFAULT_LIMIT, MAX_LIMIT, RecentWorkflow, page};
+use crate::store::recent;
+
+/// Lists of one request at the most, so that it is one statement.
+const MAX_SCOPES: usize = 100;
+const _: () = assert!(MAX_SCOPES <= recent::MAX_SCOPES);
 
 /// Which lists.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(
     dead_code,
     reason = "describes the body; it is read field by field, to name every error"
@@ -37,13 +49,15 @@ struct BatchRequest {
 
 /// Whose list.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(
     dead_code,
     reason = "describes the body; it is read field by field, to name every error"
 )]
 struct BatchScope {
-    workspace: String,
-    uid: Option<String>,
+    workspace: IdInput,
+    #[schema(schema_with = uid_input, required = false)]
+    uid: Option<IdInput>,
 }
 
 /// The lists, in the order of the request.
@@ -57,7 +71,7 @@ struct BatchList {
     #[schema(value_type = String)]
     workspace: Box<str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, nullable = false)]
     uid: Option<Box<str>>,
     recent_workflows: Vec<RecentWorkflow>,
 }
@@ -66,25 +80,40 @@ struct BatchList {
 #[utoipa::path(
     post,
     path = "/v1/recent-workflows/batch",
+    params(
+        ("Recents-Session-Token" = Option<String>, Header, description = "Of a write that must be seen"),
+    ),
     request_body = BatchRequest,
     responses((status = 200, description = "The lists, in order", body = BatchAnswer))
 )]
 pub(super) async fn lists(
     State(app): State<Arc<App>>,
+    Session(token): Session,
+    RawQuery(query): RawQuery,
     Json(body): Json,
 ) -> Result<Response, Problem> {
     let mut errors = Vec::new();
-    let (scopes, limit) = read(&body, &mut errors);
+    let [] = parameters(query.as_deref(), [], &mut errors);
+    let (scopes, limit, expanded) = read(&body, &mut errors);
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
     }
-    let requests = scopes.iter().cloned().map(|scope| PageRequest {
-        scope,
-        cursor: None,
-    });
-    let pages = match scopes.is_empty() {
-        true => Vec::new(),
-        false => pages(&app.store, requests.collect(), limit).await?,
+    let started = Instant::now();
+    let found = app.reader.lists(&scopes, limit, token.as_ref()).await?;
+    let via: Vec<Via> = found.iter().map(|found| found.via).collect();
+    let waited = found.iter().map(|found| found.waited).max();
+    let (pages, waited, unavailable) = match expanded {
+        false => {
+            let pages = scopes.iter().zip(&found);
+            let pages = pages.map(|(scope, found)| page(scope, &found.entry.items, limit));
+            (pages.collect(), waited.unwrap_or_default(), false)
+        }
+        true => {
+            let heads = found.iter().map(|found| found.entry.head(limit).to_vec());
+            let heads = heads.collect();
+            let expanded = expand::fill(&app, &scopes, heads, limit, token.as_ref()).await?;
+            (expanded.pages, started.elapsed(), expanded.unavailable)
+        }
     };
     let text = |id: &Id| Box::from(id.as_str());
     let lists = scopes.iter().zip(pages).map(|(scope, page)| BatchList {
@@ -96,13 +125,14 @@ pub(super) async fn lists(
         lists: lists.collect(),
     });
     let caching = HeaderValue::from_static("private, no-cache");
-    Ok(([(header::CACHE_CONTROL, caching)], answer).into_response())
+    let answer = ([(header::CACHE_CONTROL, caching)], answer).into_response();
+    Ok(mark(came_by(answer, waited, &via), unavailable))
 }
 
-fn read(body: &Value, errors: &mut Vec<FieldError>) -> (Vec<Scope>, u32) {
+fn read(body: &Value, errors: &mut Vec<FieldError>) -> (Vec<Scope>, u32, bool) {
     let known = ["scopes", "limit", "expand"];
     let Some(mut fields) = Fields::new(body, String::new(), &known, errors) else {
-        return (Vec::new(), DEFAULT_LIMIT);
+        return (Vec::new(), DEFAULT_LIMIT, false);
     };
     let limit = match fields.value("limit") {
         Field::Here(value) => {
@@ -111,19 +141,21 @@ fn read(body: &Value, errors: &mut Vec<FieldError>) -> (Vec<Scope>, u32) {
                 .filter(|n| (1..=MAX_LIMIT).contains(n))
                 .unwrap_or_else(|| {
                     let detail = format!("is not a whole number from 1 to {MAX_LIMIT}");
-                    fields.refuse("limit", "bad_limit", detail);
+                    fields.refuse("limit", FieldCode::BadLimit, detail);
                     DEFAULT_LIMIT
                 })
         }
         _ => DEFAULT_LIMIT,
     };
+    let mut expanded = false;
     if let Field::Here(expand) = fields.value("expand") {
+        expanded = expand.as_array().is_some_and(|values| !values.is_empty());
         let details = |value: &Value| value.as_str() == Some("details");
         if !expand
             .as_array()
             .is_some_and(|values| values.iter().all(details))
         {
-            fields.refuse("expand", "bad_expand", "is not [\"details\"]");
+            fields.refuse("expand", FieldCode::BadExpand, "is not [\"details\"]");
         }
     }
     let scopes = match fields.value("scopes") {
@@ -131,18 +163,18 @@ fn read(body: &Value, errors: &mut Vec<FieldError>) -> (Vec<Scope>, u32) {
         Field::Here(Value::Array(_)) => {
             fields.refuse(
                 "scopes",
-                "too_many",
+                FieldCode::TooMany,
                 format_args!("has more than {MAX_SCOPES} items"),
             );
-            return (Vec::new(), limit);
+            return (Vec::new(), limit, expanded);
         }
         Field::Here(_) => {
-            fields.refuse("scopes", "wrong_type", "is not an array");
-            return (Vec::new(), limit);
+            fields.refuse("scopes", FieldCode::WrongType, "is not an array");
+            return (Vec::new(), limit, expanded);
         }
         _ => {
-            fields.refuse("scopes", "required", "is required");
-            return (Vec::new(), limit);
+            fields.refuse("scopes", FieldCode::Required, "is required");
+            return (Vec::new(), limit, expanded);
         }
     };
     let scopes = scopes.iter().enumerate().filter_map(|(at, scope)| {
@@ -158,5 +190,5 @@ fn read(body: &Value, errors: &mut Vec<FieldError>) -> (Vec<Scope>, u32) {
             uid,
         })
     });
-    (scopes.collect(), limit)
+    (scopes.collect(), limit, expanded)
 }

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 
 use crate::dismiss::dismiss;
 use crate::http::App;
 use crate::http::path::{ItemPath, PublishedRunPath, ScopePath};
-use crate::http::problem::Problem;
+use crate::http::problem::{Code, Problem};
 use crate::http::query::parameters;
+use crate::http::session::name_write;
 use crate::model::Time;
+use crate::store::StoreError;
 use crate::store::dismissal::Dismissed;
 
 /// Clear a workspace's list
@@ -20,13 +23,14 @@ use crate::store::dismissal::Dismissed;
     delete,
     path = "/v1/workspaces/{workspace}/recent-workflows",
     params(("workspace" = String, Path, description = "The workspace")),
-    responses((status = 204, description = "It is empty until something is used again"))
+    responses((status = 204, description = "It is empty until something is used again",
+               headers(("Recents-Session-Token" = String))))
 )]
 pub(super) async fn clear_workspace(
     State(app): State<Arc<App>>,
     ScopePath(scope): ScopePath,
     RawQuery(query): RawQuery,
-) -> Result<StatusCode, Problem> {
+) -> Result<Response, Problem> {
     hide(&app, query.as_deref(), Dismissed::List(scope)).await
 }
 
@@ -40,13 +44,14 @@ pub(super) async fn clear_workspace(
         ("workspace" = String, Path, description = "The workspace"),
         ("uid" = String, Path, description = "The user"),
     ),
-    responses((status = 204, description = "It is empty until something is used again"))
+    responses((status = 204, description = "It is empty until something is used again",
+               headers(("Recents-Session-Token" = String))))
 )]
 pub(super) async fn clear_user(
     State(app): State<Arc<App>>,
     ScopePath(scope): ScopePath,
     RawQuery(query): RawQuery,
-) -> Result<StatusCode, Problem> {
+) -> Result<Response, Problem> {
     hide(&app, query.as_deref(), Dismissed::List(scope)).await
 }
 
@@ -60,13 +65,14 @@ pub(super) async fn clear_user(
         ("workspace" = String, Path, description = "The workspace"),
         ("published_run" = String, Path, description = "The published run"),
     ),
-    responses((status = 204, description = "It is not in the list, or no longer"))
+    responses((status = 204, description = "It is not in the list, or no longer",
+               headers(("Recents-Session-Token" = String))))
 )]
 pub(super) async fn item_of_workspace(
     State(app): State<Arc<App>>,
     ItemPath(scope, published_run): ItemPath,
     RawQuery(query): RawQuery,
-) -> Result<StatusCode, Problem> {
+) -> Result<Response, Problem> {
     let what = Dismissed::Item(scope, published_run);
     hide(&app, query.as_deref(), what).await
 }
@@ -82,13 +88,14 @@ pub(super) async fn item_of_workspace(
         ("uid" = String, Path, description = "The user"),
         ("published_run" = String, Path, description = "The published run"),
     ),
-    responses((status = 204, description = "It is not in the list, or no longer"))
+    responses((status = 204, description = "It is not in the list, or no longer",
+               headers(("Recents-Session-Token" = String))))
 )]
 pub(super) async fn item_of_user(
     State(app): State<Arc<App>>,
     ItemPath(scope, published_run): ItemPath,
     RawQuery(query): RawQuery,
-) -> Result<StatusCode, Problem> {
+) -> Result<Response, Problem> {
     let what = Dismissed::Item(scope, published_run);
     hide(&app, query.as_deref(), what).await
 }
@@ -100,24 +107,40 @@ pub(super) async fn item_of_user(
     delete,
     path = "/v1/published-runs/{published_run}",
     params(("published_run" = String, Path, description = "The published run")),
-    responses((status = 204, description = "It is in no list, or no longer"))
+    responses((status = 204, description = "It is in no list, or no longer",
+               headers(("Recents-Session-Token" = String))))
 )]
 pub(super) async fn everywhere(
     State(app): State<Arc<App>>,
     PublishedRunPath(published_run): PublishedRunPath,
     RawQuery(query): RawQuery,
-) -> Result<StatusCode, Problem> {
-    let done = hide(&app, query.as_deref(), Dismissed::Everywhere(published_run)).await?;
-    app.sweeps.notify_one();
-    Ok(done)
+) -> Result<Response, Problem> {
+    hide(&app, query.as_deref(), Dismissed::Everywhere(published_run)).await
 }
 
-async fn hide(app: &App, query: Option<&str>, what: Dismissed) -> Result<StatusCode, Problem> {
+async fn hide(app: &Arc<App>, query: Option<&str>, what: Dismissed) -> Result<Response, Problem> {
     let mut errors = Vec::new();
     let [] = parameters(query, [], &mut errors);
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
     }
-    dismiss(&app.store, &what, Time::now(), app.max_clock_skew).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let room = app.sweeps.room(&what).await.ok_or_else(|| {
+        Problem::new(
+            Code::QueueFull,
+            "too many published runs wait to be swept from the lists; try again",
+        )
+    })?;
+    // A client that goes away leaves nothing half done.
+    let app = Arc::clone(app);
+    let hidden = tokio::spawn(async move {
+        let hidden = dismiss(&app.store, &what, Time::now(), app.max_clock_skew).await;
+        // Also where it failed: the answer of the database may be all that was lost.
+        app.sweeps.ask(what, room);
+        hidden?;
+        Ok::<_, StoreError>(app.store.token().await)
+    });
+    let token = hidden
+        .await
+        .map_err(|_| Problem::new(Code::Internal, "the service failed; its log says more"))??;
+    Ok(name_write(StatusCode::NO_CONTENT.into_response(), &token))
 }

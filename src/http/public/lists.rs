@@ -1,19 +1,30 @@
 //! `GET` of a list.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::extract::{RawQuery, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
 use utoipa::IntoParams;
 
+use super::expand::{self, mark};
+use crate::cache::{Answer, Via};
+use crate::http::field_error::{FieldCode, FieldError};
 use crate::http::path::ScopePath;
-use crate::http::problem::{FieldError, Problem};
+use crate::http::problem::{Code, Problem};
 use crate::http::query::parameters;
+use crate::http::session::Session;
+use crate::http::timing::Waited;
 use crate::http::{App, conditional};
 use crate::model::Scope;
-use crate::read::page::{DEFAULT_LIMIT, MAX_LIMIT};
-use crate::read::{Cursor, Page, PageRequest, pages};
+use crate::read::page::{DEFAULT_LIMIT, MAX_LIMIT, page};
+use crate::read::{Cursor, Page};
+use crate::store::Token;
+use crate::store::recent::ListStart;
+
+/// The header of an answer that may be old, because the database is out of reach.
+const STALE: HeaderName = HeaderName::from_static("recents-stale");
 
 /// Which page of a list.
 #[derive(IntoParams)]
@@ -42,20 +53,25 @@ struct ListParameters {
         ("workspace" = String, Path, description = "The workspace"),
         ListParameters,
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` of a known answer"),
+        ("Recents-Session-Token" = Option<String>, Header, description = "Of a write that must be seen"),
     ),
     responses(
         (status = 200, description = "A page of the list", body = Page,
-         headers(("ETag" = String), ("Cache-Control" = String))),
+         headers(("ETag" = String), ("Cache-Control" = String),
+                 ("Recents-Stale" = Option<String>, description = "`true`: the database is out of reach"),
+                 ("Recents-Details" = Option<String>,
+                  description = "`unavailable`: some details that were asked for are missing"))),
         (status = 304, description = "The page is the known one"),
     )
 )]
 pub(super) async fn of_workspace(
     State(app): State<Arc<App>>,
     ScopePath(scope): ScopePath,
+    Session(token): Session,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    list(&app, scope, query.as_deref(), &headers).await
+    list(&app, scope, token, query.as_deref(), &headers).await
 }
 
 /// The workflows that one user used last in a workspace
@@ -69,30 +85,36 @@ pub(super) async fn of_workspace(
         ("uid" = String, Path, description = "The user"),
         ListParameters,
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` of a known answer"),
+        ("Recents-Session-Token" = Option<String>, Header, description = "Of a write that must be seen"),
     ),
     responses(
         (status = 200, description = "A page of the list", body = Page,
-         headers(("ETag" = String), ("Cache-Control" = String))),
+         headers(("ETag" = String), ("Cache-Control" = String),
+                 ("Recents-Stale" = Option<String>, description = "`true`: the database is out of reach"),
+                 ("Recents-Details" = Option<String>,
+                  description = "`unavailable`: some details that were asked for are missing"))),
         (status = 304, description = "The page is the known one"),
     )
 )]
 pub(super) async fn of_user(
     State(app): State<Arc<App>>,
     ScopePath(scope): ScopePath,
+    Session(token): Session,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    list(&app, scope, query.as_deref(), &headers).await
+    list(&app, scope, token, query.as_deref(), &headers).await
 }
 
 async fn list(
     app: &App,
     scope: Scope,
+    token: Option<Token>,
     query: Option<&str>,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     let mut errors = Vec::new();
-    let [limit, cursor, expand] = parameters(query, ["limit", "cursor", "expand"], &mut errors);
+    let [limit, cursor, details] = parameters(query, ["limit", "cursor", "expand"], &mut errors);
     let limit = match limit {
         None => DEFAULT_LIMIT,
         Some(text) => Some(&text)
@@ -101,33 +123,72 @@ async fn list(
             .filter(|n| (1..=MAX_LIMIT).contains(n))
             .unwrap_or_else(|| {
                 let detail = format!("is not a whole number from 1 to {MAX_LIMIT}");
-                errors.push(FieldError::parameter("limit", "bad_limit", detail));
+                errors.push(FieldError::parameter("limit", FieldCode::BadLimit, detail));
                 DEFAULT_LIMIT
             }),
     };
     let cursor = cursor.and_then(|text| {
         let cursor = Cursor::decode(&scope, &text);
         cursor
-            .map_err(|e| errors.push(FieldError::parameter("cursor", "bad_cursor", e)))
+            .map_err(|e| errors.push(FieldError::parameter("cursor", FieldCode::BadCursor, e)))
             .ok()
     });
-    if expand.is_some_and(|expand| expand != "details") {
+    let expanded = details.is_some();
+    if details.is_some_and(|details| details != "details") {
         errors.push(FieldError::parameter(
             "expand",
-            "bad_expand",
+            FieldCode::BadExpand,
             "is not `details`",
         ));
     }
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
     }
-    let mut pages = pages(&app.store, vec![PageRequest { scope, cursor }], limit).await?;
-    let page = pages.pop().unwrap_or(Page {
-        recent_workflows: Vec::new(),
-        next_cursor: None,
-    });
-    Ok(conditional::answer(
-        headers,
-        serde_json::to_vec(&page).unwrap_or_default(),
-    ))
+    let started = Instant::now();
+    let scopes = std::slice::from_ref(&scope);
+    let mut found = Vec::new();
+    let head = match cursor {
+        None => {
+            found = app.reader.lists(scopes, limit, token.as_ref()).await?;
+            let Some(found) = found.first() else {
+                return Err(Problem::new(Code::Internal, "the list was not read"));
+            };
+            if !expanded {
+                let answer = conditional::answer(headers, found.entry.answer(&scope, limit));
+                return Ok(came_by(answer, found.waited, &[found.via]));
+            }
+            found.entry.head(limit).to_vec()
+        }
+        Some(cursor) => {
+            let start = [ListStart {
+                scope: scope.clone(),
+                after: Some((cursor.last_used_at, cursor.published_run)),
+            }];
+            let read = app.reader.read_on(&start, limit + 1, token.as_ref());
+            read.await?.pop().unwrap_or_default()
+        }
+    };
+    let (page, unavailable) = match expanded {
+        false => (page(&scope, &head, limit), false),
+        true => {
+            let expanded = expand::fill(app, scopes, vec![head], limit, token.as_ref()).await?;
+            let page = expanded.pages.into_iter().next();
+            let page = page.ok_or_else(|| Problem::new(Code::Internal, "no page was filled"))?;
+            (page, expanded.unavailable)
+        }
+    };
+    let answer = conditional::answer(headers, Answer::of(&page));
+    let via: Vec<Via> = found.iter().map(|found| found.via).collect();
+    Ok(mark(came_by(answer, started.elapsed(), &via), unavailable))
+}
+
+/// Says how an answer was come by: how long the databases were waited for, and whether it is stale
+/// because the table's is out of reach.
+pub(super) fn came_by(mut answer: Response, waited: Duration, via: &[Via]) -> Response {
+    answer.extensions_mut().insert(Waited(waited));
+    if via.contains(&Via::Stale) {
+        let stale = HeaderValue::from_static("true");
+        answer.headers_mut().insert(STALE, stale);
+    }
+    answer
 }

@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod dismissals;
+mod expand;
 pub mod lists;
 pub mod runs;
 

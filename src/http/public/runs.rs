@@ -3,15 +3,20 @@
 use std::sync::Arc;
 
 use axum::Json as JsonAnswer;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::http::App;
 use crate::http::body::Json;
+use crate::http::describe::{IdInput, uid_input};
+use crate::http::field_error::{FieldCode, FieldError};
 use crate::http::fields::{Field, Fields};
-use crate::http::problem::{FieldError, Problem};
+use crate::http::problem::Problem;
+use crate::http::query::parameters;
+use crate::http::session::name_write;
 use crate::model::{Id, Time, Usage};
 use crate::telemetry::metrics::Source;
 
@@ -20,6 +25,7 @@ pub const MAX_RUNS: usize = 1_000;
 
 /// Runs that were saved.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(
     dead_code,
     reason = "describes the body; it is read field by field, to name every error"
@@ -30,24 +36,23 @@ struct RunsRequest {
     runs: Vec<RunItem>,
 }
 
-/// A run that was saved. Ids are text of 1 to 128 bytes, or 64-bit integers.
+/// A run that was saved.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(
     dead_code,
     reason = "describes the body; it is read field by field, to name every error"
 )]
 struct RunItem {
     /// Where it ran.
-    #[schema(example = "5")]
-    workspace: String,
+    workspace: IdInput,
     /// The workflow that it used; null is no use.
-    #[schema(example = "88")]
-    published_run: Option<String>,
-    /// Who ran it.
-    uid: Option<String>,
+    #[schema(required = true)]
+    published_run: Option<IdInput>,
+    #[schema(schema_with = uid_input, required = false)]
+    uid: Option<IdInput>,
     /// The run's key in the history; required where a history is configured.
-    #[schema(example = "991")]
-    run: Option<String>,
+    run: Option<IdInput>,
     /// When; the server's now unless given.
     #[schema(format = DateTime, example = "2026-11-20T10:00:00Z")]
     last_used_at: Option<String>,
@@ -71,13 +76,16 @@ pub(super) struct RunsAnswer {
     post,
     path = "/v1/runs",
     request_body = RunsRequest,
-    responses((status = 200, description = "The runs are durable", body = RunsAnswer))
+    responses((status = 200, description = "The runs are durable", body = RunsAnswer,
+               headers(("Recents-Session-Token" = String))))
 )]
 pub(super) async fn record(
     State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
     Json(body): Json,
-) -> Result<JsonAnswer<RunsAnswer>, Problem> {
+) -> Result<Response, Problem> {
     let mut errors = Vec::new();
+    let [] = parameters(query.as_deref(), [], &mut errors);
     let runs = read(&body, &app, &mut errors);
     if !errors.is_empty() {
         let items = body
@@ -95,11 +103,12 @@ pub(super) async fn record(
     }
     let recorded = app.recorder.record(&uses).await?;
     let (applied, superseded) = (recorded.applied, recorded.superseded);
-    Ok(JsonAnswer(RunsAnswer {
+    let answer = JsonAnswer(RunsAnswer {
         applied,
         superseded,
         skipped,
-    }))
+    });
+    Ok(name_write(answer.into_response(), &recorded.token))
 }
 
 /// A checked item.
@@ -132,15 +141,15 @@ fn read(body: &Value, app: &App, errors: &mut Vec<FieldError>) -> Vec<Run> {
         Field::Here(Value::Array(items)) if (1..=MAX_RUNS).contains(&items.len()) => items,
         Field::Here(Value::Array(items)) => {
             let detail = format!("has {} items; send 1 to {MAX_RUNS}", items.len());
-            fields.refuse("runs", "bad_length", detail);
+            fields.refuse("runs", FieldCode::BadLength, detail);
             return Vec::new();
         }
         Field::Here(_) => {
-            fields.refuse("runs", "wrong_type", "is not an array");
+            fields.refuse("runs", FieldCode::WrongType, "is not an array");
             return Vec::new();
         }
         _ => {
-            fields.refuse("runs", "required", "is required");
+            fields.refuse("runs", FieldCode::Required, "is required");
             return Vec::new();
         }
     };
@@ -161,7 +170,7 @@ fn run(item: &Value, at: usize, now: Time, app: &App, errors: &mut Vec<FieldErro
     if matches!(published_run, Field::Missing) {
         fields.refuse(
             "published_run",
-            "required",
+            FieldCode::Required,
             "is required; null where the run used none",
         );
     }
@@ -176,7 +185,7 @@ fn run(item: &Value, at: usize, now: Time, app: &App, errors: &mut Vec<FieldErro
             "is more than {} ahead of the server's clock, {now}",
             humantime::format_duration(app.max_clock_skew)
         );
-        fields.refuse("last_used_at", "in_future", detail);
+        fields.refuse("last_used_at", FieldCode::InFuture, detail);
     }
     Some(Run {
         workspace: workspace?,

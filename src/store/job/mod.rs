@@ -62,6 +62,10 @@ static LAST_SUCCESS: Statement = Statement::new("job_last_success", || {
     "select max(finished_at) from {recents}job where kind = $1 and state = 'succeeded'".into()
 });
 
+/// Whether a job of kind `$1` ever succeeded, as an expression.
+pub(super) const EVER_SUCCEEDED: &str =
+    "exists (select 1 from {recents}job as j where j.kind = $1 and j.state = 'succeeded')";
+
 /// What becomes of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {

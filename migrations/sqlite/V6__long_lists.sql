@@ -1,0 +1,2 @@
+-- Nothing: SQLite prefers the index that has the order.
+select 1;

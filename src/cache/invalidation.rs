@@ -1,0 +1,449 @@
+//! Invalidation: every commit of a write forgets what it changed, here and, by what is told to them, in
+//! every other process.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::generation::{Forgotten, Generations, scope_slot};
+use super::replayed::Replayed;
+use crate::model::{Id, Key};
+
+/// Lists that are told one by one; beyond, everything is forgotten. Four messages of PostgreSQL's, which
+/// have 8,000 bytes each.
+pub const MAX_TOLD: usize = 4_000;
+/// Processes whose news are remembered; the oldest goes. There are as many as replicas and commands of a
+/// minute or two.
+const MAX_ORIGINS: usize = 256;
+
+/// Why something was forgotten, as in `recents_cache_invalidations_total{reason}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Reason {
+    /// Something was used, or a row was put right.
+    Write,
+    /// Something was dismissed.
+    Dismissal,
+    /// Another process told what it changed, or is seen to have changed something.
+    OtherProcess,
+    /// Nothing was heard of other processes for a while.
+    Listener,
+    /// An operator asked for it.
+    Admin,
+    /// The schema or a setting changed.
+    Change,
+}
+
+impl Reason {
+    /// Every reason, in the order of their numbers.
+    pub const ALL: [Self; 6] = [
+        Self::Write,
+        Self::Dismissal,
+        Self::OtherProcess,
+        Self::Listener,
+        Self::Admin,
+        Self::Change,
+    ];
+
+    /// Its name as a label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Write => "write",
+            Self::Dismissal => "dismissal",
+            Self::OtherProcess => "other_process",
+            Self::Listener => "listener",
+            Self::Admin => "admin",
+            Self::Change => "change",
+        }
+    }
+}
+
+/// What a commit changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    /// Rows of the table; their lists are forgotten.
+    Rows(Vec<Key>),
+    /// A list.
+    List(Id, Option<Id>),
+    /// Every list of a workspace.
+    Workspace(Id),
+    /// A published run, in whatever list.
+    PublishedRun(Id),
+    /// Anything.
+    Everything,
+}
+
+/// What waits to be told to the other processes.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct News {
+    /// Slots of lists.
+    pub slots: HashSet<u32>,
+    /// Workspaces.
+    pub workspaces: HashSet<Id>,
+    /// Published runs.
+    pub published_runs: HashSet<Id>,
+    /// Everything, which makes the rest needless.
+    pub everything: bool,
+    /// The newest of this process's writes that is among them.
+    pub sequence: u64,
+}
+
+impl News {
+    fn is_empty(&self) -> bool {
+        !self.everything
+            && self.slots.is_empty()
+            && self.workspaces.is_empty()
+            && self.published_runs.is_empty()
+    }
+
+    pub(super) fn add(&mut self, changed: &Changed) {
+        match changed {
+            Changed::Rows(keys) => self.slots.extend(keys.iter().map(|key| {
+                let (workspace, uid, _) = key.parts();
+                scope_slot(workspace, uid)
+            })),
+            Changed::List(workspace, uid) => {
+                self.slots
+                    .insert(scope_slot(workspace, uid.as_deref().unwrap_or("")));
+            }
+            Changed::Workspace(workspace) => drop(self.workspaces.insert(workspace.clone())),
+            Changed::PublishedRun(run) => drop(self.published_runs.insert(run.clone())),
+            Changed::Everything => self.everything = true,
+        }
+        let told = self.slots.len() + self.workspaces.len() + self.published_runs.len();
+        if self.everything || told > MAX_TOLD {
+            *self = Self {
+                everything: true,
+                sequence: self.sequence,
+                ..Self::default()
+            };
+        }
+    }
+}
+
+/// What another process told, and when.
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    sequence: u64,
+    /// The generation behind it.
+    generation: u64,
+}
+
+struct Listener(Box<dyn Fn(&Changed) + Send + Sync>);
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Listener")
+    }
+}
+
+/// What changes, told to whoever keeps answers. One for each store; its clones share it.
+#[derive(Debug)]
+pub struct Changes {
+    /// What was forgotten here.
+    pub generations: Generations,
+    /// This process, as others know it.
+    pub origin: u64,
+    counts: [AtomicU64; Reason::ALL.len()],
+    news: Mutex<News>,
+    /// Whether somebody will tell them.
+    is_told: AtomicBool,
+    /// Held while they are told.
+    pub(crate) telling: tokio::sync::Mutex<()>,
+    heard: Mutex<HashMap<u64, Heard>>,
+    /// The newest position in the database's log that another process told.
+    heard_position: AtomicU64,
+    /// Hears of every published run that is forgotten, and of everything.
+    listener: OnceLock<Listener>,
+    /// SQLite: changes that this process made, of those that the database counts.
+    own: AtomicI64,
+    /// Which database it is, as soon as that was asked, and which history of it.
+    pub(crate) database: OnceLock<u64>,
+    pub(crate) timeline: AtomicU32,
+    /// Where replicas are read from: how far one must be.
+    replayed: OnceLock<Replayed>,
+}
+
+impl Default for Changes {
+    fn default() -> Self {
+        Self {
+            generations: Generations::default(),
+            origin: fastrand::u64(..),
+            counts: Default::default(),
+            news: Mutex::default(),
+            is_told: AtomicBool::new(false),
+            telling: tokio::sync::Mutex::default(),
+            heard: Mutex::default(),
+            heard_position: AtomicU64::new(0),
+            listener: OnceLock::new(),
+            own: AtomicI64::new(0),
+            database: OnceLock::new(),
+            timeline: AtomicU32::new(0),
+            replayed: OnceLock::new(),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What they guard is whole between any two statements.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Changes {
+    /// Forgets what a commit changed, and has the other processes told. Returns the number of this write
+    /// among those of this process.
+    pub fn commit(&self, changed: &Changed, reason: Reason) -> u64 {
+        self.forget(changed, reason);
+        let mut news = lock(&self.news);
+        news.sequence += 1;
+        news.add(changed);
+        if let Some(replayed) = self.replayed.get() {
+            replayed.commit(changed, news.sequence);
+        }
+        news.sequence
+    }
+
+    /// From now on remembers how far a replica must be to have each list as it is.
+    pub fn track_replicas(&self) {
+        self.replayed.get_or_init(Replayed::default);
+    }
+
+    /// These news were told, at a position behind them.
+    pub(crate) fn told(&self, news: &News, position: u64) {
+        if let Some(replayed) = self.replayed.get() {
+            replayed.told(news, position);
+        }
+    }
+
+    /// Whether a replica that had replayed so much has a list as it is, as far as is known here.
+    pub fn is_replayed(&self, workspace: &str, uid: &str, position: u64) -> bool {
+        let replayed = self.replayed.get();
+        replayed.is_some_and(|replayed| replayed.has(scope_slot(workspace, uid), position))
+    }
+
+    /// Has somebody hear of every published run that is forgotten, and of everything, here or elsewhere;
+    /// only the first one who asks.
+    pub fn on_forget(&self, listener: impl Fn(&Changed) + Send + Sync + 'static) {
+        self.listener.get_or_init(|| Listener(Box::new(listener)));
+    }
+
+    /// Forgets, here only.
+    pub fn forget(&self, changed: &Changed, reason: Reason) {
+        let forget = |what| self.generations.forget(what);
+        match changed {
+            Changed::Rows(keys) => {
+                let mut last = ("", "");
+                for key in keys {
+                    let (workspace, uid, _) = key.parts();
+                    // Sorted keys of one list stand together.
+                    if last != (workspace, uid) {
+                        forget(Forgotten::Scope(workspace, uid));
+                        self.count(reason, 1);
+                    }
+                    last = (workspace, uid);
+                }
+                return;
+            }
+            Changed::List(workspace, uid) => {
+                forget(Forgotten::Scope(workspace, uid.as_deref().unwrap_or("")));
+            }
+            Changed::Workspace(workspace) => forget(Forgotten::Workspace(workspace)),
+            Changed::PublishedRun(run) => forget(Forgotten::PublishedRun(run)),
+            Changed::Everything => forget(Forgotten::Everything),
+        }
+        if let Some(Listener(listener)) = self.listener.get() {
+            listener(changed);
+        }
+        self.count(reason, 1);
+        tracing::debug!(reason = reason.name(), what = ?changed, "forgotten");
+    }
+
+    fn count(&self, reason: Reason, by: u64) {
+        self.counts[reason as usize].fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// How often something was forgotten for a reason.
+    pub fn counted(&self, reason: Reason) -> u64 {
+        self.counts[reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// The number of this process's newest write.
+    pub fn sequence(&self) -> u64 {
+        lock(&self.news).sequence
+    }
+
+    /// Whether the caller is to tell the news: there are some and nobody is telling them.
+    pub(crate) fn begin_telling(&self) -> bool {
+        !lock(&self.news).is_empty() && !self.is_told.swap(true, Ordering::SeqCst)
+    }
+
+    /// Takes the news to tell; `None` ends the telling.
+    pub(crate) fn take_news(&self) -> Option<News> {
+        let mut news = lock(&self.news);
+        if news.is_empty() {
+            // Under the lock: whoever adds some next will find that nobody tells them.
+            self.is_told.store(false, Ordering::SeqCst);
+            return None;
+        }
+        let sequence = news.sequence;
+        let taken = std::mem::take(&mut *news);
+        news.sequence = sequence;
+        Some(taken)
+    }
+
+    /// Forgets what another process told. Of one with a newer protocol only that it told something.
+    pub fn hear(&self, origin: u64, position: u64, news: &News) {
+        if news.everything {
+            self.forget(&Changed::Everything, Reason::OtherProcess);
+        }
+        for slot in &news.slots {
+            self.generations.forget(Forgotten::ScopeSlot(*slot));
+        }
+        self.count(Reason::OtherProcess, news.slots.len() as u64);
+        for workspace in &news.workspaces {
+            let workspace = workspace.clone();
+            self.forget(&Changed::Workspace(workspace), Reason::OtherProcess);
+        }
+        for run in &news.published_runs {
+            let run = run.clone();
+            self.forget(&Changed::PublishedRun(run), Reason::OtherProcess);
+        }
+        if let Some(replayed) = self.replayed.get() {
+            replayed.heard(news, position);
+        }
+        self.heard_position.fetch_max(position, Ordering::SeqCst);
+        let mut heard = lock(&self.heard);
+        if heard.len() >= MAX_ORIGINS && !heard.contains_key(&origin) {
+            let oldest = heard.iter().min_by_key(|(_, heard)| heard.generation);
+            if let Some(oldest) = oldest.map(|(origin, _)| *origin) {
+                heard.remove(&oldest);
+            }
+        }
+        let told = heard.entry(origin).or_insert(Heard {
+            sequence: 0,
+            generation: 0,
+        });
+        if news.sequence > told.sequence {
+            *told = Heard {
+                sequence: news.sequence,
+                generation: self.generations.now(),
+            };
+        }
+    }
+
+    /// Whether a load that began at a generation, with this much heard, sees a write of any process: its
+    /// own writes are forgotten before they are acknowledged, and those of others when they are heard of.
+    pub fn sees(&self, began: u64, heard_position: u64, write: &Write) -> bool {
+        if write.origin == self.origin {
+            return true;
+        }
+        // Equal is not enough: two commits may be told with one position, of which the load saw but one.
+        if heard_position > write.position {
+            return true;
+        }
+        let heard = lock(&self.heard);
+        heard.get(&write.origin).is_some_and(|heard| {
+            heard.sequence >= write.sequence && super::generation::sees(began, heard.generation)
+        })
+    }
+
+    /// The newest position that was heard of; a load notes it before it asks the database.
+    pub fn heard_position(&self) -> u64 {
+        self.heard_position.load(Ordering::SeqCst)
+    }
+
+    /// Nothing that was heard counts any more: another database answers, or its log began anew.
+    pub fn unhear(&self) {
+        lock(&self.heard).clear();
+        self.heard_position.store(0, Ordering::SeqCst);
+    }
+
+    /// SQLite: this process made so many of the changes that the database counts.
+    pub(crate) fn own(&self, changes: i64) {
+        self.own.fetch_add(changes, Ordering::SeqCst);
+    }
+
+    /// SQLite: how many this process made.
+    pub(crate) fn owned(&self) -> i64 {
+        self.own.load(Ordering::SeqCst)
+    }
+}
+
+/// A write as a session token names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Write {
+    /// A position in the database's log behind its commit.
+    pub position: u64,
+    /// The process that wrote.
+    pub origin: u64,
+    /// Its number among the writes of that process.
+    pub sequence: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(text: &str) -> Id {
+        Id::new(text).unwrap()
+    }
+
+    #[test]
+    fn too_many_lists_are_told_as_everything() {
+        let changes = Changes::default();
+        let key = |i: usize| Key::new(&format!("w{i}"), "", "p");
+        changes.commit(&Changed::Rows((0..10).map(key).collect()), Reason::Write);
+        assert!(changes.begin_telling() && !changes.begin_telling());
+        let news = changes.take_news().unwrap();
+        assert_eq!(
+            (news.slots.len(), news.everything, news.sequence),
+            (10, false, 1)
+        );
+        assert_eq!(changes.take_news(), None);
+        changes.commit(
+            &Changed::Rows((0..2 * MAX_TOLD).map(key).collect()),
+            Reason::Write,
+        );
+        changes.commit(&Changed::PublishedRun(id("88")), Reason::Dismissal);
+        assert!(changes.begin_telling(), "whoever told before has ended");
+        let news = changes.take_news().unwrap();
+        let rest = news.slots.len() + news.published_runs.len();
+        assert_eq!((rest, news.everything, news.sequence), (0, true, 3));
+    }
+
+    #[test]
+    fn a_load_sees_another_processs_write_only_when_it_began_behind_the_news_of_it() {
+        let (a, b) = (Changes::default(), Changes::default());
+        let sequence = a.commit(&Changed::List(id("5"), None), Reason::Write);
+        let write = Write {
+            position: 7,
+            origin: a.origin,
+            sequence,
+        };
+        assert!(a.sees(0, 0, &write), "its own");
+        let early = b.generations.now();
+        assert!(
+            !b.sees(early, b.heard_position(), &write),
+            "nothing was heard"
+        );
+        let heard_before = b.heard_position();
+        b.hear(a.origin, 7, &a.take_news().unwrap());
+        assert!(!b.sees(early, heard_before, &write), "it began before");
+        assert!(b.sees(b.generations.now(), b.heard_position(), &write));
+        let next = Write {
+            sequence: a.commit(&Changed::Everything, Reason::Admin),
+            ..write
+        };
+        assert!(
+            !b.sees(b.generations.now(), b.heard_position(), &next),
+            "of the same position"
+        );
+        b.hear(a.origin + 1, 8, &News::default());
+        assert!(
+            b.sees(b.generations.now(), b.heard_position(), &next),
+            "a later position"
+        );
+        b.unhear();
+        assert!(!b.sees(b.generations.now(), b.heard_position(), &write));
+    }
+}

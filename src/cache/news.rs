@@ -1,0 +1,115 @@
+//! How processes tell each other what they changed: texts of PostgreSQL's notifications.
+//!
+//! `1 <origin> <position> <sequence> <what>`, numbers in decimal; what is `*` for everything, or
+//! `s<slot>,<slot>…`, `w<workspace>` or `p<published run>`. Every message of one telling has its sequence;
+//! the last one only counts when all came, which PostgreSQL promises of one transaction.
+
+use super::invalidation::News;
+use crate::model::Id;
+
+/// The version of the texts; of others is only known that something changed.
+const VERSION: &str = "1";
+/// Slots of a message: seven characters each, of 8,000 bytes that a notification may have.
+const SLOTS: usize = 1_000;
+
+/// The messages that tell the news of the process `origin`: what stands before the position in each, and
+/// what behind it.
+pub(crate) fn write(origin: u64, news: &News) -> (String, Vec<String>) {
+    let mut parts = Vec::new();
+    if news.everything {
+        parts.push("*".to_owned());
+    }
+    let slots: Vec<String> = news.slots.iter().map(ToString::to_string).collect();
+    parts.extend(
+        slots
+            .chunks(SLOTS)
+            .map(|slots| format!("s{}", slots.join(","))),
+    );
+    parts.extend(news.workspaces.iter().map(|id| format!("w{id}")));
+    parts.extend(news.published_runs.iter().map(|id| format!("p{id}")));
+    let count = parts.len();
+    let behind = |(at, part): (usize, String)| {
+        // Only the last stands for all of them: PostgreSQL delivers them in order.
+        let sequence = if at + 1 == count { news.sequence } else { 0 };
+        format!(" {sequence} {part}")
+    };
+    let behind = parts.into_iter().enumerate().map(behind).collect();
+    (format!("{VERSION} {origin} "), behind)
+}
+
+/// What a message tells: origin, position, news. What cannot be read is everything.
+pub(crate) fn read(text: &str) -> (u64, u64, News) {
+    let read = || {
+        let mut parts = text.splitn(5, ' ');
+        if parts.next()? != VERSION {
+            return None;
+        }
+        let mut number = || parts.next()?.parse::<u64>().ok();
+        let (origin, position, sequence) = (number()?, number()?, number()?);
+        let mut news = News {
+            sequence,
+            ..News::default()
+        };
+        let what = parts.next()?;
+        match what.split_at_checked(1)? {
+            ("*", "") => news.everything = true,
+            ("s", slots) => {
+                for slot in slots.split(',') {
+                    news.slots.insert(slot.parse().ok()?);
+                }
+            }
+            ("w", id) => drop(news.workspaces.insert(Id::new(id).ok()?)),
+            ("p", id) => drop(news.published_runs.insert(Id::new(id).ok()?)),
+            _ => return None,
+        }
+        Some((origin, position, news))
+    };
+    read().unwrap_or_else(|| {
+        let everything = News {
+            everything: true,
+            ..News::default()
+        };
+        (0, 0, everything)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_heard_and_fits_a_notification() {
+        let id = |text: &str| Id::new(text).unwrap();
+        let told = News {
+            slots: (0..2_500).map(|slot| slot * 100).collect(),
+            workspaces: [id("a b"), id(&"é".repeat(64))].into(),
+            published_runs: [id("88")].into(),
+            everything: false,
+            sequence: 17,
+        };
+        let mut heard = News::default();
+        let (before, behind) = write(u64::MAX, &told);
+        for behind in behind {
+            let message = format!("{before}{}{behind}", u64::MAX);
+            assert!(message.len() < 8_000, "{} bytes", message.len());
+            let (origin, at, news) = read(&message);
+            assert_eq!((origin, at), (u64::MAX, u64::MAX));
+            assert_eq!(heard.sequence, 0, "only the last one stands for all");
+            heard.slots.extend(news.slots);
+            heard.workspaces.extend(news.workspaces);
+            heard.published_runs.extend(news.published_runs);
+            heard.sequence = news.sequence;
+        }
+        assert_eq!(heard, told);
+        for other in [
+            "",
+            "2 1 1 1 s1",
+            "1 x 1 1 *",
+            "1 1 1 1 ",
+            "1 1 1 1 q",
+            "1 1 1 1 s1,,",
+        ] {
+            assert!(read(other).2.everything, "{other}");
+        }
+    }
+}

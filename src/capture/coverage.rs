@@ -1,0 +1,115 @@
+//! Whether the triggers are there, on the history's table and on each of its partitions.
+
+use sqlx::{PgConnection, PgPool};
+
+use super::error::CaptureError;
+use super::tables::{strays, tables};
+use super::triggers::{self, Table};
+use crate::history::Mapping;
+
+/// What the history's table and each of its partitions have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Covered {
+    /// Its name, as SQL writes it.
+    pub table: String,
+    /// What is wrong with it, and what mends it; `None` where all is well.
+    pub problem: Option<String>,
+}
+
+/// Whether capture is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// Whether there is an outbox.
+    pub installed: bool,
+    /// Whether it is of this version, table, key and type.
+    pub current: bool,
+    /// The table and its partitions.
+    pub tables: Vec<Covered>,
+}
+
+impl Coverage {
+    /// Whether every change of the history is noted.
+    pub fn is_whole(&self) -> bool {
+        let covered = !self.tables.is_empty() && self.tables.iter().all(|t| t.problem.is_none());
+        self.installed && self.current && covered
+    }
+}
+
+/// Looks at the table and each of its partitions. Whether what is installed is current is known only
+/// with the mapping that it is for.
+pub(super) async fn of(
+    pool: &PgPool,
+    table: &str,
+    mapping: Option<&Mapping>,
+) -> Result<Coverage, CaptureError> {
+    look(pool, table, mapping)
+        .await
+        .map_err(CaptureError::Database)
+}
+
+async fn look(
+    pool: &PgPool,
+    table: &str,
+    mapping: Option<&Mapping>,
+) -> Result<Coverage, sqlx::Error> {
+    let mut conn = pool.acquire().await?;
+    let outbox = sqlx::query_scalar::<_, Option<String>>(
+        "select obj_description(c.oid, 'pg_class') from pg_class c
+             join pg_namespace n on n.oid = c.relnamespace
+             where n.nspname = 'recents' and c.relname = 'outbox'",
+    );
+    let Some(comment) = outbox.fetch_optional(&mut *conn).await? else {
+        return Ok(Coverage::default());
+    };
+    let tables = tables(&mut conn, table).await?;
+    let mut covered = Vec::new();
+    for table in &tables {
+        covered.push(Covered {
+            problem: problem_of(&mut conn, table).await?,
+            table: table.name.clone(),
+        });
+    }
+    for (_, table) in strays(&mut conn, &tables).await? {
+        let problem = "it has triggers of capture and is no part of the history, or no longer; \
+                           `recents capture install` removes them, and `recents verify --repair` \
+                           sees to its runs";
+        let problem = Some(problem.into());
+        if covered.last().is_none_or(|last| last.table != table) {
+            covered.push(Covered { table, problem });
+        }
+    }
+    Ok(Coverage {
+        installed: true,
+        current: comment.is_some() && comment == mapping.map(triggers::description),
+        tables: covered,
+    })
+}
+
+/// What keeps a table's changes from being noted.
+async fn problem_of(conn: &mut PgConnection, table: &Table) -> Result<Option<String>, sqlx::Error> {
+    // `O`: always but for sessions that play back a replication.
+    let enabled = sqlx::query_scalar::<_, String>(
+        "select tgname::text from pg_trigger
+         where tgrelid = $1::oid and tgname like 'recents\\_capture\\_%' and tgenabled in ('O', 'A')",
+    );
+    let enabled = enabled.bind(table.oid).fetch_all(&mut *conn).await?;
+    if let Some(missing) = table.triggers().find(|name| !enabled.contains(name)) {
+        return Ok(Some(format!(
+            "its trigger {missing} is missing or disabled; `recents capture install` adds it, and \
+             `recents verify --repair` finds what was missed"
+        )));
+    }
+    let subscribed: bool = sqlx::query_scalar(
+        "select exists (select from pg_subscription_rel where srrelid = $1::oid)",
+    )
+    .bind(table.oid)
+    .fetch_one(conn)
+    .await?;
+    Ok(subscribed.then(|| {
+        format!(
+            "{} receives a logical replication, whose changes fire no statement triggers; \
+             capture at the publisher",
+            table.name
+        )
+    }))
+}

@@ -1,0 +1,92 @@
+//! Removing capture. It asks the catalogue for everything that is of ours, and the configuration for
+//! nothing but the database: the mapping may no longer fit, the table may be gone or have another name.
+
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+
+use super::change::{self, LOCK_TIMEOUT, patiently};
+use super::error::{CaptureError, by_hand};
+use super::tables::ours;
+
+/// Whether the schema is there and nothing is in it.
+const SCHEMA_IS_EMPTY: &str = "select exists (select from pg_namespace where nspname = 'recents')
+    and not exists (
+        select from pg_depend d join pg_namespace n
+          on d.refclassid = 'pg_namespace'::regclass and d.refobjid = n.oid
+        where n.nspname = 'recents')";
+
+/// Removes every trace, in one transaction; returns whether there was any.
+///
+/// # Errors
+/// [`CaptureError`]; nothing is changed then.
+pub async fn uninstall(pool: &PgPool) -> Result<bool, CaptureError> {
+    let once = async || {
+        let mut tx = change::begin(pool).await?;
+        let sql = statements(&mut tx).await?;
+        let there = !sql.is_empty();
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *tx).await?;
+        // Ours as long as something else of ours is in it.
+        let is_empty = sqlx::query_scalar(SCHEMA_IS_EMPTY);
+        if there && is_empty.fetch_one(&mut *tx).await? {
+            sqlx::raw_sql("drop schema recents")
+                .execute(&mut *tx)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(there)
+    };
+    match patiently(once).await {
+        Ok(there) => Ok(there),
+        Err(error) => {
+            let tables = tables(pool).await.map_err(CaptureError::Database)?;
+            let tables = tables.join(", ");
+            Err(CaptureError::of(error, &tables, by_hand("uninstall")))
+        }
+    }
+}
+
+/// The statements that remove it.
+///
+/// # Errors
+/// [`CaptureError::Database`].
+pub async fn uninstall_sql(pool: &PgPool) -> Result<String, CaptureError> {
+    let done = async { statements(&mut *pool.acquire().await?).await };
+    let sql = done.await.map_err(CaptureError::Database)?;
+    let timeout = LOCK_TIMEOUT.as_millis();
+    Ok(format!(
+        "begin;\nset local lock_timeout = '{timeout}ms';\n{sql}commit;\n"
+    ))
+}
+
+/// The tables that have triggers of ours.
+async fn tables(pool: &PgPool) -> Result<Vec<String>, sqlx::Error> {
+    let ours = ours(&mut *pool.acquire().await?).await?;
+    let mut tables: Vec<_> = ours.into_iter().map(|(_, table)| table).collect();
+    tables.dedup();
+    Ok(tables)
+}
+
+/// Statements that drop what is there; empty where nothing is. The tables are locked first, parents
+/// before their partitions, as by everybody who writes them, and the outbox behind them.
+async fn statements(conn: &mut PgConnection) -> Result<String, sqlx::Error> {
+    let triggers = ours(conn).await?;
+    let (mut locks, mut drops, mut last) = (String::new(), String::new(), None);
+    for (trigger, table) in &triggers {
+        if last.replace(table) != Some(table) {
+            locks += &format!("lock table only {table} in access exclusive mode;\n");
+        }
+        drops += &format!("drop trigger {trigger} on {table};\n");
+    }
+    // Of the catalogue, which every role may read.
+    let rest: Vec<String> = sqlx::query_scalar(
+        "select format('drop function recents.%I();', p.proname) || E'\\n'
+         from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+         where n.nspname = 'recents' and p.proname like 'capture\\_%'
+         union all
+         select E'drop table recents.outbox;\\n'
+         from pg_class c join pg_namespace n on n.oid = c.relnamespace
+         where n.nspname = 'recents' and c.relname = 'outbox'",
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(locks + &drops + &rest.concat())
+}

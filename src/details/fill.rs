@@ -1,0 +1,174 @@
+//! Filling pages: items whose published run is gone are left out, and others take their places.
+//!
+//! A page begins with the candidates that its list was read with. Where some of them are gone and there
+//! are more, the list is read on: a hundred candidates, then a thousand. Whoever has still too few gets a
+//! shorter page, and a place from which to go on. So a page costs its list three statements at the most,
+//! however many of its items are gone.
+
+use std::sync::Arc;
+
+use super::{Answers, Detail, Details};
+
+/// How many candidates each further read asks for. Nearly always none is needed; who deleted a hundred
+/// workflows gets a full page by the first, and one that is still short says where to go on.
+const REFILLS: [u32; 2] = [100, 1_000];
+
+/// An item of a list.
+pub trait Candidate {
+    /// Whose details are asked for.
+    fn published_run(&self) -> &str;
+}
+
+/// The next items of a list, in its order. A page begins with one more than its limit, where the list
+/// has so many: that one tells whether there is another page.
+#[derive(Debug, Clone)]
+pub struct Candidates<T> {
+    /// The items. None only where the list has no more.
+    pub items: Vec<T>,
+    /// Whether the list has more behind the last of them: read one more than you hand over.
+    pub more: bool,
+}
+
+/// What is to be read next of a list.
+#[derive(Debug, Clone)]
+pub struct Refill<T> {
+    /// Which of the lists, by its place.
+    pub list: usize,
+    /// The item behind which to read.
+    pub after: T,
+    /// How many items.
+    pub count: u32,
+}
+
+/// A page.
+#[derive(Debug, Clone)]
+pub struct Filled<T> {
+    /// The items, each with its details where they are known.
+    pub items: Vec<(T, Option<Arc<str>>)>,
+    /// The item behind which the next page begins, for its cursor; it need not be on this page. `None`
+    /// on the last page.
+    pub next: Option<T>,
+    /// Whether the details of some of the items could not be had.
+    pub unavailable: bool,
+}
+
+/// Who knows details.
+pub(super) trait Ask {
+    fn of(&self, published_runs: &[&str]) -> impl Future<Output = Answers> + Send;
+}
+
+impl Ask for Details {
+    async fn of(&self, published_runs: &[&str]) -> Answers {
+        Details::of(self, published_runs).await
+    }
+}
+
+/// Fills a page of each list. `more` reads on in some of them, all in one go: an answer for each, in
+/// their order.
+pub(super) async fn fill<T, E, F>(
+    details: &impl Ask,
+    limit: usize,
+    lists: Vec<Candidates<T>>,
+    mut more: impl FnMut(Vec<Refill<T>>) -> F,
+) -> Result<Vec<Filled<T>>, E>
+where
+    T: Candidate + Clone,
+    F: Future<Output = Result<Vec<Candidates<T>>, E>>,
+{
+    let mut pages: Vec<_> = lists.iter().map(|_| Page::new(limit)).collect();
+    let mut read: Vec<(usize, Candidates<T>)> = lists.into_iter().enumerate().collect();
+    let mut refills = REFILLS.into_iter();
+    loop {
+        let items = read.iter().flat_map(|(_, candidates)| &candidates.items);
+        let ids: Vec<&str> = items.map(Candidate::published_run).collect();
+        let answers = match ids.is_empty() {
+            true => Answers::default(),
+            false => details.of(&ids).await,
+        };
+        for (list, candidates) in read {
+            pages[list].take(candidates, &answers);
+        }
+        let Some(count) = refills.next() else { break };
+        let short = pages.iter().enumerate();
+        let wanted: Vec<Refill<T>> = short
+            .filter_map(|(list, page)| {
+                let after = page.short_behind()?.clone();
+                Some(Refill { list, after, count })
+            })
+            .collect();
+        if wanted.is_empty() {
+            break;
+        }
+        let of: Vec<usize> = wanted.iter().map(|refill| refill.list).collect();
+        read = of.into_iter().zip(more(wanted).await?).collect();
+    }
+    Ok(pages.into_iter().map(Page::finish).collect())
+}
+
+/// A page that is being filled.
+struct Page<T> {
+    limit: usize,
+    kept: Vec<(T, Option<Arc<str>>)>,
+    unavailable: bool,
+    /// Whether a candidate that may be shown found no place.
+    left: bool,
+    /// The last candidate that was looked at while there was place.
+    last: Option<T>,
+    /// Whether the list goes on behind the candidates.
+    more: bool,
+}
+
+impl<T: Candidate + Clone> Page<T> {
+    fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            kept: Vec::new(),
+            unavailable: false,
+            left: false,
+            last: None,
+            more: false,
+        }
+    }
+
+    fn take(&mut self, candidates: Candidates<T>, answers: &Answers) {
+        self.more = candidates.more;
+        for item in candidates.items {
+            let card = match answers.get(item.published_run()) {
+                Detail::Gone => {
+                    if self.kept.len() < self.limit {
+                        self.last = Some(item);
+                    }
+                    continue;
+                }
+                _ if self.kept.len() == self.limit => {
+                    self.left = true;
+                    break;
+                }
+                Detail::Card(card) => Some(Arc::clone(card)),
+                Detail::Unknown => {
+                    self.unavailable = true;
+                    None
+                }
+            };
+            self.last = Some(item.clone());
+            self.kept.push((item, card));
+        }
+    }
+
+    /// Where to read on, where the page is not full and its list goes on.
+    fn short_behind(&self) -> Option<&T> {
+        let is_short = self.kept.len() < self.limit && self.more;
+        self.last.as_ref().filter(|_| is_short)
+    }
+
+    fn finish(self) -> Filled<T> {
+        Filled {
+            next: self.last.filter(|_| self.left || self.more),
+            items: self.kept,
+            unavailable: self.unavailable,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

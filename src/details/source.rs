@@ -1,0 +1,175 @@
+//! Where details come from: the configured query, on the application's database.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::TryStreamExt;
+use serde_json::{Map, Number, Value};
+use sqlx::sqlite::{SqlitePoolOptions, SqliteRow};
+use sqlx::{AssertSqlSafe, Column, Executor, Postgres, Row, SqlSafeStr, Type, TypeInfo, ValueRef};
+
+use super::{DetailsError, MAX_STATEMENTS};
+use crate::config::DetailsConfig;
+use crate::history::{Database, read_only_postgres, read_only_sqlite};
+use crate::store::pg_pool;
+
+/// The longest that details may take, also where their database is away: a page comes without them
+/// then, and a visitor waits for that page.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Steps of SQLite's machine between two looks at the clock: some microseconds.
+const STEPS: i32 = 10_000;
+/// Classes of PostgreSQL's errors that say nothing of the query: the connection, resources, an
+/// operator's intervention, the system.
+const OF_THE_DATABASE: [&str; 5] = ["08", "53", "57", "58", "XX"];
+/// SQLite's code for a query that it does not understand.
+const NOT_UNDERSTOOD: &str = "1";
+
+/// The database, and the query as it is sent there.
+#[derive(Debug)]
+pub(super) struct Source {
+    database: Database,
+    text: String,
+}
+
+impl Source {
+    /// Connects at the first use.
+    pub(super) fn open(config: &DetailsConfig) -> Result<Self, DetailsError> {
+        let bad_url = |error: sqlx::Error| DetailsError::Refused(format!("its database: {error}"));
+        // A newline ends a trailing comment of the query.
+        let query = config.query.trim().trim_end_matches(';');
+        if config.url.starts_with("sqlite:") {
+            let options = read_only_sqlite(&config.url).map_err(bad_url)?;
+            let pool = SqlitePoolOptions::new()
+                .max_connections(MAX_STATEMENTS)
+                .acquire_timeout(TIMEOUT)
+                .connect_lazy_with(options);
+            return Ok(Self {
+                database: Database::Sqlite(pool),
+                text: format!("select q.published_run, q.* from (\n{query}\n) as q"),
+            });
+        }
+        let options = read_only_postgres(&config.url, TIMEOUT).map_err(bad_url)?;
+        Ok(Self {
+            database: Database::Postgres(pg_pool(MAX_STATEMENTS).connect_lazy_with(options)),
+            text: format!(
+                "select cast(q.published_run as text),
+                        cast(to_jsonb(q) - 'published_run' as text)
+                 from (\n{query}\n) as q"
+            ),
+        })
+    }
+
+    /// Whether the database understands the query, and finds `published_run` in what it returns.
+    pub(super) async fn check(&self) -> Result<(), DetailsError> {
+        let text = AssertSqlSafe(self.text.clone()).into_sql_str();
+        let prepared = match &self.database {
+            Database::Postgres(pool) => {
+                let mut conn = pool.acquire().await.map_err(DetailsError::Database)?;
+                // What is bound is an array of texts, whatever the query would like.
+                let texts = [<Vec<String> as Type<Postgres>>::type_info()];
+                conn.prepare_with(text, &texts).await.map(drop)
+            }
+            Database::Sqlite(pool) => {
+                let mut conn = pool.acquire().await.map_err(DetailsError::Database)?;
+                conn.prepare(text).await.map(drop)
+            }
+        };
+        prepared.map_err(|error| match error.as_database_error() {
+            Some(said) if is_of_the_query(said) => DetailsError::Refused(said.message().to_owned()),
+            _ => DetailsError::Database(error),
+        })
+    }
+}
+
+fn is_of_the_query(error: &dyn sqlx::error::DatabaseError) -> bool {
+    let code = error.code().unwrap_or_default();
+    match error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
+        Some(_) => !OF_THE_DATABASE.iter().any(|class| code.starts_with(class)),
+        None => code == NOT_UNDERSTOOD,
+    }
+}
+
+impl super::loads::Fetch for Source {
+    async fn fetch(
+        &self,
+        ids: &[Arc<str>],
+        mut take: impl FnMut(&str, String) + Send,
+    ) -> Result<(), sqlx::Error> {
+        let ids: Vec<&str> = ids.iter().map(|id| &**id).collect();
+        let query = AssertSqlSafe(self.text.as_str());
+        match &self.database {
+            Database::Postgres(pool) => {
+                let mut rows = sqlx::query(query).bind(ids).fetch(pool);
+                while let Some(row) = rows.try_next().await? {
+                    if let Some(published_run) = row.try_get(0)? {
+                        take(published_run, row.try_get(1)?);
+                    }
+                }
+            }
+            Database::Sqlite(pool) => {
+                let mut conn = pool.acquire().await?;
+                let end = Instant::now() + TIMEOUT;
+                // Nobody else ends a statement of SQLite's.
+                conn.lock_handle()
+                    .await?
+                    .set_progress_handler(STEPS, move || Instant::now() < end);
+                let ids = serde_json::json!(ids).to_string();
+                let mut rows = sqlx::query(query).bind(ids).fetch(&mut *conn);
+                while let Some(row) = rows.try_next().await? {
+                    if let Some(published_run) = id_of(&row)? {
+                        take(&published_run, card_of(&row)?);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn id_of(row: &SqliteRow) -> Result<Option<String>, sqlx::Error> {
+    Ok(match value_of(row, 0)? {
+        Value::Null => None,
+        Value::String(text) => Some(text),
+        number => Some(number.to_string()),
+    })
+}
+
+/// The columns behind the first one, but for the one that it repeats, as a JSON object.
+fn card_of(row: &SqliteRow) -> Result<String, sqlx::Error> {
+    let mut card = Map::new();
+    for column in row.columns().iter().skip(1) {
+        if column.name() != "published_run" {
+            card.insert(column.name().into(), value_of(row, column.ordinal())?);
+        }
+    }
+    Ok(Value::Object(card).to_string())
+}
+
+/// A value as JSON, in the form in which PostgreSQL would write one that JSON has no form for.
+fn value_of(row: &SqliteRow, column: usize) -> Result<Value, sqlx::Error> {
+    let value = row.try_get_raw(column)?;
+    if value.is_null() {
+        return Ok(Value::Null);
+    }
+    Ok(match value.type_info().name() {
+        "INTEGER" => Value::from(row.try_get_unchecked::<i64, _>(column)?),
+        "REAL" => {
+            let real: f64 = row.try_get_unchecked(column)?;
+            match Number::from_f64(real) {
+                Some(number) => Value::Number(number),
+                None if real > 0.0 => Value::from("Infinity"),
+                None => Value::from("-Infinity"),
+            }
+        }
+        "TEXT" => {
+            let bytes: &[u8] = row.try_get_unchecked(column)?;
+            Value::from(String::from_utf8_lossy(bytes))
+        }
+        _ => {
+            let bytes: &[u8] = row.try_get_unchecked(column)?;
+            let hex = bytes.iter().map(|byte| format!("{byte:02x}"));
+            Value::from(format!("\\x{}", hex.collect::<String>()))
+        }
+    })
+}

@@ -1,0 +1,28 @@
+//! How long a request took, and how long of that it waited for the database.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::Response;
+
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// How long an answer waited for the database; left with it by its handler.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waited(pub(super) Duration);
+
+/// Says it in the answer, in milliseconds.
+pub(super) fn tell(response: &mut Response, total: Duration) {
+    let waited = response.extensions_mut().remove::<Waited>();
+    let millis = |duration: Duration| duration.as_secs_f64() * 1000.0;
+    let mut text = String::with_capacity(40);
+    // Writing to a text does not fail.
+    if let Some(Waited(waited)) = waited {
+        let _ = write!(text, "db;dur={:.3}, ", millis(waited));
+    }
+    let _ = write!(text, "total;dur={:.3}", millis(total));
+    if let Ok(value) = HeaderValue::try_from(text) {
+        response.headers_mut().insert(SERVER_TIMING, value);
+    }
+}

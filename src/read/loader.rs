@@ -1,0 +1,314 @@
+//! The batch loader: concurrent misses of different scopes are one query, of one scope one load.
+//!
+//! Nothing is delayed to gather more: the next query starts when the last one ends, with all that came
+//! meanwhile. Where one takes long, others do not wait for it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::source::{PRIMARY, Read, Source};
+use crate::cache::{Cache, Counts, Entry};
+use crate::model::Scope;
+use crate::store::StoreError;
+use crate::store::recent::{ListStart, MAX_SCOPES};
+
+/// Queries at once at the most, of those that take long.
+const QUERIES: usize = 4;
+/// A query that takes longer does not keep others waiting; most take a tenth of it.
+const SLOW: Duration = Duration::from_millis(20);
+
+/// What became of a load; shared by all who wait for it.
+pub(super) type Loaded = Result<Arc<Entry>, Arc<StoreError>>;
+
+/// Which load under way may be joined: one that cannot have missed what the caller must see.
+pub(super) type MayJoin<'a> = &'a (dyn Fn(&Scope, &Began) -> bool + Sync);
+
+/// What was known when a load was sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Began {
+    /// The generation.
+    pub(super) generation: u64,
+    /// What had been heard of other processes.
+    pub(super) heard_position: u64,
+    /// When.
+    pub(super) at: Instant,
+}
+
+/// Loads lists. Clones share its queue.
+#[derive(Debug, Clone)]
+pub(super) struct Loader(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    source: Arc<Source>,
+    cache: Arc<Cache>,
+    counts: Arc<Counts>,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// Scopes that wait for a query, in the order in which they came. As many as there are connections,
+    /// times the scopes of a batch, at the most.
+    order: VecDeque<Scope>,
+    waiting: HashMap<Scope, Load>,
+    under_way: HashMap<Scope, (Began, Load)>,
+    /// Tasks that send queries, and how many of them wait for one that takes long.
+    tasks: usize,
+    stuck: usize,
+}
+
+/// A load that is awaited.
+#[derive(Debug, Clone)]
+struct Load {
+    rows: u32,
+    /// What a replica must have replayed.
+    least: u64,
+    done: watch::Sender<Option<Loaded>>,
+}
+
+impl Loader {
+    /// Of these databases, for a cache.
+    pub(super) fn new(source: Arc<Source>, cache: Arc<Cache>, counts: Arc<Counts>) -> Self {
+        let queue = Mutex::default();
+        Self(Arc::new(Shared {
+            source,
+            cache,
+            counts,
+            queue,
+        }))
+    }
+
+    /// Loads the first `rows` items of some lists, or more, from a database that has replayed `least`; in
+    /// one query where there are at most [`MAX_SCOPES`]. A caller that goes away cancels nothing.
+    pub(super) async fn load(
+        &self,
+        scopes: &[&Scope],
+        rows: u32,
+        least: u64,
+        may_join: MayJoin<'_>,
+    ) -> Vec<Loaded> {
+        let awaited: Vec<_> = {
+            let mut queue = self.0.queue();
+            let awaited = scopes
+                .iter()
+                .map(|scope| queue.load(scope, rows, least, may_join));
+            let awaited = awaited.collect();
+            self.0.start_task(&mut queue);
+            awaited
+        };
+        let mut loaded = Vec::with_capacity(scopes.len());
+        for mut done in awaited {
+            let done = match done.wait_for(Option::is_some).await {
+                Ok(done) => done.clone(),
+                // Its task panicked.
+                Err(_) => None,
+            };
+            loaded.push(done.unwrap_or_else(|| Err(Arc::new(broken_off()))));
+        }
+        loaded
+    }
+}
+
+fn broken_off() -> StoreError {
+    StoreError::Other(sqlx::Error::WorkerCrashed)
+}
+
+impl Queue {
+    fn load(
+        &mut self,
+        scope: &Scope,
+        rows: u32,
+        least: u64,
+        may_join: MayJoin<'_>,
+    ) -> watch::Receiver<Option<Loaded>> {
+        if let Some((began, load)) = self.under_way.get(scope)
+            && load.rows >= rows
+            && load.least >= least
+            && may_join(scope, began)
+        {
+            return load.done.subscribe();
+        }
+        let load = self.waiting.entry(scope.clone()).or_insert_with(|| {
+            self.order.push_back(scope.clone());
+            let done = watch::Sender::new(None);
+            Load { rows, least, done }
+        });
+        load.rows = load.rows.max(rows);
+        load.least = load.least.max(least);
+        load.done.subscribe()
+    }
+
+    /// Takes what the next query loads.
+    fn next(&mut self) -> Vec<(Scope, Load)> {
+        let scopes = self.order.len().min(MAX_SCOPES);
+        let taken = self.order.drain(..scopes);
+        taken
+            .filter_map(|scope| self.waiting.remove_entry(&scope))
+            .collect()
+    }
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // It is whole between any two statements.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has what waits loaded, unless a task that is not stuck will see to it.
+    fn start_task(self: &Arc<Self>, queue: &mut Queue) {
+        if !queue.order.is_empty() && queue.tasks == queue.stuck && queue.tasks < QUERIES {
+            queue.tasks += 1;
+            tokio::spawn(Arc::clone(self).work());
+        }
+    }
+
+    /// Takes what waits, and marks it as under way.
+    fn begin(&self) -> Option<(Began, Batch<'_>)> {
+        let mut queue = self.queue();
+        let loads = queue.next();
+        if loads.is_empty() {
+            return None;
+        }
+        // Before the database is asked: whatever is forgotten from now on, the load may not see.
+        let changes = self.source.primary.changes();
+        let began = Began {
+            heard_position: changes.heard_position(),
+            generation: changes.generations.now(),
+            at: Instant::now(),
+        };
+        for (scope, load) in &loads {
+            let under_way = (began, load.clone());
+            queue.under_way.insert(scope.clone(), under_way);
+        }
+        let batch = Batch {
+            shared: self,
+            loads,
+        };
+        Some((began, batch))
+    }
+
+    /// Sends one query after the other, while something waits.
+    async fn work(self: Arc<Self>) {
+        let mut task = Task {
+            shared: &self,
+            is_stuck: false,
+        };
+        while let Some((began, batch)) = self.begin() {
+            let mut query = std::pin::pin!(batch.read());
+            let loaded = match tokio::time::timeout(SLOW, &mut query).await {
+                Ok(loaded) => loaded,
+                Err(_) => {
+                    task.set_stuck(true);
+                    query.await
+                }
+            };
+            batch.finish(began, loaded);
+            if task.is_stuck && !task.set_stuck(false) {
+                return;
+            }
+        }
+    }
+}
+
+/// A task that sends queries; what it counts for ends with it, also when it panics.
+struct Task<'a> {
+    shared: &'a Arc<Shared>,
+    is_stuck: bool,
+}
+
+impl Task<'_> {
+    /// It waits for a query that takes long, or no longer. One that others went on for is not needed any
+    /// more: it stays what it was, and hears `false`.
+    fn set_stuck(&mut self, stuck: bool) -> bool {
+        let mut queue = self.shared.queue();
+        if !stuck && queue.tasks > queue.stuck {
+            return false;
+        }
+        match stuck {
+            true => queue.stuck += 1,
+            false => queue.stuck -= 1,
+        }
+        self.is_stuck = stuck;
+        self.shared.start_task(&mut queue);
+        true
+    }
+}
+
+impl Drop for Task<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.shared.queue();
+        queue.tasks -= 1;
+        if self.is_stuck {
+            queue.stuck -= 1;
+        }
+        self.shared.start_task(&mut queue);
+    }
+}
+
+/// Loads of one query; no longer under way when dropped.
+struct Batch<'a> {
+    shared: &'a Shared,
+    loads: Vec<(Scope, Load)>,
+}
+
+impl Batch<'_> {
+    async fn read(&self) -> Result<Read, StoreError> {
+        let rows = self.loads.iter().map(|(_, load)| load.rows).max();
+        let least = self.loads.iter().map(|(_, load)| load.least).max();
+        let start = |(scope, _): &(Scope, Load)| ListStart {
+            scope: scope.clone(),
+            after: None,
+        };
+        let starts: Vec<_> = self.loads.iter().map(start).collect();
+        self.shared.counts.queries.fetch_add(1, Ordering::Relaxed);
+        let source = &self.shared.source;
+        source
+            .read(&starts, rows.unwrap_or(1), least.unwrap_or(PRIMARY))
+            .await
+    }
+
+    /// Keeps what was loaded where it may be kept, and hands it to all who wait.
+    fn finish(&self, began: Began, loaded: Result<Read, StoreError>) {
+        match loaded {
+            Ok(Read { lists, replayed }) => {
+                for ((scope, load), items) in self.loads.iter().zip(lists) {
+                    let (generation, heard) = (began.generation, began.heard_position);
+                    let entry = Entry::new(items, generation, heard, began.at, replayed);
+                    let entry = Arc::new(entry);
+                    if let Some(kept) = self.shared.cache.coherent() {
+                        kept.keep(
+                            self.shared.source.primary.changes(),
+                            scope.clone(),
+                            Arc::clone(&entry),
+                        );
+                    }
+                    load.done.send_replace(Some(Ok(entry)));
+                }
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                for (_, load) in &self.loads {
+                    load.done.send_replace(Some(Err(Arc::clone(&error))));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.shared.queue();
+        for (scope, load) in &self.loads {
+            // A later load of the same scope may have taken its place.
+            let own = |(_, under_way): &(Began, Load)| under_way.done.same_channel(&load.done);
+            if queue.under_way.get(scope).is_some_and(own) {
+                queue.under_way.remove(scope);
+            }
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Where lists are read: the primary, or a streaming replica that is far enough.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::page::{self, RecentWorkflow};
+use crate::store::recent::ListStart;
+use crate::store::{Store, StoreError};
+
+/// How long a replica that is behind is waited for; then the primary answers.
+const WAIT: Duration = Duration::from_millis(100);
+/// How often it is asked meanwhile.
+const ASK_EVERY: Duration = Duration::from_millis(5);
+/// How long a replica that failed is left alone.
+const LEAVE_ALONE: Duration = Duration::from_secs(1);
+
+/// What a replica must have replayed for a read. The least that any has.
+pub(super) const WHATEVER: u64 = 0;
+/// More than any replica has: only the primary will do.
+pub(super) const PRIMARY: u64 = u64::MAX;
+
+/// The databases of one table.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) primary: Store,
+    replica: Option<Replica>,
+}
+
+#[derive(Debug)]
+struct Replica {
+    store: Store,
+    started: Instant,
+    /// Milliseconds behind the start until which it is left alone.
+    alone_until: AtomicU64,
+}
+
+/// Lists as one of the databases has them.
+pub(super) struct Read {
+    pub(super) lists: Vec<Vec<RecentWorkflow>>,
+    /// What the replica had replayed before it was asked; `None` of the primary.
+    pub(super) replayed: Option<u64>,
+}
+
+impl Source {
+    pub(super) fn new(primary: Store, replica: Option<Store>) -> Self {
+        let replica = replica.map(|store| Replica {
+            store,
+            started: Instant::now(),
+            alone_until: AtomicU64::new(0),
+        });
+        Self { primary, replica }
+    }
+
+    /// The first `rows` items of each list, from a database that has replayed a position at least.
+    pub(super) async fn read(
+        &self,
+        starts: &[ListStart],
+        rows: u32,
+        least: u64,
+    ) -> Result<Read, StoreError> {
+        if let Some(replica) = self.replica.as_ref().filter(|_| least < PRIMARY)
+            && replica.is_trusted()
+        {
+            match replica.read(starts, rows, least).await {
+                Ok(Some(read)) => return Ok(read),
+                Ok(None) => tracing::debug!("the replica is behind; the primary answers"),
+                Err(error) => replica.leave_alone(&error),
+            }
+        }
+        let lists = page::read(&self.primary, starts, rows).await?;
+        Ok(Read {
+            lists,
+            replayed: None,
+        })
+    }
+}
+
+impl Replica {
+    fn millis(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn is_trusted(&self) -> bool {
+        self.millis() >= self.alone_until.load(Ordering::Relaxed)
+    }
+
+    fn leave_alone(&self, error: &StoreError) {
+        let until = self.millis() + LEAVE_ALONE.as_millis() as u64;
+        self.alone_until.store(until, Ordering::Relaxed);
+        let error = error as &dyn std::error::Error;
+        tracing::warn!(error, "the replica cannot be read; the primary answers");
+    }
+
+    /// `None` where it is too far behind.
+    async fn read(
+        &self,
+        starts: &[ListStart],
+        rows: u32,
+        least: u64,
+    ) -> Result<Option<Read>, StoreError> {
+        let deadline = Instant::now() + WAIT;
+        let mut replayed = self.store.replayed().await?;
+        while replayed < least {
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+            tokio::time::sleep(ASK_EVERY).await;
+            replayed = self.store.replayed().await?;
+        }
+        let lists = page::read(&self.store, starts, rows).await?;
+        Ok(Some(Read {
+            lists,
+            replayed: Some(replayed),
+        }))
+    }
+}

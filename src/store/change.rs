@@ -1,0 +1,138 @@
+//! What was written, named by a position in the database's log; and telling other processes of it.
+
+use std::sync::atomic::Ordering;
+
+use sqlx::postgres::PgListener;
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{AssertSqlSafe, Row};
+
+use super::statement::Statement;
+use super::{Dialect, Store, StoreError, on_both};
+use crate::cache::news;
+
+pub(super) const STATEMENTS: [&Statement; 4] = [&PLACE, &POSITION, &REPLAYED, &TELL];
+
+/// The channel of PostgreSQL's on which processes tell each other what they changed.
+pub(crate) const CHANNEL: &str = "recents";
+
+static PLACE: Statement = Statement::new("place", || "select {database}".into());
+
+static POSITION: Statement = Statement::new("position", || "select {timeline}, {position}".into());
+
+// A primary has replayed what it wrote.
+static REPLAYED: Statement = Statement::new("replayed", || {
+    "select cast(case when pg_is_in_recovery() then pg_last_wal_replay_lsn()
+                      else pg_current_wal_flush_lsn() end - '0/0' as bigint)"
+        .into()
+})
+.only(Dialect::Postgres);
+
+// Nobody waits for the disk to hear of a change: a crash loses the listeners too.
+static TELL: Statement = Statement::new("tell", || {
+    format!(
+        "select set_config('synchronous_commit', 'off', true),
+                pg_notify('{CHANNEL}', $1 || {{position}} || x.text), {{position}}
+         from (select unnest($2::text[]) as text) as x"
+    )
+})
+.only(Dialect::Postgres);
+
+/// The channel on which a process tells itself that it hears.
+pub(crate) fn own_channel(origin: u64) -> String {
+    format!("{CHANNEL}_{origin:x}")
+}
+
+/// Sends a notification to oneself, on a channel of [`own_channel`]. As plain text, which also a pooler
+/// passes on that keeps no prepared statements, so that it is found out by its silence.
+pub(crate) async fn ping_listener(
+    listener: &mut PgListener,
+    channel: &str,
+) -> Result<(), sqlx::Error> {
+    let ping = sqlx::raw_sql(AssertSqlSafe(format!("notify {channel}")));
+    ping.execute(listener).await.map(drop)
+}
+
+/// A position in the log of one database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Which database: PostgreSQL's system identifier, or SQLite's own number.
+    pub database: u64,
+    /// Which history of it: another one after a failover or a restore.
+    pub timeline: u32,
+    /// Everything that was committed before it was asked for lies before it.
+    pub at: u64,
+}
+
+impl Store {
+    /// The position of now. Whoever is acknowledged a write asks for it after the commit.
+    ///
+    /// # Errors
+    /// [`StoreError`]; also of a standby, which writes nothing.
+    pub async fn position(&self) -> Result<Position, StoreError> {
+        let changes = self.changes();
+        let database = match changes.database.get() {
+            Some(database) => *database,
+            None => {
+                let database: i64 = on_both!(Self, self, |pool, dialect| {
+                    let query = sqlx::query_scalar(PLACE.run(dialect));
+                    query.fetch_one(pool).await?
+                });
+                *changes.database.get_or_init(|| database.cast_unsigned())
+            }
+        };
+        on_both!(Self, self, |pool, dialect| {
+            let row = sqlx::query(POSITION.run(dialect)).fetch_one(pool).await?;
+            let timeline = row.try_get::<i32, _>(0)?.cast_unsigned();
+            changes.timeline.store(timeline, Ordering::SeqCst);
+            Ok(Position {
+                database,
+                timeline,
+                at: row.try_get::<i64, _>(1)?.unsigned_abs(),
+            })
+        })
+    }
+
+    /// How far a streaming replica is: everything that was committed before this position is seen by the
+    /// next read. SQLite has none.
+    pub(crate) async fn replayed(&self) -> Result<u64, StoreError> {
+        let Self::Postgres(pool, _) = self else {
+            return Ok(0);
+        };
+        let replayed = sqlx::query_scalar(REPLAYED.run(Dialect::Postgres));
+        let replayed: i64 = replayed.fetch_one(pool).await?;
+        Ok(replayed.unsigned_abs())
+    }
+
+    /// Tells other processes what this one changed, until nothing is left to tell. They hear it for
+    /// sure only where they listen; what fails is made good by their time to live.
+    pub(super) async fn tell(&self) {
+        // Whoever waits here waits for what is being told, too.
+        let _telling = self.changes().telling.lock().await;
+        while let Some(news) = self.changes().take_news() {
+            let Self::Postgres(pool, changes) = self else {
+                // Who keeps answers asks SQLite itself.
+                continue;
+            };
+            let (before, behind) = news::write(changes.origin, &news);
+            let tell = sqlx::query(TELL.run(Dialect::Postgres));
+            match tell.bind(before).bind(behind).fetch_all(pool).await {
+                Ok(rows) => {
+                    let positions = rows.iter().filter_map(|row| row.try_get::<i64, _>(2).ok());
+                    if let Some(position) = positions.max() {
+                        changes.told(&news, position.unsigned_abs());
+                    }
+                }
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "other replicas were not told of a change");
+                }
+            }
+        }
+    }
+}
+
+/// How many changes SQLite counted.
+pub(super) async fn counted(conn: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
+    let position = sqlx::query(POSITION.run(Dialect::Sqlite));
+    position.fetch_one(conn).await?.try_get(1)
+}

@@ -1,0 +1,155 @@
+//! Misses: how many queries they are, and that no one of them holds up another.
+
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use recents::cache::{CacheSettings, listener};
+use recents::model::Scope;
+use recents::read::Reader;
+use recents::store::{Store, StoreError};
+
+use crate::promises::lists::scope;
+use crate::support::{Backend, TestDb, Use, both, until};
+
+both!(
+    a_thousand_misses_at_once_are_few_queries,
+    a_reader_that_goes_away_takes_no_load_with_it,
+);
+
+const SETTINGS: CacheSettings = CacheSettings {
+    capacity: 1 << 20,
+    ttl: Duration::from_secs(60),
+    stale_if_error: Duration::from_secs(60),
+};
+
+/// A reader that hears what others change.
+async fn reader(db: &TestDb, store: &Store) -> Reader {
+    let reader = Reader::new(store.clone(), None, SETTINGS);
+    let cache = Arc::clone(reader.cache());
+    tokio::spawn(listener::run(store.clone(), cache, Some(db.url.clone())));
+    until("it hears", async || {
+        reader.cache().is_coherent().then_some(())
+    })
+    .await;
+    reader
+}
+
+async fn used(db: &TestDb, workspaces: usize) {
+    let recorder = crate::promises::fold::recorder(db);
+    let uses: Vec<_> = (0..workspaces)
+        .map(|i| Use::new(&format!("w{i}"), "p", 0))
+        .collect();
+    for uses in uses.chunks(1_000) {
+        crate::promises::fold::record(&recorder, uses).await;
+    }
+}
+
+/// Begins something, and tells whether it waits.
+async fn waits(mut begun: std::pin::Pin<&mut impl Future>) -> bool {
+    std::future::poll_fn(|context| Poll::Ready(begun.as_mut().poll(context).is_pending())).await
+}
+
+/// Reads a list, and gives its first item.
+async fn first(reader: &Reader, scope: &Scope) -> Result<Option<String>, String> {
+    let found = reader.lists(std::slice::from_ref(scope), 4, None).await;
+    let found = found
+        .map_err(|error| error.to_string())?
+        .pop()
+        .expect("a list");
+    Ok(found
+        .entry
+        .items
+        .first()
+        .map(|item| item.published_run.to_string()))
+}
+
+async fn a_thousand_misses_at_once_are_few_queries(db: TestDb) {
+    used(&db, 1_000).await;
+    for (scopes, most) in [(1, 1), (10, 10), (1_000, 10)] {
+        let store = db.store();
+        let reader = reader(&db, &store).await;
+        let scopes: Vec<_> = (0..1_000)
+            .map(|i| scope(&format!("w{}", i % scopes), None))
+            .collect();
+        // All of them ask before the first query is sent: they are polled one after the other, and the
+        // query by a task of its own.
+        let answers = join_all(scopes.iter().map(|scope| first(&reader, scope))).await;
+        let sent = reader.counts.queries();
+        for answer in answers {
+            assert_eq!(answer, Ok(Some("p".into())));
+        }
+        assert!(sent <= most, "{sent} queries");
+    }
+}
+
+async fn a_reader_that_goes_away_takes_no_load_with_it(db: TestDb) {
+    used(&db, 1).await;
+    let store = db.store();
+    let reader = reader(&db, &store).await;
+    let scope = scope("w0", None);
+    let mut gone = Box::pin(first(&reader, &scope));
+    let mut stays = Box::pin(first(&reader, &scope));
+    // Both wait for one load; the one that began it goes.
+    assert!(waits(gone.as_mut()).await && waits(stays.as_mut()).await);
+    drop(gone);
+    assert_eq!(stays.await, Ok(Some("p".into())));
+    let nothing = crate::promises::lists::scope("never", None);
+    assert_eq!(
+        first(&reader, &nothing).await,
+        Ok(None),
+        "empty is an answer"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_that_is_slow_or_fails_is_its_own_affair() {
+    let db = TestDb::migrated(Backend::Postgres).await;
+    used(&db, 10).await;
+    let store = db.store();
+    let reader = Arc::new(reader(&db, &store).await);
+    let mut blocker = db.connect().await;
+    blocker
+        .execute("begin; lock table recents.recent_workflow in access exclusive mode")
+        .await;
+    let read = |at: usize| {
+        let reader = Arc::clone(&reader);
+        tokio::spawn(async move { first(&reader, &scope(&format!("w{at}"), None)).await })
+    };
+    let mut beside = db.connect().await;
+    let mut waiting = async |count: usize| {
+        until(&format!("{count} queries wait"), async || {
+            let pids = beside
+                .texts(
+                    "select pid::text from pg_stat_activity where datname = current_database()
+                     and wait_event_type = 'Lock' order by query_start",
+                )
+                .await;
+            (pids.len() == count).then_some(pids)
+        })
+        .await
+    };
+    let failing = read(0);
+    let first = waiting(1).await;
+    // Another one does not wait until that one ended.
+    let slow = read(1);
+    waiting(2).await;
+    db.execute(&format!("select pg_terminate_backend({})", first[0]))
+        .await;
+    let failed = failing
+        .await
+        .expect("a task")
+        .expect_err("its query was killed");
+    assert_eq!(
+        failed,
+        StoreError::Unavailable(sqlx::Error::PoolClosed).to_string()
+    );
+    blocker.execute("rollback").await;
+    assert_eq!(slow.await.expect("a task"), Ok(Some("p".into())));
+    assert_eq!(
+        read(0).await.expect("a task"),
+        Ok(Some("p".into())),
+        "asked again"
+    );
+}

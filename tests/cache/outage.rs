@@ -1,0 +1,99 @@
+//! The database is away for a while.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::{came_by, hears};
+use crate::support::client::list_path;
+use crate::support::uses::body_of;
+use crate::support::{Cluster, Server, Use, until};
+
+/// From the database's return to the first answer out of it.
+const RECOVERY: Duration = Duration::from_secs(2);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_known_is_given_and_marked_while_the_database_is_away() {
+    let cluster = Cluster::start();
+    let server = Server::with(&cluster.url, &[]).await;
+    hears(&server).await;
+    let client = server.public;
+    let written = client
+        .post(
+            "/v1/runs",
+            &body_of(&[Use::new("w", "p", 0), Use::new("v", "p", 0)]),
+        )
+        .await
+        .expect(200);
+    let token = written
+        .header("recents-session-token")
+        .expect("a token")
+        .to_owned();
+    let path = list_path("w", None);
+    let fresh = client.get(&path).await.expect(200);
+    assert_eq!(fresh.header("recents-stale"), None);
+
+    cluster.crash();
+    let stale = until("the answer is marked", async || {
+        let answer = client.get(&path).await;
+        (answer.header("recents-stale") == Some("true")).then_some(answer)
+    })
+    .await
+    .expect(200);
+    assert_eq!(stale.body, fresh.body);
+    let session = [("recents-session-token", token.as_str())];
+    let refused = client.get_with(&path, &session).await.expect(503);
+    assert_eq!(refused.problem(), "database_unavailable");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    client.get(&list_path("v", None)).await.expect(503);
+    client.get(&format!("{path}?limit=100")).await.expect(200);
+    let batch = json!({"scopes": [{"workspace": "w"}]});
+    let batch = client
+        .post("/v1/recent-workflows/batch", &batch)
+        .await
+        .expect(200);
+    assert_eq!(batch.header("recents-stale"), Some("true"));
+    assert!(came_by(&server, "stale").await >= 3.0);
+
+    cluster.restart();
+    let back = Instant::now();
+    until("it is fresh again", async || {
+        let answer = client.get_with(&path, &session).await;
+        (answer.status == 200).then(|| assert_eq!(answer.header("recents-stale"), None))
+    })
+    .await;
+    assert!(back.elapsed() < RECOVERY, "it took {:?}", back.elapsed());
+    client
+        .post("/v1/runs", &body_of(&[Use::new("w", "after", 1)]))
+        .await
+        .expect(200);
+    let list = client.get(&path).await.expect(200);
+    assert_eq!(list.published_runs(), ["after", "p"]);
+    until("answers are kept again", async || {
+        let hits = came_by(&server, "hit").await;
+        client.get(&path).await.expect(200);
+        (came_by(&server, "hit").await > hits).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_too_old_is_not_given_even_then() {
+    let cluster = Cluster::start();
+    let server = Server::with(&cluster.url, &["--cache-stale-if-error", "1ms"]).await;
+    hears(&server).await;
+    let client = server.public;
+    client
+        .post("/v1/runs", &body_of(&[Use::new("w", "p", 0)]))
+        .await
+        .expect(200);
+    let path = list_path("w", None);
+    client.get(&path).await.expect(200);
+    cluster.crash();
+    until("nothing is given any more", async || {
+        let answer = client.get(&path).await;
+        assert_eq!(answer.header("recents-stale"), None);
+        (answer.status == 503).then_some(())
+    })
+    .await;
+}

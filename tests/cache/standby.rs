@@ -1,0 +1,92 @@
+//! Lists read from a streaming replica.
+
+use std::time::{Duration, Instant};
+
+use super::hears;
+use crate::support::client::list_path;
+use crate::support::uses::body_of;
+use crate::support::{Backend, Beside, Cluster, Server, Use, until};
+
+const SESSION_TOKEN: &str = "recents-session-token";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_from_a_replica_that_is_behind_keeps_its_promises() {
+    let cluster = Cluster::start();
+    let standby = cluster.standby();
+    // Nothing is kept in one of them, so that each read asks a database.
+    let url = standby.url.as_str();
+    let kept = Server::with(&cluster.url, &["--read-database-url", url]).await;
+    let asks = ["--read-database-url", url, "--cache-capacity", "0"];
+    let asks = Server::with(&cluster.url, &asks).await;
+    hears(&kept).await;
+    let path = list_path("w", None);
+    let write = async |published_run: &str, after: i64| {
+        let body = body_of(&[Use::new("w", published_run, after)]);
+        let written = asks.public.post("/v1/runs", &body).await.expect(200);
+        written.header(SESSION_TOKEN).expect("a token").to_owned()
+    };
+    let newest = async |server: &Server, token: Option<&str>| {
+        let headers: Vec<_> = token
+            .map(|token| (SESSION_TOKEN, token))
+            .into_iter()
+            .collect();
+        let list = server.public.get_with(&path, &headers).await.expect(200);
+        list.published_runs().first().cloned().unwrap_or_default()
+    };
+    write("first", 0).await;
+    for server in [&kept, &asks] {
+        until("the replica has it", async || {
+            (newest(server, None).await == "first").then_some(())
+        })
+        .await;
+    }
+    assert!(
+        asks.metric("recents_db_statements_total{statement=\"replayed\"}")
+            .await
+            > 0.0
+    );
+
+    // It gets everything, and shows nothing of it.
+    let mut beside = Beside::connect(Backend::Postgres, url).await;
+    beside.execute("select pg_wal_replay_pause()").await;
+    until("it stands still", async || {
+        let state = beside.texts("select pg_get_wal_replay_pause_state()").await;
+        (state == ["paused"]).then_some(())
+    })
+    .await;
+    let token = write("second", 1).await;
+    assert_eq!(newest(&asks, None).await, "first", "the replica answers");
+    for server in [&kept, &asks] {
+        let started = Instant::now();
+        assert_eq!(
+            newest(server, Some(&token)).await,
+            "second",
+            "the primary answers"
+        );
+        assert!(started.elapsed() < Duration::from_secs(5));
+    }
+    // What the replica shows is not kept where news of something later were heard.
+    until("the news arrived", async || {
+        let told = "recents_cache_invalidations_total{reason=\"other_process\"}";
+        (kept.metric(told).await > 0.0).then_some(())
+    })
+    .await;
+    newest(&kept, None).await;
+    beside.execute("select pg_wal_replay_resume()").await;
+    until("the replica caught up", async || {
+        (newest(&asks, None).await == "second").then_some(())
+    })
+    .await;
+    assert_eq!(
+        newest(&kept, None).await,
+        "second",
+        "what it showed before was not kept"
+    );
+
+    // Without it, the primary answers.
+    standby.crash();
+    for server in [&kept, &asks] {
+        assert_eq!(newest(server, Some(&token)).await, "second");
+        assert_eq!(newest(server, None).await, "second");
+    }
+}

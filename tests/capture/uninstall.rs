@@ -1,0 +1,111 @@
+//! Removing capture, whatever became of the history and of its mapping.
+
+use super::install::{TRACES, setup};
+use crate::support::history::Setup;
+use crate::support::history::layout::{ALL, POSTGRES};
+
+/// Installed, and then changed by the application's owner; with what was there before.
+async fn changed(setup: &Setup, change: &str) -> Vec<String> {
+    let mut conn = setup.source().connect().await;
+    let before = conn.texts(TRACES).await;
+    setup.recents(&["capture", "install"]).expect(0);
+    conn.execute(change).await;
+    before
+}
+
+/// Uninstalls and sees that nothing is left.
+async fn assert_removed(setup: &Setup, before: &[String], change: &str) {
+    setup.recents(&["capture", "uninstall"]).expect(0);
+    let left = setup.source().connect().await.texts(TRACES).await;
+    assert_eq!(left, before, "{change}");
+    let again = setup.recents(&["capture", "uninstall"]).expect(0);
+    assert!(again.err.contains("nothing to remove"), "{again:?}");
+}
+
+#[tokio::test]
+async fn a_key_that_was_renamed_is_told_and_the_application_can_write_again() {
+    let setup = setup(POSTGRES).await;
+    let change = "alter table saved_run rename column id to run_id";
+    let before = changed(&setup, change).await;
+    let mut application = setup.source().connect().await;
+    let insert = "insert into saved_run values (9001, 'w', 'u', 1, now())";
+    application
+        .try_execute(insert)
+        .await
+        .expect_err("the trigger names the key");
+    let status = setup.json(&["capture", "status"], 1);
+    assert_eq!(status["covered"], false, "{status}");
+    let misfit = status["misfit"].as_str().unwrap_or_default();
+    assert!(misfit.contains("column \"id\" does not exist"), "{status}");
+    let told = setup.recents(&["capture", "status"]).expect(1);
+    assert!(told.out.contains(misfit), "{told:?}");
+    assert!(told.err.contains("cannot write"), "{told:?}");
+    assert_removed(&setup, &before, change).await;
+    application.execute(insert).await;
+}
+
+#[tokio::test]
+async fn a_query_that_is_refused_is_told_and_no_obstacle() {
+    let mut setup = setup(POSTGRES).await;
+    let before = changed(&setup, "select").await;
+    setup.query += " limit 1";
+    let status = setup.json(&["capture", "status"], 1);
+    let misfit = status["misfit"].as_str().unwrap_or_default();
+    assert!(misfit.contains("LIMIT"), "{status}");
+    assert_removed(&setup, &before, "a query that is refused").await;
+}
+
+#[tokio::test]
+async fn triggers_are_removed_wherever_they_are() {
+    let partitions = ALL.into_iter().find(|layout| layout.name == "partitions");
+    let partitions = partitions.expect("it is there");
+    for (layout, change) in [
+        (POSTGRES, "drop table saved_run"),
+        (POSTGRES, "alter table saved_run rename to somebodys_run"),
+        (
+            POSTGRES,
+            "create schema elsewhere; alter table saved_run set schema elsewhere",
+        ),
+        (
+            POSTGRES,
+            "alter trigger recents_capture_insert on saved_run rename to renamed",
+        ),
+        (partitions, "select"),
+        (
+            partitions,
+            "alter table saved_run detach partition saved_run_1; drop table saved_run",
+        ),
+    ] {
+        let setup = setup(layout).await;
+        let before = changed(&setup, change).await;
+        assert_removed(&setup, &before, change).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_printed_removes_as_much() {
+    let setup = setup(POSTGRES).await;
+    let change = "alter table saved_run rename to somebodys_run";
+    let before = changed(&setup, change).await;
+    let printed = setup
+        .recents(&["capture", "uninstall", "--print"])
+        .expect(0);
+    setup.source().execute(&printed.out).await;
+    let left = setup.source().connect().await.texts(TRACES).await;
+    assert_eq!(left, before);
+}
+
+#[tokio::test]
+async fn a_table_that_is_held_is_named_and_left_as_it_is() {
+    let setup = setup(POSTGRES).await;
+    setup.recents(&["capture", "install"]).expect(0);
+    let mut holder = setup.source().connect().await;
+    holder
+        .execute("begin; delete from saved_run where id = 1")
+        .await;
+    let refused = setup.recents(&["capture", "uninstall"]).expect(1);
+    let told = "a transaction holds public.saved_run";
+    assert!(refused.err.contains(told), "{refused:?}");
+    holder.execute("rollback").await;
+    setup.recents(&["capture", "status"]).expect(0);
+}

@@ -1,0 +1,83 @@
+//! Estimate: what the history's question costs, told by one who may only read.
+
+use serde_json::Value;
+
+use crate::support::history::layout::Layout;
+use crate::support::history::setup::last_json;
+use crate::support::history::{History, Setup};
+use crate::support::{Backend, TestDb};
+
+/// An estimate needs no tables of ours, and leaves none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_estimate_only_reads_and_tells_of_the_busiest_workspaces() {
+    let history = History::random(Layout::of(Backend::Postgres), 90, 5_000);
+    let runs_of = |workspace: &str| {
+        let runs = history.runs.iter();
+        let own = runs.filter(|run| run.workspace.as_deref() == Some(workspace));
+        own.count() as u64
+    };
+    let expected: std::collections::BTreeMap<_, _> = history
+        .runs
+        .iter()
+        .filter_map(|run| run.workspace.clone())
+        .map(|workspace| (workspace.clone(), runs_of(&workspace)))
+        .collect();
+    let rows = history.rows().len() as u64;
+    let mut setup = Setup::apart(TestDb::empty(Backend::Postgres).await, history).await;
+    let apart = setup.apart.as_mut().expect("a history of its own");
+    apart.execute("analyze").await;
+    let grants = ["grant select on saved_run, saved_run_version to %"];
+    apart.url = apart.role(&grants).await;
+
+    let ended = setup.recents(&["estimate", "--json"]).expect(0);
+    assert_eq!(ended.err, "");
+    let told = last_json(&ended);
+    let near = |told: &Value, is: u64| {
+        let told = told.as_f64().expect("a number");
+        told >= is as f64 * 0.5 && told <= is as f64 * 2.0
+    };
+    assert!(near(&told["runs"], 5_000), "{told}");
+    assert!(near(&told["rows"], rows), "{rows} rows: {told}");
+    let busiest = told["busiest"].as_array().expect("workspaces");
+    assert!((1..=5).contains(&busiest.len()), "{told}");
+    let most = expected.values().max().expect("a workspace");
+    for workspace in busiest {
+        let runs = expected[workspace["workspace"].as_str().expect("an id")];
+        assert!(near(&workspace["runs"], runs), "{runs} runs: {workspace}");
+        assert!(runs * 2 >= *most, "{workspace} is not of the busiest");
+        assert!(
+            workspace["seconds_today"].as_f64() > Some(0.0),
+            "{workspace}"
+        );
+        assert!(
+            workspace["seconds_with_recents"].as_f64() > Some(0.0),
+            "{workspace}"
+        );
+    }
+    for name in ["table_bytes", "backfill_seconds"] {
+        assert!(told[name].as_f64() > Some(0.0), "{name}: {told}");
+    }
+    let text = setup.recents(&["estimate"]).expect(0).out;
+    for words in [
+        "The busiest workspaces",
+        "with recents",
+        "The table would have",
+    ] {
+        assert!(text.contains(words), "no `{words}` in:\n{text}");
+    }
+    for database in [&setup.store, setup.source()] {
+        let schemas = "select count(*)::text from pg_namespace where nspname = 'recents'";
+        let count = TestDb::connect(database).await.texts(schemas).await;
+        assert_eq!(count, ["0"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_estimate_of_a_sqlite_history_is_refused() {
+    let setup = Setup::plain(TestDb::empty(Backend::Sqlite).await, 91, 10).await;
+    let refused = setup.recents(&["estimate"]).expect(2);
+    assert!(
+        refused.one_line().contains("estimate works on PostgreSQL"),
+        "{refused:?}"
+    );
+}

@@ -1,0 +1,203 @@
+//! Changing settings over HTTP.
+
+use std::time::{Duration, Instant};
+
+use hyper::body::Bytes;
+use serde_json::{Value, json};
+
+use crate::support::client::Answer;
+use crate::support::{Server, TestDb, both, until};
+
+both!(
+    every_replica_follows_a_change_within_five_seconds,
+    what_is_not_a_setting_or_a_value_is_named_and_nothing_is_changed,
+    what_is_not_named_stays_as_it_is,
+    a_forced_read_path_is_not_changed,
+    a_change_that_the_database_cannot_store_is_no_change,
+);
+
+pub(super) const PATH: &str = "/admin/v1/settings";
+
+pub(super) async fn patch(server: &Server, body: &Value) -> Answer {
+    let headers = [("content-type", "application/json")];
+    let body = Bytes::from(body.to_string());
+    server.admin.send("PATCH", PATH, &headers, body).await
+}
+
+pub(super) async fn settings(server: &Server) -> Value {
+    server.admin.get(PATH).await.expect(200).json()
+}
+
+/// Which read path the metrics show.
+pub(super) async fn shown(server: &Server) -> Vec<&'static str> {
+    let mut shown = Vec::new();
+    for mode in ["materialized", "shadow", "history"] {
+        let sample = format!(r#"recents_read_path{{mode="{mode}"}}"#);
+        if server.metric(&sample).await == 1.0 {
+            shown.push(mode);
+        }
+    }
+    shown
+}
+
+async fn every_replica_follows_a_change_within_five_seconds(db: TestDb) {
+    let (one, other) = (Server::start(&db).await, Server::start(&db).await);
+    let first = json!({"read_path": "materialized", "details_mode": "batched"});
+    assert_eq!(settings(&other).await, first);
+    for (read_path, details_mode) in [
+        ("history", "off"),
+        ("shadow", "per_item"),
+        ("auto", "batched"),
+    ] {
+        let change = json!({"read_path": read_path, "details_mode": details_mode});
+        let answer = patch(&one, &change).await.expect(200).json();
+        let changed = Instant::now();
+        let read_path = match read_path {
+            // There is no history.
+            "auto" => "materialized",
+            path => path,
+        };
+        let expected = json!({"read_path": read_path, "details_mode": details_mode});
+        assert_eq!(answer, expected);
+        assert_eq!(
+            settings(&one).await,
+            expected,
+            "whoever changes it follows at once"
+        );
+        until("the other one follows", async || {
+            (settings(&other).await == expected).then_some(())
+        })
+        .await;
+        assert!(
+            changed.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            changed.elapsed()
+        );
+        for server in [&one, &other] {
+            assert_eq!(shown(server).await, [read_path]);
+        }
+    }
+}
+
+async fn what_is_not_a_setting_or_a_value_is_named_and_nothing_is_changed(db: TestDb) {
+    let server = Server::start(&db).await;
+    let before = settings(&server).await;
+    for (body, errors) in [
+        (json!([]), vec![("#", "wrong_type")]),
+        (
+            json!({"readpath": "history"}),
+            vec![("#/readpath", "unknown_field")],
+        ),
+        (
+            json!({"read_path": "table"}),
+            vec![("#/read_path", "unknown_value")],
+        ),
+        (
+            json!({"read_path": "History"}),
+            vec![("#/read_path", "unknown_value")],
+        ),
+        (
+            json!({"read_path": null}),
+            vec![("#/read_path", "wrong_type")],
+        ),
+        (
+            json!({"read_path": "off"}),
+            vec![("#/read_path", "unknown_value")],
+        ),
+        (
+            json!({"details_mode": true}),
+            vec![("#/details_mode", "wrong_type")],
+        ),
+        (
+            json!({"read_path": 1, "details_mode": "auto", "x": 0}),
+            vec![
+                ("#/x", "unknown_field"),
+                ("#/read_path", "wrong_type"),
+                ("#/details_mode", "unknown_value"),
+            ],
+        ),
+        (
+            json!({"read_path": "history", "details_mode": "on"}),
+            vec![("#/details_mode", "unknown_value")],
+        ),
+    ] {
+        let answer = patch(&server, &body).await.expect(400);
+        assert_eq!(answer.problem(), "invalid_request");
+        let named = answer.json()["errors"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let named: Vec<_> = named
+            .iter()
+            .filter_map(|error| Some((error["pointer"].as_str()?, error["code"].as_str()?)))
+            .collect();
+        assert_eq!(named, errors, "{body}");
+    }
+    assert_eq!(settings(&server).await, before);
+    let put = server
+        .admin
+        .send("PUT", PATH, &[], Bytes::new())
+        .await
+        .expect(405);
+    assert_eq!(put.header("allow"), Some("GET,HEAD,PATCH"));
+}
+
+async fn what_is_not_named_stays_as_it_is(db: TestDb) {
+    let server = Server::start(&db).await;
+    patch(&server, &json!({"details_mode": "off"}))
+        .await
+        .expect(200);
+    let answer = patch(&server, &json!({"read_path": "shadow"}))
+        .await
+        .expect(200);
+    let both = json!({"read_path": "shadow", "details_mode": "off"});
+    assert_eq!(answer.json(), both);
+    assert_eq!(patch(&server, &json!({})).await.expect(200).json(), both);
+}
+
+async fn a_forced_read_path_is_not_changed(db: TestDb) {
+    let forcing = Server::with(&db.url, &["--force-read-path", "materialized"]).await;
+    let following = Server::start(&db).await;
+    patch(&following, &json!({"read_path": "shadow"}))
+        .await
+        .expect(200);
+    for body in [
+        json!({"read_path": "history"}),
+        json!({"read_path": "materialized"}),
+        json!({"read_path": "history", "details_mode": "off"}),
+    ] {
+        let answer = patch(&forcing, &body).await.expect(409);
+        assert_eq!(answer.problem(), "read_path_forced");
+        assert!(
+            answer.text().contains("force_read_path"),
+            "it says why: {}",
+            answer.text()
+        );
+    }
+    // The other setting is free.
+    let answer = patch(&forcing, &json!({"details_mode": "per_item"}))
+        .await
+        .expect(200);
+    assert_eq!(
+        answer.json(),
+        json!({"read_path": "materialized", "details_mode": "per_item"})
+    );
+    let elsewhere = json!({"read_path": "shadow", "details_mode": "per_item"});
+    until("who forces nothing follows", async || {
+        (settings(&following).await == elsewhere).then_some(())
+    })
+    .await;
+    assert_eq!(settings(&forcing).await["read_path"], "materialized");
+    assert_eq!(shown(&forcing).await, ["materialized"]);
+}
+
+async fn a_change_that_the_database_cannot_store_is_no_change(db: TestDb) {
+    let server = Server::start(&db).await;
+    let before = settings(&server).await;
+    db.execute("drop table {recents}setting").await;
+    let answer = patch(&server, &json!({"read_path": "history"}))
+        .await
+        .expect(503);
+    assert_eq!(answer.problem(), "database_unavailable");
+    assert_eq!(settings(&server).await, before);
+}

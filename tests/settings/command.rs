@@ -1,0 +1,93 @@
+//! `recents settings`, on the database alone.
+
+use serde_json::{Value, json};
+
+use super::changed::{patch, settings};
+use crate::support::{Server, TestDb, both, recents, until};
+
+both!(
+    it_shows_what_is_stored_else_what_is_configured,
+    a_running_server_follows_what_it_sets,
+    it_refuses_what_cannot_be_set,
+);
+
+fn run(db: &TestDb, args: &[&str], code: i32) -> (String, String) {
+    let args = [&["settings"], args, &["--database-url", &db.url]].concat();
+    let ended = recents(&args).expect(code);
+    (ended.out, ended.err)
+}
+
+fn json_of(db: &TestDb, args: &[&str]) -> Value {
+    let (out, _) = run(db, &[args, &["--json"]].concat(), 0);
+    serde_json::from_str(&out).expect("JSON")
+}
+
+async fn it_shows_what_is_stored_else_what_is_configured(db: TestDb) {
+    let configured = ["get", "--read-path", "shadow"];
+    let expected = json!({"read_path": "shadow", "details_mode": "batched"});
+    assert_eq!(json_of(&db, &configured), expected);
+    let (out, err) = run(&db, &["set", "read_path", "history"], 0);
+    assert_eq!((out.as_str(), err.as_str()), ("history\n", ""));
+    assert_eq!(
+        json_of(&db, &["set", "details_mode", "off"]),
+        json!({"details_mode": "off"})
+    );
+    let (out, _) = run(&db, &configured, 0);
+    assert_eq!(out, "read_path     history\ndetails_mode  off\n");
+    let (out, _) = run(&db, &["get", "read_path"], 0);
+    assert_eq!(out, "history\n", "for scripts, the value alone");
+    let forced = ["get", "--force-read-path", "materialized"];
+    assert_eq!(json_of(&db, &forced)["read_path"], "materialized");
+}
+
+async fn a_running_server_follows_what_it_sets(db: TestDb) {
+    let server = Server::start(&db).await;
+    run(&db, &["set", "read_path", "shadow"], 0);
+    until("the server follows", async || {
+        (settings(&server).await["read_path"] == "shadow").then_some(())
+    })
+    .await;
+    patch(&server, &json!({"read_path": "history"}))
+        .await
+        .expect(200);
+    assert_eq!(
+        json_of(&db, &["get", "read_path"]),
+        json!({"read_path": "history"})
+    );
+}
+
+async fn it_refuses_what_cannot_be_set(db: TestDb) {
+    for (args, said) in [
+        (
+            &["set", "read_path", "table"][..],
+            "`table` is not auto, materialized, shadow or history",
+        ),
+        (
+            &["set", "details_mode", "auto"],
+            "`auto` is not batched, per_item or off",
+        ),
+        (
+            &[
+                "set",
+                "read_path",
+                "shadow",
+                "--force-read-path",
+                "materialized",
+            ],
+            "the configuration forces the read path `materialized`",
+        ),
+        (&["set", "pool_size", "1"], "invalid value 'pool_size'"),
+        (&["set", "read_path"], "<VALUE>"),
+        (&["get", "nothing"], "invalid value 'nothing'"),
+    ] {
+        let (out, err) = run(&db, args, 2);
+        assert_eq!(out, "");
+        assert!(err.contains(said), "{args:?}: {err}");
+    }
+    let stored = db
+        .connect()
+        .await
+        .texts("select name from {recents}setting")
+        .await;
+    assert_eq!(stored, Vec::<String>::new());
+}

@@ -1,0 +1,5 @@
+//! Settings that change while the service runs.
+
+mod changed;
+mod command;
+mod first;
