@@ -17,13 +17,13 @@ use crate::model::{Id, Key};
 use crate::store::{Store, job};
 
 #[derive(Debug, Args)]
-#[group(id = "scope", required = true)]
 pub(super) struct ResyncArgs {
     /// Only this workspace
-    #[arg(long, group = "scope", value_parser = |text: &str| Id::new(text))]
+    #[arg(long, required_unless_present = "all", conflicts_with = "all",
+          value_parser = |text: &str| Id::new(text))]
     workspace: Option<Id>,
     /// Everything
-    #[arg(long, group = "scope")]
+    #[arg(long)]
     all: bool,
     /// `merge` only raises and adds; `rebuild` lowers and removes too
     #[arg(long, value_enum, default_value = "merge")]

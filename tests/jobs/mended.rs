@@ -20,6 +20,7 @@ both!(
     a_workspace_is_mended_alone,
     every_layout_of_a_history_is_mended_from,
     what_is_right_is_left_alone,
+    a_dry_run_that_begins_anew_makes_a_new_plan,
 );
 
 const PLAN: [&str; 4] = ["--mode", "rebuild", "--dry-run", "--json"];
@@ -271,4 +272,27 @@ async fn what_is_right_is_left_alone(db: TestDb) {
     assert!(setup.store.rows().await.is_empty());
     let nothing = setup.json(&["resync", "--all", "--mode", "rebuild", "--yes"], 0);
     assert_eq!(counts(&nothing), [0; 4]);
+}
+
+/// As after a kill before its first row was looked at, or with another history: what an earlier worker
+/// found is not told.
+async fn a_dry_run_that_begins_anew_makes_a_new_plan(db: TestDb) {
+    let setup = Setup::plain(db, 126, 100).await;
+    let (before, _) = plan(&setup, &["--all", "--dry-run", "--json"]);
+    assert!(!before.is_empty());
+    setup.backfill(&[]).await;
+    let again = "update {recents}job set state = 'paused', source = 'another', finished_at = null
+                 where kind = 'resync'";
+    setup.store.execute(again).await;
+    let (lines, summary) = plan(&setup, &["--all", "--dry-run", "--json"]);
+    assert_eq!(lines, Vec::<Value>::new(), "of the table as it was");
+    assert_eq!(
+        (counts(&summary), &summary["scanned"]),
+        ([0; 4], &json!(100))
+    );
+    let jobs = "select id from {recents}job where kind = 'resync'";
+    assert_eq!(
+        setup.store.connect().await.texts(jobs).await,
+        [summary["job"].as_str().expect("its job")]
+    );
 }

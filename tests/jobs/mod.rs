@@ -1,6 +1,7 @@
 //! Jobs: one worker at a time, whatever happens to it, and operators who see and stop it.
 
 mod alone;
+mod command;
 mod listed;
 mod live;
 mod mended;

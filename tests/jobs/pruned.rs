@@ -4,14 +4,17 @@ use serde_json::json;
 
 use super::{execute, insert};
 use crate::support::history::Setup;
-use crate::support::{TestDb, both};
+use crate::support::{Server, TestDb, both, until};
 
-both!(jobs_that_were_finished_for_30_days_go_but_for_the_last_success);
+both!(
+    jobs_that_were_finished_for_30_days_go_but_for_the_last_success,
+    a_service_prunes_them_too,
+);
 
 const DAY: u64 = 24 * 3_600;
 
 /// Jobs that are long over, and some that are not. When the last backfill succeeded is asked of its job.
-pub(super) async fn old_and_new(db: &TestDb) {
+async fn old_and_new(db: &TestDb) {
     let at = |days: u64| format!("={{ago:{}}}", days * DAY);
     for (id, columns) in [
         ("a", json!({"finished_at": at(50), "kind": "backfill"})),
@@ -33,7 +36,7 @@ pub(super) async fn old_and_new(db: &TestDb) {
     }
 }
 
-pub(super) async fn left(db: &TestDb) -> (Vec<String>, Vec<String>) {
+async fn left(db: &TestDb) -> (Vec<String>, Vec<String>) {
     let mut conn = db.connect().await;
     let jobs = conn
         .texts("select id from {recents}job where length(id) = 1 order by id")
@@ -56,6 +59,18 @@ async fn jobs_that_were_finished_for_30_days_go_but_for_the_last_success(db: Tes
     setup.recents(&["backfill"]).expect(0);
     // The backfill that goes on now succeeded last; it was not yet when the others went.
     let (jobs, plans) = left(&setup.store).await;
+    assert_eq!(jobs, ["b", "e", "f"]);
+    assert_eq!(plans, ["e"]);
+}
+
+async fn a_service_prunes_them_too(db: TestDb) {
+    old_and_new(&db).await;
+    let _server = Server::start(&db).await;
+    let pruned = until("some are gone", async || {
+        let (jobs, plans) = left(&db).await;
+        (jobs.len() < 6).then_some((jobs, plans))
+    });
+    let (jobs, plans) = pruned.await;
     assert_eq!(jobs, ["b", "e", "f"]);
     assert_eq!(plans, ["e"]);
 }

@@ -1,5 +1,7 @@
 //! A re-sync whose worker is gone is taken over, and a worker that lost it writes nothing more.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use super::{job, post, post_json, reaches};
@@ -21,12 +23,16 @@ both!(
 
 const REBUILD: [&str; 5] = ["resync", "--all", "--mode", "rebuild", "--yes"];
 
-/// A filled table, one row of which is wrong, and a closed gate that every look at its run comes to.
+/// A filled table, of which rows are missing and others too high, and a closed gate that every look at its run comes to.
 async fn before_a_gate(db: TestDb) -> (Setup, Gate) {
     let setup = Gate::setup(db).await;
     setup.backfill(&[]).await;
-    let none = "delete from {recents}recent_workflow where workspace = 'w3'";
-    setup.store.execute(none).await;
+    for wrong in [
+        "delete from {recents}recent_workflow where workspace = 'w3'",
+        "update {recents}recent_workflow set run = '~' where workspace = 'w5'",
+    ] {
+        setup.store.execute(wrong).await;
+    }
     let closed = Gate::close(&setup, 500).await;
     (setup, closed)
 }
@@ -136,12 +142,18 @@ async fn a_service_that_stops_hands_its_re_sync_on_at_once(db: TestDb) {
         true => (&mut first, &second),
         false => (&mut { second }, &first),
     };
+    let begun = Instant::now();
     stopping.terminate();
     assert!(stopping.ended().await.success());
     until("the other takes it", async || {
         (fence(&setup).await == "2").then_some(())
     })
     .await;
+    assert!(
+        begun.elapsed() < Duration::from_secs(15),
+        "it waited for the lease's end"
+    );
+
     closed.open().await;
     reaches(other, &id, "succeeded").await;
     setup.assert_equal("when it was handed on").await;
@@ -202,6 +214,9 @@ async fn an_interrupt_stops_the_command_and_the_same_goes_on(db: TestDb) {
 
 async fn what_goes_on_goes_on_where_it_was(db: TestDb) {
     let (setup, mut closed) = before_a_gate(db).await;
+    // A merge mends what is missing, not what is too high.
+    let too_high = "delete from {recents}recent_workflow where run = '~'";
+    setup.store.execute(too_high).await;
     let mut command = setup.start(&["resync", "--all", "--json"]);
     command
         .until("it comes to the gate", async || {

@@ -27,12 +27,23 @@ async fn a_re_sync_waits_while_the_query_says_true(db: TestDb) {
         .execute("create table unwell (since integer); insert into unwell values (1)")
         .await;
     let query = "select count(*) > 0 from unwell; ";
-    let server = serve_with(&setup, &["--resync-pause-while", query]).await;
+    let logging = ["--log-level", "info,sqlx::query=debug"];
+    let flags = [&["--resync-pause-while", query][..], &logging].concat();
+    let server = serve_with(&setup, &flags).await;
     let id = ask(&server, &json!({"all": true})).await;
     server
         .log
         .message("resync.pause_while says true; the re-sync waits")
         .await;
+    until("it asked several times", async || {
+        let asked = server
+            .log
+            .lines()
+            .into_iter()
+            .filter(|line| line.contains("from unwell"));
+        (asked.count() >= 3).then_some(())
+    })
+    .await;
     let mut command = setup.start(&["resync", "--workspace", "w1", "--resync-pause-while", query]);
     let refused = until("the command is refused", async || {
         command.child.try_wait().expect("its state")

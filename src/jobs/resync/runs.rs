@@ -21,7 +21,9 @@ impl<T: FnMut(Report)> Worker<'_, T> {
             // From the start, which an earlier attempt may have come behind.
             self.counts.tally = Tally::default();
             if self.options.dry_run {
-                (self.counts.changes.added, self.counts.changes.raised) = (0, 0);
+                let changes = &mut self.counts.changes;
+                (changes.added, changes.raised) = (0, 0);
+                self.counts.kept = self.counts.kept.min(changes.in_all());
             }
         }
         let stretches = match &self.job.workspace {

@@ -258,3 +258,68 @@ pub(crate) async fn last_success(store: &Store, kind: &str) -> Result<Option<Tim
         Ok(row.try_get(0)?)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::AssertSqlSafe;
+
+    use super::*;
+    use crate::store::PoolSettings;
+
+    async fn execute(store: &Store, sql: &str) {
+        let Store::Sqlite(pool) = store else {
+            panic!("a database in memory")
+        };
+        let sql = AssertSqlSafe(sql.to_owned());
+        sqlx::raw_sql(sql).execute(pool).await.unwrap();
+    }
+
+    /// The other's lease is good all the time: only the number tells them apart.
+    #[tokio::test]
+    async fn whoever_lost_a_job_can_prove_save_or_end_nothing_while_the_other_works() {
+        let settings = PoolSettings {
+            size: 1,
+            statement_timeout: LEASE,
+        };
+        let store = Store::open("sqlite::memory:", settings).unwrap();
+        store.migrate().await.unwrap();
+        let work = Work {
+            kind: "resync",
+            workspace: None,
+            options: "{}",
+            source: "x",
+        };
+        let new = NewJob {
+            work,
+            state: State::Running,
+            range_end: None,
+            total: None,
+            idempotency_key: None,
+        };
+        let stale = start(&store, new).await.unwrap();
+        execute(&store, "update job set lease_until = 1").await;
+        let other = take_next(&store, "x").await.unwrap().unwrap();
+        let lost = |done: Result<(), StoreError>| matches!(done, Err(StoreError::LostJob));
+        for (job, is_lost) in [(&stale, true), (&other, false)] {
+            let mut tx = store.begin().await.unwrap();
+            assert_eq!(lost(job.fence.check(&mut tx).await), is_lost, "check");
+            assert_eq!(lost(job.save(tx.conn()).await), is_lost, "save");
+            tx.commit().await.unwrap();
+            assert_eq!(lost(job.fence.renew(&store).await), is_lost, "renew");
+            job.fence.let_go(&store, End::Paused).await.unwrap();
+            let looked = job.fence.look(&store).await.unwrap();
+            let expected = (!is_lost).then_some(State::Paused);
+            assert_eq!(looked, expected, "look");
+            let state = get(&store, &job.fence.id).await.unwrap().unwrap().state;
+            assert_eq!(state == State::Running, is_lost, "let go");
+        }
+        // Nor does the holder write when its own lease has run out, even where nobody else came.
+        let last = hold(&store, work, true).await.unwrap();
+        let Held::Resumed(last) = last else {
+            panic!("it goes on: {last:?}")
+        };
+        execute(&store, "update job set lease_until = 1").await;
+        assert!(lost(last.fence.renew(&store).await));
+        assert!(lost(last.save(store.acquire().await.unwrap().conn()).await));
+    }
+}
