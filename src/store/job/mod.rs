@@ -267,7 +267,7 @@ mod tests {
     use crate::store::PoolSettings;
 
     async fn execute(store: &Store, sql: &str) {
-        let Store::Sqlite(pool) = store else {
+        let Store::Sqlite(pool, _) = store else {
             panic!("a database in memory")
         };
         let sql = AssertSqlSafe(sql.to_owned());
@@ -280,6 +280,7 @@ mod tests {
         let settings = PoolSettings {
             size: 1,
             statement_timeout: LEASE,
+            behind_pooler: false,
         };
         let store = Store::open("sqlite::memory:", settings).unwrap();
         store.migrate().await.unwrap();
