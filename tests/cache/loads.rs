@@ -13,10 +13,18 @@ use recents::store::{Store, StoreError};
 use crate::promises::lists::scope;
 use crate::support::{Backend, TestDb, Use, both, until};
 
-both!(
-    a_thousand_misses_at_once_are_few_queries,
-    a_reader_that_goes_away_takes_no_load_with_it,
-);
+both!(a_reader_that_goes_away_takes_no_load_with_it);
+
+/// On one thread, so that all have asked before the first query is sent.
+#[tokio::test]
+async fn a_thousand_misses_at_once_are_few_queries_postgres() {
+    a_thousand_misses_at_once_are_few_queries(TestDb::migrated(Backend::Postgres).await).await;
+}
+
+#[tokio::test]
+async fn a_thousand_misses_at_once_are_few_queries_sqlite() {
+    a_thousand_misses_at_once_are_few_queries(TestDb::migrated(Backend::Sqlite).await).await;
+}
 
 const SETTINGS: CacheSettings = CacheSettings {
     capacity: 1 << 20,
