@@ -1,5 +1,5 @@
 //! What each endpoint may ask of the databases: the greatest number of statements of one request, however
-//! much it asks for. Transactions' beginnings and ends count. The tests hold each endpoint to it;
+//! much it asks for, transactions' beginnings and ends apart. The tests hold each endpoint to it;
 //! `recents_db_statements_total` counts what is sent.
 
 /// The most statements of a request to one endpoint.

@@ -27,6 +27,9 @@ pub(super) type Loaded = Result<Arc<Entry>, Arc<StoreError>>;
 /// Which load under way may be joined: one that cannot have missed what the caller must see.
 pub(super) type MayJoin<'a> = &'a (dyn Fn(&Scope, &Began) -> bool + Sync);
 
+/// What is kept of a list, if that will do.
+pub(super) type Kept<'a> = &'a (dyn Fn(&Scope) -> Option<Arc<Entry>> + Sync);
+
 /// What was known when a load was sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Began {
@@ -91,12 +94,13 @@ impl Loader {
         rows: u32,
         least: u64,
         may_join: MayJoin<'_>,
+        kept: Kept<'_>,
     ) -> Vec<Loaded> {
         let awaited: Vec<_> = {
             let mut queue = self.0.queue();
             let awaited = scopes
                 .iter()
-                .map(|scope| queue.load(scope, rows, least, may_join));
+                .map(|scope| queue.load(scope, rows, least, may_join, kept));
             let awaited = awaited.collect();
             self.0.start_task(&mut queue);
             awaited
@@ -125,6 +129,7 @@ impl Queue {
         rows: u32,
         least: u64,
         may_join: MayJoin<'_>,
+        kept: Kept<'_>,
     ) -> watch::Receiver<Option<Loaded>> {
         if let Some((began, load)) = self.under_way.get(scope)
             && load.rows >= rows
@@ -132,6 +137,10 @@ impl Queue {
             && may_join(scope, began)
         {
             return load.done.subscribe();
+        }
+        // A load is kept before it is under way no longer: one that ended since the caller looked is there.
+        if let Some(entry) = kept(scope) {
+            return watch::Sender::new(Some(Ok(entry))).subscribe();
         }
         let load = self.waiting.entry(scope.clone()).or_insert_with(|| {
             self.order.push_back(scope.clone());

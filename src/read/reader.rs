@@ -93,11 +93,13 @@ impl Reader {
                 None => changes.sees(generation, heard_position, &token.write),
             })
         };
+        let known = |scope: &Scope| {
+            let entry = kept.and_then(|kept| kept.get(changes, scope, limit));
+            entry.filter(|entry| sees(entry.began, entry.heard_position, entry.replayed))
+        };
         let mut found: Vec<Option<Found>> = Vec::with_capacity(scopes.len());
         for scope in scopes {
-            let entry = kept.and_then(|kept| kept.get(changes, scope, limit));
-            let entry =
-                entry.filter(|entry| sees(entry.began, entry.heard_position, entry.replayed));
+            let entry = known(scope);
             found.push(entry.map(|entry| Found {
                 entry,
                 via: Via::Hit,
@@ -128,7 +130,7 @@ impl Reader {
             let started = Instant::now();
             let loaded = self
                 .loader
-                .load(&missing, rows, self.least(token), &may_join)
+                .load(&missing, rows, self.least(token), &may_join, &known)
                 .await;
             let waited = started.elapsed();
             let mut loaded = missing.into_iter().zip(loaded);
