@@ -7,16 +7,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::decide::{Change, LookAgain, is_unsupported};
 use super::outbox::{self, Taken};
 use super::position::Position;
+use super::write::Looked;
 use crate::check::CheckError;
 use crate::check::look::{self, Uses};
 use crate::history::{History, HistoryError};
 use crate::model::{Key, Newest};
-use crate::record::Fold;
 use crate::store::note::{self, Note};
-use crate::store::recent::{self, MAX_KEYS, Swap};
+use crate::store::recent;
 use crate::store::{Store, StoreError, Tx, with_retries};
 use crate::telemetry::{Metrics, metrics::Source};
 
@@ -47,6 +46,8 @@ pub struct Drain {
     metrics: Option<Arc<Metrics>>,
     outbox: Position,
     notes: Position,
+    /// Whether there were notes, or must be some of our own now.
+    expects_notes: bool,
     /// Whether the last step computed rows, which may have taken long: now it is the outbox's turn.
     computed: bool,
 }
@@ -67,6 +68,7 @@ impl Drain {
             metrics,
             outbox: Position::new(),
             notes: Position::new(),
+            expects_notes: false,
             computed: false,
         }
     }
@@ -102,9 +104,8 @@ impl Drain {
         if outbox.as_ref().is_some_and(|taken| taken.everything) {
             self.note_everything().await?;
         }
-        self.look_again(noted).await?;
+        self.look_again(noted, holding, &ids).await?;
         // What the notes led to is committed: now they may go.
-        self.let_go(holding, &ids).await?;
         if let Some(outbox) = outbox {
             outbox.let_go().await?;
         }
@@ -112,11 +113,13 @@ impl Drain {
     }
 
     /// In PostgreSQL the notes are locked, so that no other drain does the same work meanwhile; in
-    /// SQLite that would lock out every writer, and where there is but one connection, ourselves.
+    /// SQLite that would lock out every writer, and where there is but one connection, ourselves. Where
+    /// none are expected, a transaction for them would be three requests instead of one.
     async fn take_notes(&mut self) -> Result<(Option<Tx>, Vec<(i64, Note)>), StoreError> {
         let (behind, _) = self.notes.next();
+        let expected = std::mem::take(&mut self.expects_notes);
         let (holding, notes) = match &self.store {
-            Store::Postgres(pool) if pool.options().get_max_connections() > 1 => {
+            Store::Postgres(pool) if expected && pool.options().get_max_connections() > 1 => {
                 let mut tx = self.store.begin().await?;
                 let notes = note::take(tx.conn(), behind, NOTES).await?;
                 ((!notes.is_empty()).then_some(tx), notes)
@@ -129,20 +132,8 @@ impl Drain {
         let last = notes.last().map(|(id, _)| *id);
         let more = last.filter(|_| notes.len() >= NOTES as usize);
         self.notes.read(notes.iter().map(|(id, _)| *id), more);
+        self.expects_notes = !notes.is_empty();
         Ok((holding, notes))
-    }
-
-    async fn let_go(&self, holding: Option<Tx>, ids: &[i64]) -> Result<(), StoreError> {
-        match holding {
-            Some(mut tx) => {
-                note::let_go(tx.conn(), ids).await?;
-                tx.commit().await
-            }
-            None => {
-                with_retries(async || note::let_go(self.store.acquire().await?.conn(), ids).await)
-                    .await
-            }
-        }
     }
 
     async fn note_everything(&self) -> Result<(), StoreError> {
@@ -154,24 +145,26 @@ impl Drain {
         .await
     }
 
-    async fn look_again(&self, noted: Noted) -> Result<(), CheckError> {
+    async fn look_again(
+        &mut self,
+        noted: Noted,
+        holding: Option<Tx>,
+        ids: &[i64],
+    ) -> Result<(), CheckError> {
         let seen = self.rows_of(&noted.keys).await?;
         let said = self.map(&noted.runs).await?;
         let best = self.best(&noted.keys).await?;
-        let mut fold = Fold::default();
-        said.uses()
-            .for_each(|(key, newest)| fold.raise(key, newest));
-        for (key, newest) in self.settle(&noted, &seen, &said, best).await? {
-            fold.raise(&key, &newest);
-        }
-        let mut applied = 0;
-        for chunk in fold.into_sorted().chunks(MAX_KEYS) {
-            let raised = with_retries(|| self.raise(chunk)).await?;
-            applied += raised.iter().filter(|key| key.is_workspace_list()).count();
-        }
+        let (runs, uses) = (noted.runs.len() as u64, said.len() as u64);
+        let looked = Looked {
+            runs: noted.runs,
+            said,
+            seen,
+            best,
+        };
+        let raised = looked.write(&self.store, holding, ids).await?;
+        self.expects_notes |= !raised.is_empty();
         if let Some(metrics) = &self.metrics {
-            let (runs, uses, applied) =
-                (noted.runs.len() as u64, said.len() as u64, applied as u64);
+            let applied = raised.iter().filter(|key| key.is_workspace_list()).count() as u64;
             metrics.count_runs(Source::Capture, "applied", applied);
             metrics.count_runs(Source::Capture, "superseded", uses.saturating_sub(applied));
             metrics.count_runs(Source::Capture, "skipped", runs.saturating_sub(uses));
@@ -247,89 +240,6 @@ impl Drain {
             None => error.to_string(),
         };
         with_retries(|| note::set_aside(&self.store, &note, &text)).await
-    }
-
-    /// Lowers and removes rows that were computed again, and notes what must be looked at again, in
-    /// one transaction and one pass over the rows. Returns what is to be raised.
-    ///
-    /// A row that rose since it was `seen` may know a use that the history did not have yet: it is
-    /// noted again instead of going down for a moment.
-    async fn settle(
-        &self,
-        noted: &Noted,
-        seen: &HashMap<Key, Newest>,
-        said: &Uses,
-        best: HashMap<Key, Option<Newest>>,
-    ) -> Result<Vec<(Key, Newest)>, StoreError> {
-        if noted.runs.is_empty() && best.is_empty() {
-            return Ok(Vec::new());
-        }
-        with_retries(|| self.settle_once(noted, seen, said, &best)).await
-    }
-
-    async fn settle_once(
-        &self,
-        noted: &Noted,
-        seen: &HashMap<Key, Newest>,
-        said: &Uses,
-        best: &HashMap<Key, Option<Newest>>,
-    ) -> Result<Vec<(Key, Newest)>, StoreError> {
-        let mut tx = self.store.begin().await?;
-        let mut again = Vec::new();
-        for runs in noted.runs.chunks(MAX_KEYS) {
-            let runs = runs.iter().map(String::as_str);
-            for (key, newest) in recent::rows_of_runs(tx.conn(), runs).await? {
-                let run = newest.run.as_deref().unwrap_or_default();
-                if is_unsupported(&(&key, &newest), said.of(run)) {
-                    again.push(key);
-                }
-            }
-        }
-        let mut raise = Vec::new();
-        let (mut lower, mut remove) = (Vec::new(), Vec::new());
-        let mut keys: Vec<&Key> = best.keys().collect();
-        keys.sort_unstable();
-        let rows = match keys.is_empty() {
-            true => Vec::new(),
-            false => recent::lock_rows(tx.conn(), keys.iter().copied()).await?,
-        };
-        let mut rows: HashMap<Key, Newest> = rows.into_iter().collect();
-        for key in keys {
-            let (row, best) = (rows.remove(key), best.get(key).cloned().flatten());
-            let change = Change::of(row.as_ref(), best.as_ref());
-            if change.note() == LookAgain::Row {
-                again.push(key.clone());
-                if row.as_ref() != seen.get(key) {
-                    continue;
-                }
-            }
-            match (change, row, best) {
-                (Change::Raise, _, Some(best)) => raise.push((key.clone(), best)),
-                (Change::Lower, Some(seen), Some(becomes)) => lower.push(Swap {
-                    key: key.clone(),
-                    seen,
-                    becomes,
-                }),
-                (Change::Remove, Some(row), _) => remove.push((key.clone(), row)),
-                _ => {}
-            }
-        }
-        if !lower.is_empty() {
-            recent::lower(tx.conn(), &lower).await?;
-        }
-        if !remove.is_empty() {
-            recent::remove(tx.conn(), &remove).await?;
-        }
-        note::keys(tx.conn(), &again).await?;
-        tx.commit().await?;
-        Ok(raise)
-    }
-
-    async fn raise(&self, uses: &[(Key, Newest)]) -> Result<Vec<Key>, StoreError> {
-        let mut tx = self.store.begin().await?;
-        let raised = note::raise(&mut tx, uses).await?;
-        tx.commit().await?;
-        Ok(raised)
     }
 
     /// Works off the notes that stand now, then those that they led to, a few times over: what others

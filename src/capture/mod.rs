@@ -19,5 +19,6 @@ pub mod status;
 mod tables;
 mod triggers;
 pub mod uninstall;
+mod write;
 
 pub(crate) use settled::settled;

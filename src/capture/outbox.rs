@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use sqlx::{PgPool, Postgres, Row, Transaction};
+use sqlx::{AssertSqlSafe, PgPool, Postgres, Row, Transaction};
 
 use super::position::Position;
 use crate::history::{Database, History, HistoryError};
+use crate::store::planned_once;
 
 /// Oldest rows of the outbox that are looked at together.
 const ROWS: i64 = 2_000;
@@ -49,14 +50,14 @@ pub(super) fn pool(history: &History) -> Option<&PgPool> {
     }
 }
 
-/// Begins a transaction that writes beside the history.
+/// Begins a transaction that writes beside the history, in one round trip.
 pub(super) async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-    let mut tx = pool.begin_with("begin read write").await?;
-    let timeout = format!("set local statement_timeout = {}", TIMEOUT.as_millis());
-    sqlx::raw_sql(sqlx::AssertSqlSafe(timeout))
-        .execute(&mut *tx)
-        .await?;
-    Ok(tx)
+    pool.begin_with(AssertSqlSafe(begin_text())).await
+}
+
+fn begin_text() -> String {
+    let timeout = TIMEOUT.as_millis();
+    format!("begin read write; set local statement_timeout = {timeout}")
 }
 
 /// Whether there is an outbox.
@@ -121,7 +122,9 @@ async fn take_from(pool: &PgPool, position: &mut Position) -> Result<Option<Take
         return Ok(None);
     }
     let ids: Vec<i64> = picked.iter().map(|(id, ..)| *id).collect();
-    let mut tx = begin(pool).await?;
+    // Look-ups by key, as the store's are: planned for each batch, they would read all that waits.
+    let begin = AssertSqlSafe(begin_text() + &planned_once());
+    let mut tx = pool.begin_with(begin).await?;
     let lock = sqlx::query(
         "select id, keys::text[] from recents.outbox where id = any($1) for update skip locked",
     );

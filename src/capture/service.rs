@@ -12,8 +12,8 @@ use crate::store::{Pace, Store, note};
 use crate::telemetry::Metrics;
 
 /// The next look after work was done: bounds how long a change stays unseen under load, against what
-/// small batches cost.
-const BUSY: Duration = Duration::from_millis(25);
+/// small batches cost. A batch of one run takes a millisecond or two of the processors.
+const BUSY: Duration = Duration::from_millis(50);
 /// The next look after long silence: bounds how long the first change after it stays unseen, and what
 /// an idle service costs, four times two look-ups a second.
 const IDLE: Duration = Duration::from_millis(250);

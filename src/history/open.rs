@@ -3,7 +3,6 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{AssertSqlSafe, Column, Executor, PgPool, Row, SqlSafeStr, Statement, TypeInfo};
 
@@ -12,7 +11,7 @@ use super::mapping::{self, IdType, Mapping, Types};
 use super::refuse::{self, Judged};
 use super::{Database, History, HistoryError, session};
 use crate::config::HistoryConfig;
-use crate::store::{Dialect, pg_options};
+use crate::store::{Dialect, pg_options, pg_pool};
 
 /// Connections to the history: two windows at once, one look ahead, one to look again.
 const CONNECTIONS: u32 = 4;
@@ -106,7 +105,7 @@ pub async fn connect_postgres(config: &HistoryConfig) -> Result<PgPool, HistoryE
     let options = pg_options(&config.url, look_up::TIMEOUT)
         .map_err(|error| HistoryError::misfit("history.url", error))?
         .options(SESSION);
-    PgPoolOptions::new()
+    pg_pool()
         .max_connections(CONNECTIONS)
         .acquire_timeout(CONNECT_TIMEOUT)
         .connect_with(options)

@@ -22,7 +22,8 @@ use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool,
 
 pub(crate) use codec::time_from_postgres;
 pub use error::StoreError;
-pub use open::{PG_PLANNING, PoolSettings, is_missing_file, pg_options};
+pub(crate) use open::planned_once;
+pub use open::{PG_PLANNING, PoolSettings, is_missing_file, pg_options, pg_pool};
 pub use pace::Pace;
 pub use retry::with_retries;
 pub use statement::{Dialect, Statement};

@@ -30,6 +30,12 @@ pub const PG_PLANNING: [(&str, &str); 3] = [
     ("jit", "off"),
 ];
 
+/// The same for a transaction of a session that is not the store's, as statements behind others.
+pub(crate) fn planned_once() -> String {
+    let set = PG_PLANNING.map(|(name, value)| format!("; set local {name} = {value}"));
+    set.concat()
+}
+
 /// How to connect.
 #[derive(Debug, Clone, Copy)]
 pub struct PoolSettings {
@@ -85,15 +91,20 @@ fn is_in_memory(url: &str) -> bool {
     url.contains(":memory:") || url.contains("mode=memory")
 }
 
-fn postgres_pool(url: &str, settings: PoolSettings) -> Result<PgPool, sqlx::Error> {
-    let options = pg_options(url, settings.statement_timeout)?.options(PG_PLANNING);
-    Ok(PgPoolOptions::new()
-        .max_connections(settings.size)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
+/// PostgreSQL's options of every pool here.
+pub fn pg_pool() -> PgPoolOptions {
+    PgPoolOptions::new()
         .test_before_acquire(false)
         .before_acquire(|conn, meta| {
             Box::pin(async move { Ok(meta.idle_for < ASK_AFTER_IDLE || conn.ping().await.is_ok()) })
         })
+}
+
+fn postgres_pool(url: &str, settings: PoolSettings) -> Result<PgPool, sqlx::Error> {
+    let options = pg_options(url, settings.statement_timeout)?.options(PG_PLANNING);
+    Ok(pg_pool()
+        .max_connections(settings.size)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
         .connect_lazy_with(options))
 }
 
