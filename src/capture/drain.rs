@@ -16,7 +16,7 @@ use crate::history::{History, HistoryError};
 use crate::model::{Key, Newest};
 use crate::store::note::{self, Note};
 use crate::store::recent;
-use crate::store::{Store, StoreError, Tx, with_retries};
+use crate::store::{Store, StoreError, Tx, identity, with_retries};
 use crate::telemetry::{Metrics, metrics::Source};
 
 /// Notes of the table that are taken together: each look at the history has a cost of its own, and so
@@ -44,6 +44,8 @@ pub struct Drain {
     store: Store,
     history: Arc<History>,
     metrics: Option<Arc<Metrics>>,
+    /// The store's, once it was asked.
+    identity: Option<Arc<str>>,
     outbox: Position,
     notes: Position,
     /// Whether there were notes, or must be some of our own now.
@@ -66,6 +68,7 @@ impl Drain {
             store,
             history,
             metrics,
+            identity: None,
             outbox: Position::new(),
             notes: Position::new(),
             expects_notes: false,
@@ -81,7 +84,7 @@ impl Drain {
     pub async fn step(&mut self, with_outbox: bool) -> Result<Step, CheckError> {
         let mut outbox = None;
         if with_outbox && self.computed {
-            outbox = outbox::take(&self.history, &mut self.outbox).await?;
+            outbox = self.take_outbox().await?;
         }
         let (mut holding, notes) = match &outbox {
             Some(_) => (None, Vec::new()),
@@ -94,7 +97,7 @@ impl Drain {
         if self.computed {
             holding = None;
         } else if with_outbox && !outbox_had_its_turn {
-            outbox = outbox::take(&self.history, &mut self.outbox).await?;
+            outbox = self.take_outbox().await?;
         }
         if outbox.is_none() && notes.is_empty() {
             return Ok(Step::Idle);
@@ -110,6 +113,21 @@ impl Drain {
             outbox.let_go().await?;
         }
         Ok(Step::Worked)
+    }
+
+    async fn take_outbox(&mut self) -> Result<Option<Taken>, CheckError> {
+        let identity = self.identity().await?;
+        Ok(outbox::take(&self.history, &mut self.outbox, &identity).await?)
+    }
+
+    /// The identity of the store, for which the notes of the outbox have to be.
+    pub(super) async fn identity(&mut self) -> Result<Arc<str>, StoreError> {
+        if let Some(identity) = &self.identity {
+            return Ok(Arc::clone(identity));
+        }
+        let identity: Arc<str> = identity::of(&self.store).await?.into();
+        self.identity = Some(Arc::clone(&identity));
+        Ok(identity)
     }
 
     /// In PostgreSQL the notes are locked, so that no other drain does the same work meanwhile; in

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, PgPool, Postgres, Row, Transaction};
 
 use super::position::Position;
+use super::triggers::owner_in_sql;
 use crate::history::{Database, History, HistoryError};
 use crate::store::planned_once;
 
@@ -60,32 +61,64 @@ fn begin_text() -> String {
     format!("begin read write; set local statement_timeout = {timeout}")
 }
 
-/// Whether there is an outbox.
-pub(crate) async fn exists(history: &History) -> Result<bool, HistoryError> {
-    let Some(pool) = pool(history) else {
-        return Ok(false);
-    };
-    // Asked of the catalogue, which every role may read.
-    let there = sqlx::query_scalar(
-        "select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
-                        where n.nspname = 'recents' and c.relname = 'outbox')",
-    );
-    there.fetch_one(pool).await.map_err(HistoryError::Database)
+/// Whose the notes of an outbox are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Notes {
+    /// There is no outbox.
+    None,
+    /// Ours to take; also where an older version recorded nobody.
+    Ours,
+    /// Those of the store with this identity.
+    Anothers(String),
 }
 
-/// Takes some notes: the oldest that nobody else took, and the newest. `None` where there are none.
+impl Notes {
+    /// As `store` finds them.
+    ///
+    /// # Errors
+    /// Where the history does not answer.
+    pub(crate) async fn of(history: &History, store: &str) -> Result<Self, HistoryError> {
+        let Some(pool) = pool(history) else {
+            return Ok(Self::None);
+        };
+        // Asked of the catalogue, which every role may read.
+        let there = format!(
+            "select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+                            where n.nspname = 'recents' and c.relname = 'outbox'), {}",
+            owner_in_sql()
+        );
+        let there = sqlx::query_as::<_, (bool, Option<String>)>(AssertSqlSafe(there));
+        let (there, owner) = there
+            .fetch_one(pool)
+            .await
+            .map_err(HistoryError::Database)?;
+        Ok(match owner {
+            _ if !there => Self::None,
+            Some(owner) if owner != store => Self::Anothers(owner),
+            _ => Self::Ours,
+        })
+    }
+}
+
+/// Takes some notes for `store`: the oldest that nobody else took, and the newest. `None` where there
+/// are none, or all are another store's.
 pub(super) async fn take(
     history: &History,
     position: &mut Position,
+    store: &str,
 ) -> Result<Option<Taken>, HistoryError> {
     let Some(pool) = pool(history) else {
         return Ok(None);
     };
-    let taken = take_from(pool, position).await;
+    let taken = take_from(pool, position, store).await;
     taken.map_err(HistoryError::Database)
 }
 
-async fn take_from(pool: &PgPool, position: &mut Position) -> Result<Option<Taken>, sqlx::Error> {
+async fn take_from(
+    pool: &PgPool,
+    position: &mut Position,
+    store: &str,
+) -> Result<Option<Taken>, sqlx::Error> {
     let (behind, newest) = position.next();
     let look = sqlx::query(
         "select * from (select id, runs, false as is_new from recents.outbox
@@ -125,10 +158,14 @@ async fn take_from(pool: &PgPool, position: &mut Position) -> Result<Option<Take
     // Look-ups by key, as the store's are: planned for each batch, they would read all that waits.
     let begin = AssertSqlSafe(begin_text() + &planned_once());
     let mut tx = pool.begin_with(begin).await?;
-    let lock = sqlx::query(
-        "select id, keys::text[] from recents.outbox where id = any($1) for update skip locked",
+    // Asked with each taking: another store may have been given the outbox a moment ago.
+    let lock = format!(
+        "select id, keys::text[] from recents.outbox
+         where id = any($1) and coalesce({}, $2) = $2 for update skip locked",
+        owner_in_sql()
     );
-    let rows = lock.bind(&ids).fetch_all(&mut *tx).await?;
+    let lock = sqlx::query(AssertSqlSafe(lock)).bind(&ids).bind(store);
+    let rows = lock.fetch_all(&mut *tx).await?;
     let (mut ids, mut runs, mut everything) = (Vec::new(), Vec::new(), false);
     for row in rows {
         ids.push(row.try_get(0)?);

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::output::{print, thousands};
 use super::progress::Progress;
-use super::{Done, Failure, Json, open, signals, usage};
+use super::{Done, Failure, Json, migrated, signals, usage};
 use crate::capture::drain::Drain;
 use crate::config::{Config, ConfigError, HistoryConfig};
 use crate::history::file::{FileSource, OnError};
@@ -52,14 +52,7 @@ enum OnErrorArg {
 
 pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Failure> {
     let (origin, history) = origin(config, args).await?;
-    let store = open(config)?;
-    match (args.dry_run, config.migrate_on_start) {
-        (false, true) => match store.migrate().await? {
-            0 => {}
-            n => eprintln!("applied {n} migration(s)"),
-        },
-        _ => store.check_schema().await?,
-    }
+    let store = migrated(config, args.dry_run).await?;
     let (mut progress, mut began) = (Progress::start(), false);
     let options = Options {
         restart: args.restart,

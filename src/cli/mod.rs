@@ -263,6 +263,20 @@ async fn open_existing(config: &Config) -> Result<Store, Failure> {
     Ok(store)
 }
 
+/// The store of the configuration, with the schema of this program: brought up to date, unless that is
+/// for others to do, or nothing may be written.
+async fn migrated(config: &Config, only_reads: bool) -> Result<Store, Failure> {
+    let store = open(config)?;
+    match (only_reads, config.migrate_on_start) {
+        (false, true) => match store.migrate().await? {
+            0 => {}
+            n => eprintln!("applied {n} migration(s)"),
+        },
+        _ => store.check_schema().await?,
+    }
+    Ok(store)
+}
+
 fn open(config: &Config) -> Result<Store, Failure> {
     let settings = PoolSettings {
         size: config.pool_size,

@@ -7,6 +7,7 @@
 mod codec;
 pub mod dismissal;
 pub mod error;
+pub(crate) mod identity;
 pub mod job;
 pub mod migrate;
 pub(crate) mod note;
@@ -30,7 +31,7 @@ pub use statement::{Dialect, Statement};
 
 /// Every statement of the product's own tables.
 pub fn statements() -> impl Iterator<Item = &'static Statement> {
-    [&statement::PING]
+    [&statement::PING, &identity::IDENTITY]
         .into_iter()
         .chain(recent::STATEMENTS)
         .chain(job::STATEMENTS)
