@@ -1,6 +1,7 @@
-//! What capture costs the application, against nothing and against one more index on its history; and
-//! how soon a change is seen.
+//! What capture costs the application, against nothing, against one more index on its history and
+//! against a trigger that upserts; and how soon a change is seen.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -32,10 +33,34 @@ const WORKSPACES: i64 = 20_000;
 enum Way {
     Nothing,
     Index,
+    Upserting,
     Captured,
 }
 
-const WAYS: [Way; 3] = [Way::Nothing, Way::Index, Way::Captured];
+const WAYS: [Way; 4] = [Way::Nothing, Way::Index, Way::Upserting, Way::Captured];
+
+/// What one writes by hand: the same lists, upserted in the application's transaction.
+const UPSERTING: &str = "
+create table if not exists app.upserted (
+    workspace text collate \"C\", uid text collate \"C\", published_run text collate \"C\",
+    last_used_at timestamptz not null, run text collate \"C\",
+    primary key (workspace, uid, published_run)
+);
+create index if not exists upserted_newest
+    on app.upserted (workspace, uid, last_used_at, published_run);
+create or replace function app.upsert() returns trigger language plpgsql as $$ begin
+    insert into app.upserted as t
+    select c.workspace_id, l.uid, v.published_run_id, max(c.updated_at), max(c.id)
+    from changed c join app.saved_run_version v on v.id = c.parent_version_id
+      cross join lateral (select '' as uid union all select c.uid where c.uid is not null) l
+    group by 1, 2, 3 order by 1, 2, 3
+    on conflict (workspace, uid, published_run) do update
+    set last_used_at = excluded.last_used_at, run = excluded.run
+    where excluded.last_used_at > t.last_used_at;
+    return null;
+end $$;
+create trigger upserting after insert on app.saved_run referencing new table as changed
+    for each statement execute function app.upsert()";
 
 /// A kind of writes, and the least part of the throughput without capture that it may have.
 struct Load {
@@ -87,14 +112,15 @@ pub(crate) async fn measure(
     )
     .await?;
 
-    let mut rates = vec![[const { Vec::new() }; 3]; LOADS.len()];
-    let mut large = [const { Vec::new() }; 3];
+    let versions = Arc::new(versions(&mut conn).await?);
+    let mut rates = vec![[const { Vec::new() }; 4]; LOADS.len()];
+    let mut large = [const { Vec::new() }; 4];
     for turn in 1..=TURNS {
         for (at, way) in WAYS.into_iter().enumerate() {
             eprintln!("capture, turn {turn} of {TURNS}: {way:?}");
             let drain = prepare(&mut conn, &program, way).await?;
             for (load, rates) in LOADS.iter().zip(&mut rates) {
-                rates[at].push(rate(server, load).await?);
+                rates[at].push(rate(server, load, &versions).await?);
             }
             for _ in 0..3 {
                 let started = Instant::now();
@@ -123,6 +149,7 @@ async fn prepare(
     way: Way,
 ) -> Result<Option<Serving>, Failure> {
     run(conn, "drop index if exists app.one_more").await?;
+    run(conn, "drop trigger if exists upserting on app.saved_run").await?;
     if way == Way::Captured {
         program.run_plain(&["capture", "install"])?;
         return Ok(Some(program.serve_followed().await?));
@@ -135,7 +162,28 @@ async fn prepare(
         )
         .await?;
     }
+    if way == Way::Upserting {
+        run(conn, UPSERTING).await?;
+    }
     Ok(None)
+}
+
+/// The versions of the longest history's workspace, and those of all others: each with its workspace.
+struct Versions {
+    hot: Vec<(i64, i64)>,
+    uniform: Vec<(i64, i64)>,
+}
+
+/// Runs of no version would be no use, and cost next to nothing.
+async fn versions(conn: &mut PgConnection) -> Result<Versions, Failure> {
+    let all: Vec<(i64, i64)> =
+        sqlx::query_as("select published_run_id / 1000, id from app.saved_run_version")
+            .fetch_all(conn)
+            .await?;
+    let (hot, uniform) = all
+        .into_iter()
+        .partition(|(workspace, _)| workspace.unsigned_abs() == history::LONGEST.id);
+    Ok(Versions { hot, uniform })
 }
 
 /// `rows` new runs of a workspace, as SQL gives it.
@@ -149,26 +197,27 @@ fn insert(rows: i64, workspace: &str) -> String {
 }
 
 /// Transactions a second.
-async fn rate(server: &Server, load: &Load) -> Result<f64, Failure> {
+async fn rate(server: &Server, load: &Load, versions: &Arc<Versions>) -> Result<f64, Failure> {
     let to = Instant::now() + TURN;
     let (hot, slow) = (load.hot, load.slow);
     let clients: Vec<_> = (0..CLIENTS)
         .map(|client| {
-            let url = server.url.clone();
+            let (url, versions) = (server.url.clone(), Arc::clone(versions));
             tokio::spawn(async move {
+                let versions = match hot {
+                    true => &versions.hot,
+                    false => &versions.uniform,
+                };
                 let mut conn = PgConnection::connect(&url).await?;
                 let mut random = fastrand::Rng::with_seed(client);
                 let mut done = 0_u32;
                 while Instant::now() < to {
-                    let workspace = match hot {
-                        true => 5,
-                        false => 10_000_000 + random.i64(..WORKSPACES),
-                    };
+                    let (workspace, version) = versions[random.usize(..versions.len())];
                     let insert = sqlx::query(
                         "insert into app.saved_run (id, workspace_id, uid, parent_version_id, updated_at)
-                         values (nextval('app.run_id'), $1, 'user-1', $2, clock_timestamp())",
+                         values (nextval('app.run_id'), $1, 'user-' || $1, $2, clock_timestamp())",
                     );
-                    let insert = insert.bind(workspace).bind(random.i64(..100_000));
+                    let insert = insert.bind(workspace).bind(version);
                     if slow {
                         let mut tx = conn.begin().await?;
                         insert.execute(&mut *tx).await?;
@@ -279,8 +328,8 @@ async fn nulled(
 fn tell(
     report: &mut Report,
     runs: u64,
-    rates: Vec<[Vec<f64>; 3]>,
-    mut large: [Vec<f64>; 3],
+    rates: Vec<[Vec<f64>; 4]>,
+    mut large: [Vec<f64>; 4],
     seen: &mut [f64],
     [first, last]: [u64; 2],
     [without, with, right]: [f64; 3],
@@ -288,21 +337,30 @@ fn tell(
     report.heading("Capture");
     report.line(&format!(
         "Writes of the application, {CLIENTS} clients, {TURNS} turns of {} s each, medians: without \
-         capture, with one more index on the history (the skip scan's), and captured, with the \
-         service draining on the same cores. In brackets, the part of what there is without.",
+         capture, with one more index on the history (the skip scan's), with a trigger that upserts \
+         the lists, and captured, with the service draining on the same cores. In brackets, the part \
+         of what there is without.",
         TURN.as_secs()
     ));
     let mut rows = vec![
-        ["", "nothing", "one more index", "captured", "target"]
-            .map(Into::into)
-            .into(),
+        [
+            "",
+            "nothing",
+            "one more index",
+            "a trigger that upserts",
+            "captured",
+            "target",
+        ]
+        .map(Into::into)
+        .into(),
     ];
     for (load, mut rates) in LOADS.iter().zip(rates) {
-        let [nothing, index, captured] = [0, 1, 2].map(|at| median(&mut rates[at]));
+        let [nothing, index, upserting, captured] = [0, 1, 2, 3].map(|at| median(&mut rates[at]));
         rows.push(vec![
             load.name.into(),
             format!("{} tx/s", digits(nothing)),
             format!("{} ({:.2})", digits(index), index / nothing),
+            format!("{} ({:.2})", digits(upserting), upserting / nothing),
             format!("{} ({:.2})", digits(captured), captured / nothing),
             target(
                 &format!("≥ {:.2}", load.least),
@@ -310,17 +368,19 @@ fn tell(
             ),
         ]);
     }
-    let [nothing, index, captured] = [0, 1, 2].map(|at| median(&mut large[at]));
+    let [nothing, index, upserting, captured] = [0, 1, 2, 3].map(|at| median(&mut large[at]));
     rows.push(vec![
         format!("a statement of {} rows", grouped(LARGE.unsigned_abs())),
         time(nothing),
         format!("{} ({:.2})", time(index), index / nothing),
+        format!("{} ({:.2})", time(upserting), upserting / nothing),
         format!("{} ({:.2})", time(captured), captured / nothing),
         target("≤ 1.3", captured <= 1.3 * nothing),
     ]);
     rows.push(vec![
         format!("{} runs set to NULL", grouped(history::LONGEST.runs(runs))),
         time(without),
+        String::new(),
         String::new(),
         format!("{} ({:.2})", time(with), with / without),
         target("≤ 1.2", with <= 1.2 * without),
