@@ -17,7 +17,7 @@ use crate::model::{Key, Newest};
 use crate::record::Fold;
 use crate::store::note::{self, Note};
 use crate::store::recent::{self, MAX_KEYS, Swap};
-use crate::store::{Store, StoreError, Tx, with_retries};
+use crate::store::{Store, StoreError, Tx, sweep, with_retries};
 use crate::telemetry::{Metrics, metrics::Source};
 
 /// Notes of the table that are taken together: few enough that PostgreSQL looks them up by index also
@@ -333,6 +333,8 @@ impl Drain {
         }
         if !lower.is_empty() {
             recent::lower(tx.conn(), &lower).await?;
+            // What is dismissed down there goes, so that no list fills up with it.
+            sweep::sweep(tx.conn(), lower.iter().map(|swap| &swap.key)).await?;
         }
         if !remove.is_empty() {
             recent::remove(tx.conn(), &remove).await?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::backfill::connect;
-use super::output::thousands;
+use super::output::{chain, thousands};
 use super::{Done, Failure, open_existing};
 use crate::config::Config;
 use crate::dismiss::{dismiss, sweep};
@@ -58,8 +58,16 @@ pub(super) async fn run(config: &Config, args: &DismissArgs) -> Result<Done, Fai
         (None, None) => return Err(Failure::Usage("say which list".into())),
     };
     dismiss(&store, &what, Time::now(), config.max_clock_skew).await?;
-    if matches!(what, Dismissed::Everywhere(_)) {
-        sweep::everything(&store).await?;
+    let swept = match &what {
+        Dismissed::Item(..) => Ok(0),
+        Dismissed::List(scope) => sweep::list(&store, scope).await,
+        Dismissed::Everywhere(_) => sweep::everything(&store).await,
+    };
+    if let Err(error) = swept {
+        eprintln!(
+            "its rows are left to `recents serve` to sweep: {}",
+            chain(&error)
+        );
     }
     store.close().await;
     eprintln!("dismissed, until the next use");

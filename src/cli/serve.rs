@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{Done, Failure, open, output, usage};
 use crate::capture;
 use crate::config::{Config, ConfigError};
-use crate::dismiss;
+use crate::dismiss::Sweeps;
 use crate::http::{App, Readiness, admin_router, public_router, server};
 use crate::record::{Recorder, Recording};
 use crate::store::migrate::MigrateError;
@@ -71,7 +71,7 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
     let admin = TcpListener::from_std(bound.admin)?;
     let metrics = Arc::new(Metrics::new(&store));
     let pace = Pace::default();
-    let sweeps = Arc::default();
+    let sweeps = Arc::<Sweeps>::default();
     let (recorder, mut writer) = Recorder::start(
         store.clone(),
         Arc::clone(&metrics),
@@ -108,7 +108,7 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
     let started = start_up(&store, config.migrate_on_start, &readiness);
     let working = async {
         started.await?;
-        let sweeping = dismiss::sweep::run(store.clone(), sweeps);
+        let sweeping = sweeps.run(store.clone());
         let following = async {
             if let Some(history) = &config.history {
                 let metrics = Arc::clone(&metrics);

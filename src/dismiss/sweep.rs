@@ -1,67 +1,90 @@
-//! Sweeping: rows that stay hidden, and watermarks that hide nothing more, are deleted.
-//!
-//! Neither brings an item back. A row goes only while it is hidden, and whatever it outdid is older and
-//! hidden too. A watermark goes only where another one, which stays, hides as much.
+//! Sweeping: rows that stay hidden are deleted, and watermarks that hide nothing more.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
-
-use crate::model::Key;
-use crate::store::recent::{self, MAX_KEYS};
+use crate::model::{Key, Scope};
+use crate::store::recent::MAX_KEYS;
+use crate::store::sweep::{self, Part};
 use crate::store::{Store, StoreError, dismissal, with_retries};
 
-/// How often everything is swept: what is dismissed one by one is swept at once, so that little is left.
-const SWEEP_EVERY: Duration = Duration::from_secs(3600);
-/// After a published run was dismissed from every list: often several are.
-const SWEEP_AFTER: Duration = Duration::from_secs(1);
-/// Rows that are looked at together, and a pause between, so that a large table is no load.
+/// Rows that are looked at together, and a pause between, so that a large table is no load. Of one list,
+/// which is seldom long, fewer.
 const ROWS: u32 = 10_000;
+const ROWS_OF_LIST: u32 = 500;
 const PAUSE: Duration = Duration::from_millis(20);
-
-/// Sweeps from time to time, and soon after it was asked to. Ends with the service.
-pub async fn run(store: Store, asked: Arc<Notify>) {
-    loop {
-        if tokio::time::timeout(SWEEP_EVERY, asked.notified())
-            .await
-            .is_ok()
-        {
-            tokio::time::sleep(SWEEP_AFTER).await;
-        }
-        match everything(&store).await {
-            Ok(rows) => tracing::debug!(rows, "swept what stays hidden"),
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(
-                    error,
-                    "could not sweep what stays hidden; trying again later"
-                );
-            }
-        }
-    }
-}
 
 /// Deletes every row that is hidden; returns how many.
 ///
 /// # Errors
 /// [`StoreError`]; what was deleted until then stays deleted.
 pub async fn everything(store: &Store) -> Result<u64, StoreError> {
-    with_retries(|| dismissal::prune(store)).await?;
     if !dismissal::any(store).await? {
         return Ok(0);
     }
-    let (mut swept, mut after) = (0, None::<Key>);
-    loop {
-        let rows = with_retries(|| recent::rows_after(store, None, after.as_ref(), ROWS)).await?;
-        let keys: Vec<Key> = rows.into_iter().map(|(key, _)| key).collect();
-        let Some(last) = keys.last() else {
-            return Ok(swept);
-        };
-        after = Some(last.clone());
-        for chunk in keys.chunks(MAX_KEYS) {
-            swept += with_retries(|| dismissal::sweep(store, chunk.iter())).await?;
-        }
+    let (mut swept, mut next) = (0, Some(Key::new("", "", "")));
+    while let Some(after) = next {
+        let part = with_retries(|| sweep::hidden_after(store, &after, ROWS)).await?;
+        swept += keys(store, &part.keys).await?;
+        next = part.last;
         tokio::time::sleep(PAUSE).await;
     }
+    Ok(swept)
+}
+
+/// Deletes the rows of a list that are hidden; returns how many.
+///
+/// # Errors
+/// As [`everything`].
+pub async fn list(store: &Store, scope: &Scope) -> Result<u64, StoreError> {
+    let is_of_list = |key: &Key| {
+        let (workspace, uid, _) = key.parts();
+        (workspace, uid) == (scope.workspace.as_str(), scope.uid_column())
+    };
+    let before_all = Key::new(scope.workspace.as_str(), scope.uid_column(), "");
+    let (mut swept, mut next) = (0, Some(before_all));
+    while let Some(after) = next {
+        let part = with_retries(|| sweep::hidden_after(store, &after, ROWS_OF_LIST)).await?;
+        let Part {
+            keys: mut hidden,
+            last,
+        } = part;
+        hidden.retain(is_of_list);
+        swept += keys(store, &hidden).await?;
+        next = last.filter(is_of_list);
+    }
+    Ok(swept)
+}
+
+/// Deletes those rows of these keys, which are sorted, that are hidden; returns how many.
+///
+/// # Errors
+/// As [`everything`].
+pub(super) async fn keys(store: &Store, keys: &[Key]) -> Result<u64, StoreError> {
+    let mut swept = 0;
+    for chunk in keys.chunks(MAX_KEYS) {
+        swept +=
+            with_retries(async || sweep::sweep(store.acquire().await?.conn(), chunk.iter()).await)
+                .await?;
+    }
+    Ok(swept)
+}
+
+/// Deletes watermarks that hide nothing that another one does not; returns how many.
+///
+/// # Errors
+/// As [`everything`].
+pub async fn watermarks(store: &Store) -> Result<u64, StoreError> {
+    let (mut pruned, mut next) = (0, Some(Key::new("", "", "")));
+    while let Some(after) = next {
+        let part = with_retries(|| sweep::needless_after(store, &after, ROWS)).await?;
+        for chunk in part.keys.chunks(MAX_KEYS) {
+            pruned += with_retries(async || {
+                sweep::prune(store.acquire().await?.conn(), chunk.iter()).await
+            })
+            .await?;
+        }
+        next = part.last;
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(pruned)
 }

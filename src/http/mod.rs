@@ -23,6 +23,7 @@ use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Description;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::dismiss::Sweeps;
 use crate::record::Recorder;
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -43,7 +44,7 @@ pub struct App {
     /// Whether a history is configured, so that uses must name their run.
     pub has_history: bool,
     /// Asks for what stays hidden to be swept.
-    pub sweeps: Arc<tokio::sync::Notify>,
+    pub sweeps: Arc<Sweeps>,
     /// Whether the service is ready.
     pub readiness: Arc<Readiness>,
 }

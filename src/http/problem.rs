@@ -40,7 +40,7 @@ pub enum Code {
     DatabaseUnavailable,
     /// The database has no room left.
     StorageFull,
-    /// Too many uses are waiting.
+    /// Too many uses wait to be written, or dismissals to be swept.
     QueueFull,
     /// The service is shutting down.
     ShuttingDown,
@@ -120,7 +120,7 @@ impl Code {
             Self::QueueFull => (
                 "queue_full",
                 StatusCode::SERVICE_UNAVAILABLE,
-                "Too many uses are waiting",
+                "Too much is waiting",
             ),
             Self::ShuttingDown => (
                 "shutting_down",

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::{Id, Scope};
+
 /// Separates the parts of a [`Key`]. Ids hold no control characters, so it cannot stand in one,
 /// and it sorts before everything that can: packed keys order as the tuples that they hold.
 const SEPARATOR: char = '\0';
@@ -19,6 +21,15 @@ impl Key {
         let mut packed = String::new();
         Self::pack_into(&mut packed, workspace, uid, published_run);
         Self(packed.into_boxed_str())
+    }
+
+    /// The key of an item of a list.
+    pub fn of_item(scope: &Scope, published_run: &Id) -> Self {
+        Self::new(
+            scope.workspace.as_str(),
+            scope.uid_column(),
+            published_run.as_str(),
+        )
     }
 
     /// Writes the packed form over `buffer`, so that a look-up needs no allocation.

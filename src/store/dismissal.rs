@@ -7,22 +7,19 @@ use sqlx::Row;
 
 use super::rows::{BindRows, Rows};
 use super::statement::Statement;
-use super::{Conn, Store, StoreError, on_both};
+use super::{Store, StoreError, on_both, recent};
 use crate::model::{Id, Key, Scope, Time};
 
-pub(super) const STATEMENTS: [&Statement; 8] = [
+pub(super) const STATEMENTS: [&Statement; 5] = [
     &DISMISS_ITEM,
     &DISMISS_LIST,
     &DISMISS_EVERYWHERE,
     &OF_KEYS,
-    &FREE_ROWS,
-    &SWEEP,
-    &PRUNE,
     &ANY,
 ];
 
 /// The watermark of a list, or of an item in it, as an expression that is NULL where there is none.
-fn of(workspace: &str, uid: &str, published_run: &str) -> String {
+pub(super) fn until(workspace: &str, uid: &str, published_run: &str) -> String {
     format!(
         "(select d.until from {{recents}}dismissal as d
           where d.workspace = {workspace} and d.uid = {uid} and d.published_run = {published_run})"
@@ -33,19 +30,19 @@ fn of(workspace: &str, uid: &str, published_run: &str) -> String {
 pub(super) fn after_the_lists(time: &str, workspace: &str, uid: &str) -> String {
     format!(
         "{time} > coalesce({}, {{long_ago}})",
-        of(workspace, uid, "''")
+        until(workspace, uid, "''")
     )
 }
 
 /// What the watermarks of single items leave.
 pub(super) fn after_the_items(alias: &str) -> String {
     let column = |name: &str| format!("{alias}.{name}");
-    let item = of(
+    let item = until(
         &column("workspace"),
         &column("uid"),
         &column("published_run"),
     );
-    let everywhere = of("''", "''", &column("published_run"));
+    let everywhere = until("''", "''", &column("published_run"));
     format!(
         "not coalesce({item} >= {alias}.last_used_at, false)
          and not coalesce({everywhere} >= {alias}.last_used_at, false)"
@@ -92,44 +89,10 @@ static OF_KEYS: Statement = Statement::new("dismissals_of_keys", || {
         ("k.workspace", "k.uid", "''"),
         ("''", "''", "k.published_run"),
     ]
-    .map(|(workspace, uid, published_run)| of(workspace, uid, published_run));
+    .map(|(workspace, uid, published_run)| until(workspace, uid, published_run));
     format!(
         "select k.workspace, k.uid, k.published_run, {item}, {list}, {everywhere} from {{keys}} as k"
     )
-});
-
-// Sorted, as every writer locks rows; one that a writer has is left to the next sweep.
-static FREE_ROWS: Statement = Statement::new("free_rows", || {
-    "select t.workspace, t.uid, t.published_run from {keys} as k
-     join {recents}recent_workflow as t
-       on t.workspace = k.workspace and t.uid = k.uid and t.published_run = k.published_run
-     order by 1, 2, 3 {lock_free}"
-        .into()
-});
-
-// Whether a row is hidden is asked of the row that is deleted: one that rises meanwhile is asked again.
-static SWEEP: Statement = Statement::new("sweep", || {
-    format!(
-        "delete from {{recents}}recent_workflow as t
-         where (t.workspace, t.uid, t.published_run) in (
-             select k.workspace, k.uid, k.published_run from {{keys}} as k)
-           and not ({} and {})",
-        after_the_lists("t.last_used_at", "t.workspace", "t.uid"),
-        after_the_items("t"),
-    )
-});
-
-// An item's watermark that is not above its list's, or the one for every list, hides nothing more.
-static PRUNE: Statement = Statement::new("prune_dismissals", || {
-    "delete from {recents}dismissal
-     where published_run <> '' and workspace <> ''
-       and (until <= (select l.until from {recents}dismissal as l
-                      where l.workspace = dismissal.workspace and l.uid = dismissal.uid
-                        and l.published_run = '')
-            or until <= (select e.until from {recents}dismissal as e
-                         where e.workspace = '' and e.uid = ''
-                           and e.published_run = dismissal.published_run))"
-        .into()
 });
 
 static ANY: Statement = Statement::new("any_dismissal", || {
@@ -147,10 +110,10 @@ pub enum Dismissed {
     Everywhere(Id),
 }
 
-/// Hides what was used up to `until`, and what is there now, also where its time is later.
+/// Hides what was used up to `until`, and what the list holds now, also where its time is later.
 ///
 /// # Errors
-/// [`StoreError`]; nothing is dismissed then.
+/// [`StoreError`]; nothing is dismissed then, or all of it where the answer was lost.
 pub async fn dismiss(store: &Store, what: &Dismissed, until: Time) -> Result<(), StoreError> {
     on_both!(Store, store, |pool, dialect| {
         let query = match what {
@@ -167,6 +130,7 @@ pub async fn dismiss(store: &Store, what: &Dismissed, until: Time) -> Result<(),
         };
         query.bind(until).execute(pool).await?;
     });
+    recent::expect_dismissed();
     Ok(())
 }
 
@@ -190,39 +154,6 @@ pub(crate) async fn of_keys<'a>(
             }
         }
         Ok(until)
-    })
-}
-
-/// Deletes those rows of these keys that are hidden, without waiting for writers; returns how many. No
-/// use that such a row outdoes is newer than the watermark, so that nothing is lost with it.
-pub(crate) async fn sweep<'a>(
-    store: &Store,
-    keys: impl Iterator<Item = &'a Key> + Clone,
-) -> Result<u64, StoreError> {
-    let mut tx = store.begin().await?;
-    let deleted: Result<u64, StoreError> = on_both!(Conn, tx.conn(), |conn, dialect| {
-        let free = sqlx::query(FREE_ROWS.run(dialect)).bind_rows(Rows::keys(keys));
-        let free = free.fetch_all(&mut *conn).await?;
-        let free: Result<Vec<Key>, sqlx::Error> = free
-            .iter()
-            .map(|row| Ok(Key::new(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)))
-            .collect();
-        let free = free?;
-        let delete = sqlx::query(SWEEP.run(dialect)).bind_rows(Rows::keys(free.iter()));
-        Ok(delete.execute(conn).await?.rows_affected())
-    });
-    let deleted = deleted?;
-    tx.commit().await?;
-    Ok(deleted)
-}
-
-/// Deletes watermarks that hide nothing that another one does not; returns how many.
-pub(crate) async fn prune(store: &Store) -> Result<u64, StoreError> {
-    on_both!(Store, store, |pool, dialect| {
-        Ok(sqlx::query(PRUNE.run(dialect))
-            .execute(pool)
-            .await?
-            .rows_affected())
     })
 }
 

@@ -16,6 +16,7 @@ pub mod recent;
 mod retry;
 mod rows;
 pub mod statement;
+pub(crate) mod sweep;
 pub mod user;
 
 use sqlx::pool::PoolConnection;
@@ -36,6 +37,7 @@ pub fn statements() -> impl Iterator<Item = &'static Statement> {
         .chain(job::STATEMENTS)
         .chain(note::STATEMENTS)
         .chain(dismissal::STATEMENTS)
+        .chain(sweep::STATEMENTS)
         .chain(user::STATEMENTS)
 }
 

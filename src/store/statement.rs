@@ -17,7 +17,7 @@ pub enum Dialect {
 /// Tokens: `{recents}` qualifies a table's name, `{now}` is the database's clock and
 /// `{second}` a second of it, and
 /// `{keys}`, `{uses}`, `{swaps}`, `{runs}`, `{ids}` are relations of rows bound as parameters, so that
-/// a batch of any size is the same prepared statement. `{lock}` locks the rows of `t` that are read,
+/// a batch of any size is the same prepared statement; `{key}` is one row of `{keys}`, `$1` to `$3`. `{lock}` locks the rows of `t` that are read,
 /// `{lock_free}` those that nobody else has locked; SQLite has one writer at a time anyway.
 #[derive(Debug)]
 pub struct Statement {
@@ -95,6 +95,7 @@ impl Dialect {
             .replace("{runs}", &self.relation(&[("run", "text")]))
             .replace("{ids}", &self.relation(&[("id", "bigint")]))
             .replace("{keys}", &self.relation(&KEY))
+            .replace("{key}", &self.one_key())
             .replace(
                 "{uses}",
                 &self.relation(&[KEY.as_slice(), &NEWEST].concat()),
@@ -103,6 +104,15 @@ impl Dialect {
                 "{swaps}",
                 &self.relation(&[KEY.as_slice(), &NEWEST, &SEEN].concat()),
             )
+    }
+
+    fn one_key(self) -> String {
+        let column = |n: usize, name: &str| match self {
+            Self::Postgres => format!("${n}::text collate \"C\" as {name}"),
+            Self::Sqlite => format!("${n} as {name}"),
+        };
+        let columns = (1..).zip(KEY).map(|(n, (name, _))| column(n, name));
+        format!("(select {})", columns.collect::<Vec<_>>().join(", "))
     }
 
     /// A relation of rows passed as parameters: an array a column in PostgreSQL, one JSON array of

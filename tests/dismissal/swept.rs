@@ -7,15 +7,18 @@ use recents::dismiss::{dismiss, sweep};
 use recents::model::{Id, Scope, Time};
 use recents::store::dismissal::Dismissed;
 
+use super::hide_rows;
 use crate::promises::fold::{record, recorder};
 use crate::promises::lists::{scope, walk};
 use crate::promises::model::{grouped_maximum, random_uses};
+use crate::promises::plans::text_of;
 use crate::support::uses::T0;
-use crate::support::{TestDb, Use, both};
+use crate::support::{Backend, TestDb, Use, both};
 
 both!(
     uses_dismissals_and_sweeps_in_any_order_end_as_the_model,
     a_watermark_goes_only_where_another_one_hides_as_much,
+    a_sweep_asks_the_row_that_it_deletes,
 );
 
 const SKEW: Duration = Duration::from_micros(2);
@@ -163,7 +166,7 @@ async fn a_watermark_goes_only_where_another_one_hides_as_much(db: TestDb) {
             .await
             .expect("dismissed");
     }
-    sweep::everything(&store).await.expect("swept");
+    assert_eq!(sweep::watermarks(&store).await.expect("pruned"), 2);
     let left = "select workspace || '/' || uid || '/' || published_run from {recents}dismissal";
     let mut left = db.connect().await.texts(left).await;
     left.sort();
@@ -178,4 +181,30 @@ async fn a_watermark_goes_only_where_another_one_hides_as_much(db: TestDb) {
             "w/u/of another list",
         ]
     );
+}
+
+/// Between finding what is hidden and deleting it, a row may rise.
+async fn a_sweep_asks_the_row_that_it_deletes(db: TestDb) {
+    record(
+        &recorder(&db),
+        &[Use::new("w", "hidden", 0), Use::new("w", "risen", 0)],
+    )
+    .await;
+    let item = Dismissed::Item(scope("w", None), id("risen"));
+    let store = db.store();
+    let now = Time::from_micros(T0).expect("a time");
+    dismiss(&store, &item, now, SKEW).await.expect("dismissed");
+    record(&recorder(&db), &[Use::new("w", "risen", 1)]).await;
+    db.execute(&hide_rows("w", "= 'hidden'")).await;
+    let text = text_of("sweep", store.dialect());
+    let sweep = match db.backend {
+        Backend::Postgres => format!(
+            "prepare sweep as {text};
+             execute sweep (array['w', 'w'], array['', ''], array['hidden', 'risen'])"
+        ),
+        Backend::Sqlite => text.replace("$1", r#"'[["w", "", "hidden"], ["w", "", "risen"]]'"#),
+    };
+    db.execute(&sweep).await;
+    let left = "select published_run from {recents}recent_workflow";
+    assert_eq!(db.connect().await.texts(left).await, ["risen"]);
 }

@@ -12,7 +12,17 @@ use super::server::Server;
 use super::uses::{Use, body_of};
 
 /// What the service asks by itself now and then, whatever its clients do.
-const BACKGROUND: [&str; 2] = ["ping", "job_last_success"];
+const BACKGROUND: [&str; 7] = [
+    "ping",
+    "job_last_success",
+    "any_dismissal",
+    "hidden_after",
+    "sweep",
+    "needless_after",
+    "prune_dismissals",
+];
+/// Whether an old transaction is open: no statement of the product's own tables.
+const ACTIVITY: &str = "pg_stat_activity";
 
 /// A server with one connection, whose statements are counted.
 pub(crate) struct Meter {
@@ -29,10 +39,10 @@ pub(crate) enum Fence {
 }
 
 impl Fence {
-    fn statement(self) -> &'static str {
+    fn is(self, statement: &str) -> bool {
         match self {
-            Self::Read => "read_1",
-            Self::Write => "raise",
+            Self::Read => ["read_1", "visible_1"].contains(&statement),
+            Self::Write => statement == "raise",
         }
     }
 }
@@ -44,7 +54,7 @@ impl Meter {
             "--pool-size",
             "1",
             "--log-level",
-            "info,recents::http=debug,sqlx::query=debug",
+            "info,recents::http=debug,recents::dismiss=debug,sqlx::query=debug",
         ];
         let server = Server::with(&db.url, &flags).await;
         let meter = Self {
@@ -64,7 +74,7 @@ impl Meter {
 
     /// The statements sent while `work` is done, by name; by text where they have none.
     pub(crate) async fn statements(&self, fence: Fence, work: impl AsyncFnOnce()) -> Vec<String> {
-        let apart = |name: &String| name != fence.statement();
+        let apart = |name: &String| !fence.is(name);
         self.pass(fence).await;
         let before = self.sent().into_iter().filter(apart).count();
         work().await;
@@ -108,7 +118,7 @@ impl Meter {
             .filter(|event| event["target"] == "sqlx::query");
         let names = statements.map(|event| self.name(&text(event)));
         names
-            .filter(|name| !BACKGROUND.contains(&name.as_str()))
+            .filter(|name| !BACKGROUND.contains(&name.as_str()) && !name.contains(ACTIVITY))
             .collect()
     }
 

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use crate::dismiss::dismiss;
 use crate::http::App;
 use crate::http::path::{ItemPath, PublishedRunPath, ScopePath};
-use crate::http::problem::Problem;
+use crate::http::problem::{Code, Problem};
 use crate::http::query::parameters;
 use crate::model::Time;
 use crate::store::dismissal::Dismissed;
@@ -107,17 +107,31 @@ pub(super) async fn everywhere(
     PublishedRunPath(published_run): PublishedRunPath,
     RawQuery(query): RawQuery,
 ) -> Result<StatusCode, Problem> {
-    let done = hide(&app, query.as_deref(), Dismissed::Everywhere(published_run)).await?;
-    app.sweeps.notify_one();
-    Ok(done)
+    hide(&app, query.as_deref(), Dismissed::Everywhere(published_run)).await
 }
 
-async fn hide(app: &App, query: Option<&str>, what: Dismissed) -> Result<StatusCode, Problem> {
+async fn hide(app: &Arc<App>, query: Option<&str>, what: Dismissed) -> Result<StatusCode, Problem> {
     let mut errors = Vec::new();
     let [] = parameters(query, [], &mut errors);
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
     }
-    dismiss(&app.store, &what, Time::now(), app.max_clock_skew).await?;
+    let room = app.sweeps.room(&what).await.ok_or_else(|| {
+        Problem::new(
+            Code::QueueFull,
+            "too many published runs wait to be swept from the lists; try again",
+        )
+    })?;
+    // A client that goes away leaves nothing half done.
+    let app = Arc::clone(app);
+    let hidden = tokio::spawn(async move {
+        let hidden = dismiss(&app.store, &what, Time::now(), app.max_clock_skew).await;
+        // Also where it failed: the answer of the database may be all that was lost.
+        app.sweeps.ask(what, room);
+        hidden
+    });
+    hidden
+        .await
+        .map_err(|_| Problem::new(Code::Internal, "the service failed; its log says more"))??;
     Ok(StatusCode::NO_CONTENT)
 }
