@@ -5,7 +5,9 @@ mod costs;
 mod hidden;
 mod history;
 mod races;
+mod retractions;
 mod swept;
+mod together;
 
 use hyper::body::Bytes;
 

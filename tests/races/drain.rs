@@ -36,7 +36,7 @@ async fn setup() -> Setup {
 }
 
 /// A drain in this process, which goes step by step.
-async fn drain(setup: &Setup) -> Drain {
+pub(crate) async fn drain(setup: &Setup) -> Drain {
     let settings = PoolSettings {
         size: 4,
         statement_timeout: Duration::from_secs(20),
@@ -53,7 +53,7 @@ async fn drain(setup: &Setup) -> Drain {
 }
 
 /// A step that is taken beside the test.
-fn stepping(mut drain: Drain) -> JoinHandle<(Drain, Step)> {
+pub(crate) fn stepping(mut drain: Drain) -> JoinHandle<(Drain, Step)> {
     tokio::spawn(async move {
         let step = drain.step(true).await.expect("a step");
         (drain, step)
@@ -61,7 +61,7 @@ fn stepping(mut drain: Drain) -> JoinHandle<(Drain, Step)> {
 }
 
 /// Waits until so many connections wait for a lock of another one.
-async fn blocked(conn: &mut Beside, connections: usize) {
+pub(crate) async fn blocked(conn: &mut Beside, connections: usize) {
     let sql = "select pid::text from pg_stat_activity where datname = current_database()
                and application_name = 'recents' and wait_event_type = 'Lock'";
     until("somebody waits for the lock", async || {
@@ -87,7 +87,7 @@ async fn lock_history(setup: &Setup) -> Beside {
 }
 
 /// Locks a row of the table, in a transaction that is still open.
-async fn lock_row(setup: &Setup, published_run: &str) -> Beside {
+pub(crate) async fn lock_row(setup: &Setup, published_run: &str) -> Beside {
     let mut conn = setup.store.connect().await;
     conn.execute(&format!(
         "begin; select from recents.recent_workflow where published_run = '{published_run}' for update"

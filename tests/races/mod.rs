@@ -1,6 +1,6 @@
 //! What holds whatever runs at once.
 
-mod drain;
+pub(crate) mod drain;
 mod group_commit;
 mod migrations;
 mod model;

@@ -25,6 +25,7 @@ const TWO_DRAINERS: Setup = Setup {
     hook: false,
     backfill: false,
     transactions: 2,
+    dismissals: 0,
     crashes: 1,
 };
 
@@ -37,7 +38,14 @@ const BESIDE_WRITERS: Setup = Setup {
     hook: true,
     backfill: true,
     transactions: 1,
+    dismissals: 0,
     crashes: 1,
+};
+
+/// Two drainers, and a user.
+const DISMISSED: Setup = Setup {
+    dismissals: 1,
+    ..TWO_DRAINERS
 };
 
 /// Searches everything; far fewer states than there should be would prove nothing.
@@ -104,6 +112,17 @@ fn drainers_that_share_notes_beside_hook_and_backfill_leave_a_right_table() {
     assert_right(both, 400_000);
 }
 
+#[test]
+fn what_is_dismissed_and_swept_neither_comes_back_nor_takes_anything_with_it() {
+    assert_right(DISMISSED, 300_000);
+    let writers = Setup {
+        keys: 1,
+        dismissals: 2,
+        ..BESIDE_WRITERS
+    };
+    assert_right(writers, 90_000);
+}
+
 /// The control of the tests above: they would see a part of the protocol missing.
 #[test]
 fn without_any_ingredient_of_the_protocol_the_table_ends_wrong() {
@@ -117,6 +136,7 @@ fn without_any_ingredient_of_the_protocol_the_table_ends_wrong() {
         (Without::KeepingNotesTaken, TWO_DRAINERS),
         (Without::RaiseAfterNote, BESIDE_WRITERS),
         (Without::NoteAfterRaise, BESIDE_WRITERS),
+        (Without::AskingTheRow, DISMISSED),
     ] {
         let seen = setup.search(Some(without));
         assert!(

@@ -18,6 +18,8 @@ pub(super) struct Setup {
     pub(super) hook: bool,
     pub(super) backfill: bool,
     pub(super) transactions: u8,
+    /// Of users; sweeps come at any time.
+    pub(super) dismissals: u8,
     pub(super) crashes: u8,
 }
 
@@ -75,6 +77,7 @@ impl Setup {
             hook: waits(self.hook),
             backfill: waits(self.backfill),
             transactions: self.transactions,
+            dismissals: self.dismissals,
             crashes: self.crashes,
             ..State::default()
         };

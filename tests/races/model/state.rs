@@ -118,12 +118,16 @@ pub(super) enum Writer {
 pub(super) struct State {
     pub(super) history: History,
     pub(super) table: Table,
+    /// Of each key, up to when it is dismissed.
+    pub(super) until: [Option<Time>; KEYS],
     pub(super) notes: Notes,
     pub(super) drainers: [Drainer; 2],
     pub(super) hook: Writer,
     pub(super) backfill: Writer,
     /// What the application may still commit.
     pub(super) transactions: u8,
+    /// What users may still dismiss.
+    pub(super) dismissals: u8,
     /// How often somebody may still crash.
     pub(super) crashes: u8,
 }
@@ -138,9 +142,22 @@ impl State {
             && self.backfill == Writer::Done
     }
 
-    /// Every row supported and every row complete: the table is the history's grouped maximum.
+    /// Every row supported and every row complete: the table is the history's grouped maximum, what is
+    /// dismissed apart.
     pub(super) fn is_right(&self) -> bool {
-        self.table == self.history.best()
+        self.visible(self.table) == self.visible(self.history.best())
+    }
+
+    fn visible(&self, mut table: Table) -> Table {
+        for (row, until) in table.0.iter_mut().zip(self.until) {
+            *row = row.filter(|row| Some(row.time) > until);
+        }
+        table
+    }
+
+    /// Whether a use of this key at that time is dismissed.
+    pub(super) fn is_hidden(&self, key: u8, time: Time) -> bool {
+        self.until[usize::from(key)] >= Some(time)
     }
 
     /// Two drainers are alike: one state stands for both ways to name them.

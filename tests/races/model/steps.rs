@@ -20,6 +20,8 @@ pub(super) enum Without {
     RaiseAfterNote,
     /// or after it.
     NoteAfterRaise,
+    /// A sweep takes the row of whatever was dismissed, hidden or not.
+    AskingTheRow,
 }
 
 /// Who is there. How much they may do is in the state.
@@ -50,6 +52,8 @@ impl Actors {
         }
         self.hook(state, next);
         self.backfill(state, next);
+        self.dismiss(state, next);
+        self.sweep(state, next);
         if state.crashes > 0 {
             crash(state, next);
         }
@@ -89,17 +93,45 @@ impl Actors {
         }
     }
 
+    /// A watermark is one transaction that reads no row and writes none. One that a write under way did
+    /// not see is as one that came after that write.
+    fn dismiss(&self, state: &State, next: &mut Vec<Next>) {
+        for key in (0..self.keys).filter(|_| state.dismissals > 0) {
+            for time in times(self.times) {
+                let mut then = *state;
+                then.dismissals -= 1;
+                let until = &mut then.until[usize::from(key)];
+                *until = (*until).max(Some(time));
+                next.push(("a user dismisses", then));
+            }
+        }
+    }
+
+    /// Without a note: nobody has to look again.
+    fn sweep(&self, state: &State, next: &mut Vec<Next>) {
+        for (key, row) in state.table.rows() {
+            let dismissed = state.until[usize::from(key)].is_some();
+            if state.is_hidden(key, row.time) || self.lacks(Without::AskingTheRow) && dismissed {
+                let mut then = *state;
+                *then.table.row(key) = None;
+                next.push(("a row is swept", then));
+            }
+        }
+    }
+
     pub(super) fn note(&self, state: &mut State, about: About) {
         if !(self.lacks(Without::NewNoteEachTime) && state.notes.has(about)) {
             state.notes.add(about);
         }
     }
 
-    /// PROTOCOL's `raise`, of the first of these uses; nothing where there is none left.
+    /// PROTOCOL's `raise`, of the first of these uses; nothing where there is none left. What is
+    /// dismissed is not written.
     pub(super) fn raise_first(&self, state: &mut State, uses: &mut Table) {
         if let Some((key, newest)) = uses.rows().next() {
             *uses.row(key) = None;
-            if state.table.raise(key, newest) && !self.lacks(Without::NoteOfRaise) {
+            let writes = !state.is_hidden(key, newest.time) && state.table.raise(key, newest);
+            if writes && !self.lacks(Without::NoteOfRaise) {
                 self.note(state, About::Run(newest.run));
             }
         }
@@ -131,9 +163,12 @@ fn crash(state: &State, next: &mut Vec<Next>) {
 
 /// Everything that a run can map to, and nothing.
 pub(super) fn all_uses(keys: u8, times: u8) -> impl Iterator<Item = Option<Use>> {
-    let times = [Time::Early, Time::Late]
-        .into_iter()
-        .take(usize::from(times));
-    let uses = (0..keys).flat_map(move |key| times.clone().map(move |time| Use { key, time }));
+    let uses = (0..keys).flat_map(move |key| self::times(times).map(move |time| Use { key, time }));
     uses.map(Some).chain([None])
+}
+
+fn times(count: u8) -> impl Iterator<Item = Time> {
+    [Time::Early, Time::Late]
+        .into_iter()
+        .take(usize::from(count))
 }
