@@ -2,6 +2,7 @@
 
 mod clients;
 mod disk;
+mod dismissals;
 mod held_back;
 mod outage;
 mod queue;
