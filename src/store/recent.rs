@@ -15,18 +15,22 @@ use crate::model::{Id, Key, Newest, Scope, Time};
 pub const MAX_KEYS: usize = 2_000;
 /// Scopes of one read at the most.
 pub const MAX_SCOPES: usize = 100;
-/// A read of several scopes is one of these statements, filled up with empty scopes: few prepared
-/// statements, and few wasted branches.
-const READ_SIZES: [usize; 3] = [1, 10, MAX_SCOPES];
+/// A read is one of so many statements, by the number of its scopes, and filled up with empty ones: few
+/// prepared statements, and few wasted branches. The first is the first page of one list, which is nearly
+/// every read: looking behind an item, as the others do, would be a twelfth of it.
+const READ_SIZES: [usize; 4] = [1, 1, 10, MAX_SCOPES];
+const FIRST_PAGE: usize = 0;
 
-pub(super) const STATEMENTS: [&Statement; 15] = [
+pub(super) const STATEMENTS: [&Statement; 17] = [
     &RAISE,
     &READS[0],
     &READS[1],
     &READS[2],
+    &READS[3],
     &VISIBLE_READS[0],
     &VISIBLE_READS[1],
     &VISIBLE_READS[2],
+    &VISIBLE_READS[3],
     &ROWS_OF_KEYS,
     &ROWS_AFTER,
     &ROWS_OF_WORKSPACE_AFTER,
@@ -63,16 +67,18 @@ static RAISE: Statement = Statement::new("raise", || {
 
 // Where nothing was ever dismissed, asking each item whether it was is a quarter of a read. So the first
 // statement only asks whether anything is: where nothing is, in the same snapshot, its answer is right.
-static READS: [Statement; 3] = [
-    Statement::new("read_1", || read(READ_SIZES[0])),
-    Statement::new("read_10", || read(READ_SIZES[1])),
-    Statement::new("read_100", || read(READ_SIZES[2])),
+static READS: [Statement; READ_SIZES.len()] = [
+    Statement::new("read_1", || read(0)),
+    Statement::new("next_1", || read(1)),
+    Statement::new("read_10", || read(2)),
+    Statement::new("read_100", || read(3)),
 ];
 
-static VISIBLE_READS: [Statement; 3] = [
-    Statement::new("visible_1", || read_visible(READ_SIZES[0])),
-    Statement::new("visible_10", || read_visible(READ_SIZES[1])),
-    Statement::new("visible_100", || read_visible(READ_SIZES[2])),
+static VISIBLE_READS: [Statement; READ_SIZES.len()] = [
+    Statement::new("visible_1", || read_visible(0)),
+    Statement::new("visible_next_1", || read_visible(1)),
+    Statement::new("visible_10", || read_visible(2)),
+    Statement::new("visible_100", || read_visible(3)),
 ];
 
 /// Whether this process saw that something is dismissed, anywhere: only a hint, which saves the first
@@ -88,25 +94,25 @@ pub(super) fn expect_dismissed() {
 }
 
 // Said in the rows of one list, in a row of its own beside several: each is what costs the least there.
-fn read(scopes: usize) -> String {
+fn read(which: usize) -> String {
     let any = "exists (select 1 from {recents}dismissal)";
     let all = |_: &str, _: &str| "true".into();
-    match scopes {
+    match READ_SIZES[which] {
         1 => ranges(
-            1,
+            which,
             |at| format!("case when {any} then {DISMISSED} else {at} end"),
             all,
         ),
         _ => format!(
             "{} union all select {DISMISSED}, null, null, null where {any}",
-            ranges(scopes, |at| at.to_string(), all)
+            ranges(which, |at| at.to_string(), all)
         ),
     }
 }
 
-fn read_visible(scopes: usize) -> String {
+fn read_visible(which: usize) -> String {
     ranges(
-        scopes,
+        which,
         |at| at.to_string(),
         |workspace, uid| {
             format!(
@@ -120,19 +126,22 @@ fn read_visible(scopes: usize) -> String {
 
 // One range of the index per scope. UNION ALL instead of LATERAL, which SQLite and Citus lack.
 fn ranges(
-    scopes: usize,
+    which: usize,
     number: impl Fn(usize) -> String,
     visible: impl Fn(&str, &str) -> String,
 ) -> String {
     let scope = |at: usize| {
         let [workspace, uid, time, published_run] =
             [2, 3, 4, 5].map(|n| format!("${}", at * 4 + n));
+        let behind = match which {
+            FIRST_PAGE => String::new(),
+            _ => format!("and (r.last_used_at, r.published_run) < ({time}, {published_run})"),
+        };
         format!(
             "select * from (
                  select {} as list, r.published_run, r.last_used_at, r.run
                  from {{recents}}recent_workflow as r
-                 where r.workspace = {workspace} and r.uid = {uid}
-                   and (r.last_used_at, r.published_run) < ({time}, {published_run})
+                 where r.workspace = {workspace} and r.uid = {uid} {behind}
                    and {}
                  order by r.last_used_at desc, r.published_run desc limit $1
              ) as list_{at}",
@@ -140,7 +149,7 @@ fn ranges(
             visible(&workspace, &uid),
         )
     };
-    (0..scopes)
+    (0..READ_SIZES[which])
         .map(scope)
         .collect::<Vec<_>>()
         .join(" union all ")
@@ -262,18 +271,21 @@ pub(crate) async fn lists(
     lists: &[ListStart],
     limit: u32,
 ) -> Result<Vec<Vec<Item>>, StoreError> {
-    let size = READ_SIZES
-        .iter()
-        .position(|&size| lists.len() <= size)
-        .unwrap_or(2);
+    let fits = |which: &usize| {
+        lists.len() <= READ_SIZES[*which]
+            && (*which != FIRST_PAGE || lists.iter().all(|list| list.after.is_none()))
+    };
+    let which = (0..READ_SIZES.len())
+        .find(fits)
+        .unwrap_or(READ_SIZES.len() - 1);
     let known = SEEN_DISMISSED.load(Ordering::Relaxed);
     let (mut items, any_dismissed) = match known {
-        true => read_lists(store, &VISIBLE_READS[size], size, lists, limit).await?,
-        false => read_lists(store, &READS[size], size, lists, limit).await?,
+        true => read_lists(store, &VISIBLE_READS[which], which, lists, limit).await?,
+        false => read_lists(store, &READS[which], which, lists, limit).await?,
     };
     if !known && any_dismissed {
         expect_dismissed();
-        (items, _) = read_lists(store, &VISIBLE_READS[size], size, lists, limit).await?;
+        (items, _) = read_lists(store, &VISIBLE_READS[which], which, lists, limit).await?;
     }
     // UNION ALL promises no order, though both databases keep it.
     for items in &mut items {
@@ -289,7 +301,7 @@ pub(crate) async fn lists(
 async fn read_lists(
     store: &Store,
     statement: &'static Statement,
-    size: usize,
+    which: usize,
     lists: &[ListStart],
     limit: u32,
 ) -> Result<(Vec<Vec<Item>>, bool), StoreError> {
@@ -297,14 +309,17 @@ async fn read_lists(
     let mut any_dismissed = false;
     on_both!(Store, store, |pool, dialect| {
         let mut query = sqlx::query(statement.run(dialect)).bind(i64::from(limit));
-        for at in 0..READ_SIZES[size] {
+        for at in 0..READ_SIZES[which] {
             let list = lists.get(at);
-            let after = list.and_then(|list| list.after.as_ref());
             query = query
                 .bind(list.map(|list| list.scope.workspace.as_str()))
-                .bind(list.map(|list| list.scope.uid_column()))
-                .bind(after.map_or(Time::AFTER_ALL, |(time, _)| *time))
-                .bind(after.map_or("", |(_, published_run)| published_run.as_str()));
+                .bind(list.map(|list| list.scope.uid_column()));
+            if which != FIRST_PAGE {
+                let after = list.and_then(|list| list.after.as_ref());
+                query = query
+                    .bind(after.map_or(Time::AFTER_ALL, |(time, _)| *time))
+                    .bind(after.map_or("", |(_, published_run)| published_run.as_str()));
+            }
         }
         for row in query.fetch_all(pool).await? {
             let list = row.try_get::<i32, _>(0)?;

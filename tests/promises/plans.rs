@@ -17,6 +17,9 @@ const TIE: i64 = 50;
 /// A page of four and the item that tells whether there is a next one.
 const LIMIT: u32 = 5;
 
+/// Statements without a position: a list from its start.
+const FIRST_PAGE: [&str; 2] = ["read_1", "visible_1"];
+
 async fn crowded(backend: Backend) -> TestDb {
     let db = TestDb::migrated(backend).await;
     let recorder = recorder(&db);
@@ -85,9 +88,11 @@ async fn postgres_reads_a_range_of_the_index_and_no_row_beyond_the_page() {
     let mut conn = db.connect().await;
     for (name, size, lists) in [
         ("read_1", 1, 1),
+        ("next_1", 1, 1),
         ("read_10", 10, 7),
         ("read_100", 100, 61),
         ("visible_1", 1, 1),
+        ("visible_next_1", 1, 1),
         ("visible_10", 10, 7),
         ("visible_100", 100, 61),
     ] {
@@ -98,6 +103,7 @@ async fn postgres_reads_a_range_of_the_index_and_no_row_beyond_the_page() {
             .flat_map(|p| [("force_custom_plan", p), ("force_generic_plan", p)])
         {
             let list = |at: usize| match at < lists {
+                true if FIRST_PAGE.contains(&name) => format!("'{}', ''", at % WORKSPACES),
                 true => format!(
                     "'{}', '', timestamptz 'epoch' + {micros} * interval '1 microsecond', '{published_run}'",
                     at % WORKSPACES
@@ -147,9 +153,11 @@ async fn sqlite_reads_a_range_of_the_index() {
     let mut conn = db.connect().await;
     for (name, size) in [
         ("read_1", 1),
+        ("next_1", 1),
         ("read_10", 10),
         ("read_100", 100),
         ("visible_1", 1),
+        ("visible_next_1", 1),
         ("visible_10", 10),
         ("visible_100", 100),
     ] {
@@ -158,9 +166,12 @@ async fn sqlite_reads_a_range_of_the_index() {
             true => " AND last_used_at>?",
             false => "",
         };
+        let behind = match FIRST_PAGE.contains(&name) {
+            true => "",
+            false => " AND (last_used_at,published_run)<(?,?)",
+        };
         let range = format!(
-            "SEARCH r USING INDEX recent_workflow_newest (workspace=? AND uid=?{from} AND \
-             (last_used_at,published_run)<(?,?))"
+            "SEARCH r USING INDEX recent_workflow_newest (workspace=? AND uid=?{from}{behind})"
         );
         let ranges = plan.iter().filter(|step| **step == *range).count();
         assert_eq!(ranges, size, "a range for each list: {plan:#?}");
@@ -214,7 +225,14 @@ async fn a_long_list_among_many_short_ones_is_read_in_order() {
     for (name, value) in recents::store::PG_PLANNING {
         conn.execute(&format!("set {name} = {value}")).await;
     }
-    for name in ["read_1", "read_10", "visible_1", "visible_10"] {
+    for name in [
+        "read_1",
+        "next_1",
+        "read_10",
+        "visible_1",
+        "visible_next_1",
+        "visible_10",
+    ] {
         let text = text_of(name, Dialect::Postgres);
         let parameters = (1..)
             .take_while(|n| text.contains(&format!("${n}")))
@@ -239,7 +257,7 @@ async fn a_long_list_among_many_short_ones_is_read_in_order() {
 
     let db = many_short_and_one_long(Backend::Sqlite).await;
     let mut conn = db.connect().await;
-    for name in ["read_1", "visible_1"] {
+    for name in ["read_1", "next_1", "visible_1", "visible_next_1"] {
         let plan = plan_of_sqlite(&mut conn, text_of(name, Dialect::Sqlite)).await;
         let sorts = plan.iter().any(|step| step.contains("TEMP B-TREE"));
         assert!(!sorts, "{name}: {plan:#?}");
@@ -314,8 +332,8 @@ const READ_EVERYTHING: [&str; 4] = [
 /// The one index that a statement has to use.
 fn index_of(statement: &str) -> &'static str {
     match statement {
-        "read_1" | "read_10" | "read_100" | "visible_1" | "visible_10" | "visible_100"
-        | "dismiss_list" => "recent_workflow_newest",
+        "read_1" | "next_1" | "read_10" | "read_100" | "visible_1" | "visible_next_1"
+        | "visible_10" | "visible_100" | "dismiss_list" => "recent_workflow_newest",
         "rows_of_runs" => "recent_workflow_run",
         _ => "recent_workflow_pkey",
     }
