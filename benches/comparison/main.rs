@@ -13,6 +13,7 @@ mod backfill;
 mod capture;
 #[path = "../cluster.rs"]
 mod cluster;
+mod dismissed;
 mod history;
 mod hook;
 mod http;

@@ -1,5 +1,6 @@
 //! The ways to the four workflows that a workspace used last.
 
+use recents::model::Time;
 use sqlx::{PgConnection, Row};
 
 use crate::Failure;
@@ -80,6 +81,8 @@ pub(crate) struct Peer {
 enum Way {
     History(PgConnection, &'static str),
     Table(PgConnection),
+    /// A read of one list with the parameters of the service's.
+    Statement(PgConnection, &'static str),
     Http(Connection),
 }
 
@@ -116,6 +119,12 @@ impl Peer {
         Ok(peers)
     }
 
+    /// A statement that reads one list, `$1` to `$3`, or to `$5` with a position, as the service's.
+    pub(crate) fn statement(name: &'static str, text: &'static str, conn: PgConnection) -> Self {
+        let way = Way::Statement(conn, text);
+        Self { name, way }
+    }
+
     /// Reads the top four of a workspace.
     pub(crate) async fn read(&mut self, workspace: u64) -> Result<Top, Failure> {
         Ok(match &mut self.way {
@@ -138,6 +147,22 @@ impl Peer {
                         .await?
                         .iter()
                         .map(|row| row.get(0))
+                        .collect(),
+                )
+            }
+            Way::Statement(conn, text) => {
+                // A page of four, and the item that tells whether there is a next one.
+                let query = sqlx::query(*text).bind(5_i64).bind(workspace.to_string());
+                let query = match text.contains("$5") {
+                    true => query.bind("").bind(Time::MAX).bind(""),
+                    false => query.bind(""),
+                };
+                Top::Texts(
+                    query
+                        .fetch_all(conn)
+                        .await?
+                        .iter()
+                        .map(|row| row.get(1))
                         .collect(),
                 )
             }
