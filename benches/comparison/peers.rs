@@ -1,6 +1,8 @@
 //! The ways to the four workflows that a workspace used last.
 
-use sqlx::{PgConnection, Row};
+use std::net::SocketAddr;
+
+use sqlx::{Connection as _, PgConnection, Row};
 
 use crate::Failure;
 use crate::http::{Connection, get};
@@ -105,15 +107,22 @@ impl Peer {
             let way = Way::History(conn, query);
             peers.push(Self { name, way });
         }
-        peers.push(Self {
-            name: "the table, by SQL",
-            way: Way::Table(server.connect().await?),
-        });
-        peers.push(Self {
-            name: "the table, by HTTP",
-            way: Way::Http(Connection::open(serving.address).await?),
-        });
+        peers.extend(Self::of_table(&server.url, serving.address).await?);
         Ok(peers)
+    }
+
+    /// The table: by SQL, and by HTTP.
+    pub(crate) async fn of_table(url: &str, address: SocketAddr) -> Result<[Self; 2], Failure> {
+        Ok([
+            Self {
+                name: "the table, by SQL",
+                way: Way::Table(PgConnection::connect(url).await?),
+            },
+            Self {
+                name: "the table, by HTTP",
+                way: Way::Http(Connection::open(address).await?),
+            },
+        ])
     }
 
     /// Reads the top four of a workspace.

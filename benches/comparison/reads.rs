@@ -55,7 +55,7 @@ pub(crate) async fn measure(
         run(&mut conn, step).await?;
     }
     run(&mut conn, "checkpoint").await?;
-    let serving = Program::serve(&server.url).await?;
+    let serving = Program::serve(&server.url, &[]).await?;
     let mut peers = Peer::all(server, &serving).await?;
     agree(&mut peers).await?;
 

@@ -54,6 +54,7 @@ pub fn statements() -> impl Iterator<Item = &'static Statement> {
     [&statement::PING]
         .into_iter()
         .chain(recent::STATEMENTS)
+        .chain(recent::reads())
         .chain(job::STATEMENTS)
         .chain(note::STATEMENTS)
         .chain(dismissal::STATEMENTS)

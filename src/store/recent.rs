@@ -17,24 +17,12 @@ pub const MAX_KEYS: usize = 2_000;
 /// Scopes of one read at the most: a request's hundred, with those of others that came at the same time.
 /// SQLite compounds no more than 500 selects.
 pub const MAX_SCOPES: usize = 250;
-/// A read of several scopes is one of these statements, filled up with empty scopes: few prepared
-/// statements, and few wasted branches.
-const READ_SIZES: [usize; 4] = [1, 10, 100, MAX_SCOPES];
-
 /// Where a list starts among rows of `infinity`: behind every published run that is ASCII. What is behind
 /// all the others cannot be said in every encoding of a database.
 const AFTER_ASCII: &str = "\u{7f}";
 
-pub(super) const STATEMENTS: [&Statement; 17] = [
+pub(super) const STATEMENTS: [&Statement; 9] = [
     &RAISE,
-    &READS[0],
-    &READS[1],
-    &READS[2],
-    &READS[3],
-    &VISIBLE_READS[0],
-    &VISIBLE_READS[1],
-    &VISIBLE_READS[2],
-    &VISIBLE_READS[3],
     &ROWS_OF_KEYS,
     &ROWS_AFTER,
     &ROWS_OF_WORKSPACE_AFTER,
@@ -69,62 +57,100 @@ static RAISE: Statement = Statement::new("raise", || {
     )
 });
 
-// Where nothing was ever dismissed, asking each item whether it was is a tenth of a read. So the first
-// statement only asks whether anything is: where nothing is, in the same snapshot, its answer is right.
-static READS: [Statement; 4] = [
-    Statement::new("read_1", || read(READ_SIZES[0])),
-    Statement::new("read_10", || read(READ_SIZES[1])),
-    Statement::new("read_100", || read(READ_SIZES[2])),
-    Statement::new("read_250", || read(READ_SIZES[3])),
-];
+/// Where the lists of a read begin.
+#[derive(Clone, Copy, PartialEq)]
+enum Begins {
+    /// With their first items.
+    First,
+    /// Behind an item.
+    Behind,
+}
 
-static VISIBLE_READS: [Statement; 4] = [
-    Statement::new("visible_1", || read_visible(READ_SIZES[0])),
-    Statement::new("visible_10", || read_visible(READ_SIZES[1])),
-    Statement::new("visible_100", || read_visible(READ_SIZES[2])),
-    Statement::new("visible_250", || read_visible(READ_SIZES[3])),
-];
+/// A read of so many lists, filled up with empty ones: few prepared statements, and few wasted branches,
+/// each of which costs the database almost half of what a list does.
+struct Read {
+    lists: usize,
+    begins: Begins,
+    // Where nothing was ever dismissed, asking each item whether it was is a tenth of a read. So the first
+    // statement only asks whether anything is: where nothing is, in the same snapshot, its answer is right.
+    asking: Statement,
+    visible: Statement,
+}
+
+macro_rules! reads {
+    ($asking:literal, $visible:literal, $begins:expr, [$($lists:literal),*]) => {
+        [$(Read {
+            lists: $lists,
+            begins: $begins,
+            asking: Statement::new(concat!($asking, $lists), || asking($lists, $begins)),
+            visible: Statement::new(concat!($visible, $lists), || ranges($lists, $begins, visible)),
+        }),*]
+    };
+}
+
+/// Lists from their start, which is what most ask for.
+static READS: [Read; 9] = reads!(
+    "read_",
+    "visible_",
+    Begins::First,
+    [1, 2, 4, 8, 16, 32, 64, 100, 250]
+);
+
+/// Lists from behind an item, which takes the database a third longer.
+static READS_ON: [Read; 4] = reads!("read_on_", "visible_on_", Begins::Behind, [1, 10, 100, 250]);
+
+/// The statements that read lists.
+pub(super) fn reads() -> impl Iterator<Item = &'static Statement> {
+    let reads = READS.iter().chain(&READS_ON);
+    reads.flat_map(|read| [&read.asking, &read.visible])
+}
 
 /// Whether this process saw that something is dismissed, anywhere: only a hint, which saves the first
 /// statement of each later read.
 static SEEN_DISMISSED: AtomicBool = AtomicBool::new(false);
 
-fn read(scopes: usize) -> String {
+fn asking(lists: usize, begins: Begins) -> String {
     format!(
         "select l.*, (select exists (select 1 from {{recents}}dismissal)) as any_dismissed from ({}) as l",
-        ranges(scopes, |_, _| "true".into())
+        ranges(lists, begins, |_, _| "true".into())
     )
 }
 
-fn read_visible(scopes: usize) -> String {
-    ranges(scopes, |workspace, uid| {
-        format!(
-            "{} and {}",
-            dismissal::after_the_lists("r.last_used_at", workspace, uid),
-            dismissal::after_the_items("r"),
-        )
-    })
+fn visible(workspace: &str, uid: &str) -> String {
+    format!(
+        "{} and {}",
+        dismissal::after_the_lists("r.last_used_at", workspace, uid),
+        dismissal::after_the_items("r"),
+    )
 }
 
 // One range of the index per scope. UNION ALL instead of LATERAL, which SQLite and Citus lack.
-fn ranges(scopes: usize, visible: impl Fn(&str, &str) -> String) -> String {
-    let scope = |at: usize| {
+fn ranges(lists: usize, begins: Begins, visible: fn(&str, &str) -> String) -> String {
+    let range = |at: usize| {
+        let parameters = match begins {
+            Begins::First => 2,
+            Begins::Behind => 4,
+        };
         let [workspace, uid, time, published_run] =
-            [2, 3, 4, 5].map(|n| format!("${}", at * 4 + n));
+            [2, 3, 4, 5].map(|n| format!("${}", at * parameters + n));
+        let behind = match begins {
+            Begins::First => "true".into(),
+            Begins::Behind => {
+                format!("(r.last_used_at, r.published_run) < ({time}, {published_run})")
+            }
+        };
         format!(
             "select * from (
                  select {at} as list, r.published_run, r.last_used_at, r.run
                  from {{recents}}recent_workflow as r
-                 where r.workspace = {workspace} and r.uid = {uid}
-                   and (r.last_used_at, r.published_run) < ({time}, {published_run})
-                   and {}
+                 where r.workspace = {workspace} and r.uid = {uid} and {behind} and {}
                  order by r.last_used_at desc, r.published_run desc limit $1
              ) as list_{at}",
             visible(&workspace, &uid),
         )
     };
-    (0..scopes)
-        .map(scope)
+    (0..lists)
+        .map(range)
         .collect::<Vec<_>>()
         .join(" union all ")
 }
@@ -256,18 +282,18 @@ pub(crate) async fn lists(
     lists: &[ListStart],
     limit: u32,
 ) -> Result<Vec<Vec<Item>>, StoreError> {
-    let size = READ_SIZES
-        .iter()
-        .position(|&size| lists.len() <= size)
-        .unwrap_or(READ_SIZES.len() - 1);
-    let known = SEEN_DISMISSED.load(Ordering::Relaxed);
-    let (mut items, any_dismissed) = match known {
-        true => read_lists(store, &VISIBLE_READS[size], size, lists, limit).await?,
-        false => read_lists(store, &READS[size], size, lists, limit).await?,
+    let reads = match lists.iter().all(|list| list.after.is_none()) {
+        true => READS.as_slice(),
+        false => &READS_ON,
     };
+    let read = reads.iter().find(|read| lists.len() <= read.lists);
+    let read = read.unwrap_or(&reads[reads.len() - 1]);
+    let known = SEEN_DISMISSED.load(Ordering::Relaxed);
+    let asked = if known { &read.visible } else { &read.asking };
+    let (mut items, any_dismissed) = read_lists(store, read, asked, lists, limit).await?;
     if !known && any_dismissed {
         SEEN_DISMISSED.store(true, Ordering::Relaxed);
-        (items, _) = read_lists(store, &VISIBLE_READS[size], size, lists, limit).await?;
+        (items, _) = read_lists(store, read, &read.visible, lists, limit).await?;
     }
     // UNION ALL promises no order, though both databases keep it; and times that are none are clamped
     // only now, so that a page could begin again with the item behind which it does.
@@ -283,8 +309,8 @@ pub(crate) async fn lists(
 /// The lists by one of the statements; and whether it says that anything is dismissed.
 async fn read_lists(
     store: &Store,
+    read: &Read,
     statement: &'static Statement,
-    size: usize,
     lists: &[ListStart],
     limit: u32,
 ) -> Result<(Vec<Vec<Item>>, bool), StoreError> {
@@ -292,12 +318,16 @@ async fn read_lists(
     let mut any_dismissed = false;
     on_both!(Store, store, |pool, dialect| {
         let mut query = sqlx::query(statement.run(dialect)).bind(i64::from(limit));
-        for at in 0..READ_SIZES[size] {
+        for at in 0..read.lists {
             let list = lists.get(at);
-            let after = list.and_then(|list| list.after.as_ref());
             query = query
                 .bind(list.map(|list| list.scope.workspace.as_str()))
-                .bind(list.map(|list| list.scope.uid_column()))
+                .bind(list.map(|list| list.scope.uid_column()));
+            if read.begins == Begins::First {
+                continue;
+            }
+            let after = list.and_then(|list| list.after.as_ref());
+            query = query
                 .bind(after.map_or(Time::AFTER_ALL, |(time, _)| *time))
                 .bind(after.map_or(AFTER_ASCII, |(_, published_run)| published_run.as_str()));
         }
