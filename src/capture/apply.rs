@@ -1,17 +1,17 @@
-//! Makes the table what the history says of some runs and rows: steps 2 and 3 of the drain.
+//! Makes the table what the history says of some runs and rows: step 2 of the drain, with [`super::write`]
+//! behind it.
 
 use std::collections::HashMap;
 
-use super::decide::{Change, LookAgain, is_unsupported};
+use super::write::{Held, Looked};
 use crate::check::CheckError;
 use crate::check::look::{self, Uses};
 use crate::history::{History, HistoryError};
 use crate::model::{Changes, Key, Newest};
-use crate::record::Fold;
 use crate::store::job::Fence;
 use crate::store::note::{self, Note};
-use crate::store::recent::{self, MAX_KEYS, Swap};
-use crate::store::{Store, StoreError, Tx, sweep, with_retries};
+use crate::store::recent::{self, MAX_KEYS};
+use crate::store::{Store, StoreError, with_retries};
 use crate::telemetry::{Metrics, metrics::Source};
 
 /// What has to be looked at, each once, sorted.
@@ -61,53 +61,31 @@ pub(crate) struct Apply<'a> {
     pub(crate) fence: Option<&'a Fence>,
 }
 
-/// What became of the rows of some keys.
-#[derive(Default)]
-struct Settled {
-    /// They went down, or went.
-    changes: Changes,
-    /// To be raised; and whether there was a row.
-    raise: Vec<(Key, Newest, bool)>,
-}
-
 impl Apply<'_> {
-    /// Looks at what is noted; returns what became of the noted rows. Whoever holds notes of it may let
-    /// them go then.
+    /// Looks at what is noted and writes what follows; returns what became of the noted rows. The notes
+    /// that led here go with it, or as soon as all of it is committed.
     ///
     /// # Errors
-    /// [`CheckError`]; some of it may be written.
-    pub(crate) async fn noted(&self, noted: Noted) -> Result<Changes, CheckError> {
+    /// [`CheckError`]; some of it may be written, and the notes stay.
+    pub(crate) async fn noted(&self, noted: Noted, notes: Held) -> Result<Changes, CheckError> {
         let seen = self.rows_of(&noted.keys).await?;
         let said = self.map(&noted.runs).await?;
         let best = self.best(&noted.keys).await?;
-        let mut fold = Fold::default();
-        said.uses()
-            .for_each(|(key, newest)| fold.raise(key, newest));
-        let settled = self.settle(&noted, &seen, &said, best).await?;
-        let mut computed = HashMap::new();
-        for (key, newest, there) in &settled.raise {
-            fold.raise(key, newest);
-            computed.insert(key, *there);
-        }
-        let (mut changes, mut applied) = (settled.changes, 0);
-        for chunk in fold.into_sorted().chunks(MAX_KEYS) {
-            let raised = with_retries(|| self.raise(chunk)).await?;
-            for key in &raised {
-                applied += u64::from(key.is_workspace_list());
-                match computed.get(key) {
-                    Some(true) => changes.raised += 1,
-                    Some(false) => changes.added += 1,
-                    None => {}
-                }
-            }
-        }
+        let (runs, uses) = (noted.runs.len() as u64, said.len() as u64);
+        let looked = Looked {
+            runs: noted.runs,
+            said,
+            seen,
+            best,
+        };
+        let written = self.write(looked, notes).await?;
         if let Some((metrics, source)) = self.metrics {
-            let (runs, uses) = (noted.runs.len() as u64, said.len() as u64);
+            let applied = written.raised_lists;
             metrics.count_runs(source, "applied", applied);
             metrics.count_runs(source, "superseded", uses.saturating_sub(applied));
             metrics.count_runs(source, "skipped", runs.saturating_sub(uses));
         }
-        Ok(changes)
+        Ok(written.changes)
     }
 
     /// The rows of these keys, before the history is read.
@@ -178,113 +156,5 @@ impl Apply<'_> {
             None => error.to_string(),
         };
         with_retries(|| note::set_aside(self.store, &note, &text)).await
-    }
-
-    /// Lowers and removes rows that were computed again, and notes what must be looked at again, in
-    /// the same transaction, in one pass over the rows. Returns what is to be raised too.
-    ///
-    /// A row that rose since it was `seen` may know a use that the history did not have yet: it is
-    /// noted again instead of going down for a moment.
-    async fn settle(
-        &self,
-        noted: &Noted,
-        seen: &HashMap<Key, Newest>,
-        said: &Uses,
-        best: HashMap<Key, Option<Newest>>,
-    ) -> Result<Settled, StoreError> {
-        let mut keys: Vec<&Key> = best.keys().collect();
-        keys.sort_unstable();
-        let mut settled = Settled::default();
-        let mut runs = noted.runs.as_slice();
-        // Short transactions, because the hook waits for their locks.
-        let mut chunks = keys.chunks(MAX_KEYS);
-        loop {
-            let chunk = chunks.next().unwrap_or_default();
-            if chunk.is_empty() && runs.is_empty() {
-                return Ok(settled);
-            }
-            let more = with_retries(|| self.settle_once(runs, chunk, seen, said, &best)).await?;
-            settled.changes.add(more.changes);
-            settled.raise.extend(more.raise);
-            runs = &[];
-        }
-    }
-
-    async fn settle_once(
-        &self,
-        runs: &[String],
-        keys: &[&Key],
-        seen: &HashMap<Key, Newest>,
-        said: &Uses,
-        best: &HashMap<Key, Option<Newest>>,
-    ) -> Result<Settled, StoreError> {
-        let mut tx = self.begin().await?;
-        let mut again = Vec::new();
-        for runs in runs.chunks(MAX_KEYS) {
-            let runs = runs.iter().map(String::as_str);
-            for (key, newest) in recent::rows_of_runs(tx.conn(), runs).await? {
-                let run = newest.run.as_deref().unwrap_or_default();
-                if is_unsupported(&(&key, &newest), said.of(run)) {
-                    again.push(key);
-                }
-            }
-        }
-        let rows = match keys.is_empty() {
-            true => Vec::new(),
-            false => recent::lock_rows(tx.conn(), keys.iter().copied()).await?,
-        };
-        let mut rows: HashMap<Key, Newest> = rows.into_iter().collect();
-        let mut settled = Settled::default();
-        let (mut lower, mut remove) = (Vec::new(), Vec::new());
-        for &key in keys {
-            let (row, best) = (rows.remove(key), best.get(key).cloned().flatten());
-            let change = Change::of(row.as_ref(), best.as_ref());
-            if change.note() == LookAgain::Row {
-                again.push(key.clone());
-                if row.as_ref() != seen.get(key) {
-                    continue;
-                }
-            }
-            match (change, row, best) {
-                (Change::Raise, row, Some(best)) => {
-                    settled.raise.push((key.clone(), best, row.is_some()));
-                }
-                (Change::Lower, Some(seen), Some(becomes)) => lower.push(Swap {
-                    key: key.clone(),
-                    seen,
-                    becomes,
-                }),
-                (Change::Remove, Some(row), _) => remove.push((key.clone(), row)),
-                _ => {}
-            }
-        }
-        if !lower.is_empty() {
-            recent::lower(&mut tx, &lower).await?;
-            // What is dismissed down there goes, so that no list fills up with it.
-            sweep::sweep(tx.conn(), lower.iter().map(|swap| &swap.key)).await?;
-        }
-        if !remove.is_empty() {
-            recent::remove(&mut tx, &remove).await?;
-        }
-        note::keys(tx.conn(), &again).await?;
-        tx.commit().await?;
-        settled.changes.lowered = lower.len() as u64;
-        settled.changes.removed = remove.len() as u64;
-        Ok(settled)
-    }
-
-    async fn raise(&self, uses: &[(Key, Newest)]) -> Result<Vec<Key>, StoreError> {
-        let mut tx = self.begin().await?;
-        let raised = note::raise(&mut tx, uses).await?;
-        tx.commit().await?;
-        Ok(raised)
-    }
-
-    async fn begin(&self) -> Result<Tx, StoreError> {
-        let mut tx = self.store.begin().await?;
-        if let Some(fence) = self.fence {
-            fence.check(&mut tx).await?;
-        }
-        Ok(tx)
     }
 }

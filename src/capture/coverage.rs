@@ -1,6 +1,6 @@
 //! Whether the triggers are there, on the history's table and on each of its partitions.
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use super::error::CaptureError;
 use super::tables::{strays, tables};
@@ -21,8 +21,10 @@ pub struct Covered {
 pub struct Coverage {
     /// Whether there is an outbox.
     pub installed: bool,
-    /// Whether it is of this version, table, key and type.
+    /// Whether it is of this version, table, key and type, and the store that it is for is recorded.
     pub current: bool,
+    /// The identity of the store that takes the notes.
+    pub store: Option<String>,
     /// The table and its partitions.
     pub tables: Vec<Covered>,
 }
@@ -53,12 +55,14 @@ async fn look(
     mapping: Option<&Mapping>,
 ) -> Result<Coverage, sqlx::Error> {
     let mut conn = pool.acquire().await?;
-    let outbox = sqlx::query_scalar::<_, Option<String>>(
-        "select obj_description(c.oid, 'pg_class') from pg_class c
-             join pg_namespace n on n.oid = c.relnamespace
-             where n.nspname = 'recents' and c.relname = 'outbox'",
+    let outbox = format!(
+        "select split_part(obj_description(c.oid, 'pg_class'), E'\\n', 1), {}
+         from pg_class c join pg_namespace n on n.oid = c.relnamespace
+         where n.nspname = 'recents' and c.relname = 'outbox'",
+        triggers::owner_in_sql()
     );
-    let Some(comment) = outbox.fetch_optional(&mut *conn).await? else {
+    let outbox = sqlx::query_as::<_, (Option<String>, Option<String>)>(AssertSqlSafe(outbox));
+    let Some((description, store)) = outbox.fetch_optional(&mut *conn).await? else {
         return Ok(Coverage::default());
     };
     let tables = tables(&mut conn, table).await?;
@@ -80,7 +84,10 @@ async fn look(
     }
     Ok(Coverage {
         installed: true,
-        current: comment.is_some() && comment == mapping.map(triggers::description),
+        current: mapping.is_some()
+            && description == mapping.map(triggers::description)
+            && store.is_some(),
+        store,
         tables: covered,
     })
 }

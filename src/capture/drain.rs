@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::apply::{Apply, Noted};
-use super::outbox;
+use super::outbox::{self, Taken};
 use super::position::Position;
+use super::write::Held;
 use crate::check::CheckError;
 use crate::history::History;
 use crate::store::note::{self, Note};
-use crate::store::{Store, StoreError, Tx, with_retries};
+use crate::store::{Store, StoreError, Tx, identity, with_retries};
 use crate::telemetry::{Metrics, metrics::Source};
 
 /// Notes of the table that are taken together: each look at the history has a cost of its own, and so
@@ -40,8 +41,12 @@ pub struct Drain {
     store: Store,
     history: Arc<History>,
     metrics: Option<Arc<Metrics>>,
+    /// The store's, once it was asked.
+    identity: Option<Arc<str>>,
     outbox: Position,
     notes: Position,
+    /// Whether the last step worked, so that there must be notes of its own now.
+    expects_notes: bool,
     /// Whether the last step computed rows, which may have taken long: now it is the outbox's turn.
     computed: bool,
 }
@@ -53,8 +58,10 @@ impl Drain {
             store,
             history,
             metrics,
+            identity: None,
             outbox: Position::new(),
             notes: Position::new(),
+            expects_notes: false,
             computed: false,
         }
     }
@@ -67,7 +74,7 @@ impl Drain {
     pub async fn step(&mut self, with_outbox: bool) -> Result<Step, CheckError> {
         let mut outbox = None;
         if with_outbox && self.computed {
-            outbox = outbox::take(&self.history, &mut self.outbox).await?;
+            outbox = self.take_outbox().await?;
         }
         let (mut holding, notes) = match &outbox {
             Some(_) => (None, Vec::new()),
@@ -80,7 +87,7 @@ impl Drain {
         if self.computed {
             holding = None;
         } else if with_outbox && !outbox_had_its_turn {
-            outbox = outbox::take(&self.history, &mut self.outbox).await?;
+            outbox = self.take_outbox().await?;
         }
         if outbox.is_none() && notes.is_empty() {
             return Ok(Step::Idle);
@@ -102,53 +109,49 @@ impl Drain {
                 .map(|metrics| (metrics, Source::Capture)),
             fence: None,
         };
-        apply.noted(noted).await?;
-        // What the notes led to is committed: now they may go.
-        self.let_go(holding, &ids).await?;
+        apply.noted(noted, Held { tx: holding, ids }).await?;
+        // What was raised was noted.
+        self.expects_notes = true;
+        // What the notes led to is committed: now those of the outbox may go, too.
         if let Some(outbox) = outbox {
             outbox.let_go().await?;
         }
         Ok(Step::Worked)
     }
 
+    async fn take_outbox(&mut self) -> Result<Option<Taken>, CheckError> {
+        let identity = self.identity().await?;
+        Ok(outbox::take(&self.history, &mut self.outbox, &identity).await?)
+    }
+
+    /// The identity of the store, for which the notes of the outbox have to be.
+    pub(super) async fn identity(&mut self) -> Result<Arc<str>, StoreError> {
+        if let Some(identity) = &self.identity {
+            return Ok(Arc::clone(identity));
+        }
+        let identity: Arc<str> = identity::of(&self.store).await?.into();
+        self.identity = Some(Arc::clone(&identity));
+        Ok(identity)
+    }
+
     /// In PostgreSQL the notes are locked, so that no other drain does the same work meanwhile; in
-    /// SQLite that would lock out every writer, and where there is but one connection, ourselves.
+    /// SQLite that would lock out every writer, and where there is but one connection, ourselves. Where
+    /// none are expected, a transaction for them would be three requests instead of one.
     async fn take_notes(&mut self) -> Result<(Option<Tx>, Vec<(i64, Note)>), StoreError> {
         let (behind, _) = self.notes.next();
+        let expected = std::mem::take(&mut self.expects_notes);
         let (holding, notes) = match &self.store {
-            Store::Postgres(pool, _) if pool.options().get_max_connections() > 1 => {
+            Store::Postgres(pool, _) if expected && pool.options().get_max_connections() > 1 => {
                 let mut tx = self.store.begin().await?;
                 let notes = note::take(tx.conn(), behind, NOTES).await?;
                 ((!notes.is_empty()).then_some(tx), notes)
             }
-            _ => {
-                let mut tx = self.store.begin().await?;
-                let notes = note::take(tx.conn(), behind, NOTES).await?;
-                tx.commit().await?;
-                (None, notes)
-            }
+            _ => (None, note::look(&self.store, behind, NOTES).await?),
         };
         let last = notes.last().map(|(id, _)| *id);
         let more = last.filter(|_| notes.len() >= NOTES as usize);
         self.notes.read(notes.iter().map(|(id, _)| *id), more);
         Ok((holding, notes))
-    }
-
-    async fn let_go(&self, holding: Option<Tx>, ids: &[i64]) -> Result<(), StoreError> {
-        match holding {
-            Some(mut tx) => {
-                note::let_go(tx.conn(), ids).await?;
-                tx.commit().await
-            }
-            None => {
-                with_retries(async || {
-                    let mut tx = self.store.begin().await?;
-                    note::let_go(tx.conn(), ids).await?;
-                    tx.commit().await
-                })
-                .await
-            }
-        }
     }
 
     async fn note_everything(&self) -> Result<(), StoreError> {

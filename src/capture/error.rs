@@ -2,6 +2,7 @@
 
 use super::change::{LOCK_NOT_AVAILABLE, code};
 use crate::history::HistoryError;
+use crate::store::StoreError;
 
 /// Why capture could not be installed, removed or looked at.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +13,15 @@ pub enum CaptureError {
     /// The history is a view, or something else that has no triggers of the kind.
     #[error("{0}")]
     NoTable(String),
+    /// What is installed notes the changes for another store.
+    #[error(
+        "the changes are noted for another store, {store}, whose service takes them, and this one \
+         would take them away; --take-over has this one take them, and the other one miss them"
+    )]
+    AnotherStore {
+        /// Its identity.
+        store: String,
+    },
     /// The role may not do it.
     #[error("the role lacks a privilege: {problem}; {mend}")]
     Privilege {
@@ -35,6 +45,9 @@ pub enum CaptureError {
     /// The history failed.
     #[error(transparent)]
     History(#[from] HistoryError),
+    /// The store does not tell which one it is.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl CaptureError {

@@ -9,29 +9,46 @@ use super::outbox;
 use super::tables::{drop_strays, foreign_part, tables};
 use super::triggers;
 use crate::history::History;
+use crate::store::{Store, identity};
 
-/// Capture of one history.
+/// Capture of one history, for one store.
 #[derive(Debug)]
 pub struct Capture<'a> {
     history: &'a History,
     pool: &'a PgPool,
+    /// The identity of the store that takes the notes.
+    store: String,
+    /// Whether it takes them from another store.
+    take_over: bool,
 }
 
 impl<'a> Capture<'a> {
-    /// Of a history in PostgreSQL.
+    /// Of a history in PostgreSQL, for this store; with `take_over` also where it is another one's.
     ///
     /// # Errors
-    /// [`CaptureError::NotPostgres`].
-    pub fn of(history: &'a History) -> Result<Self, CaptureError> {
+    /// [`CaptureError::NotPostgres`]; [`CaptureError::Store`] where the store does not answer.
+    pub async fn of(
+        history: &'a History,
+        store: &Store,
+        take_over: bool,
+    ) -> Result<Self, CaptureError> {
         let pool = outbox::pool(history).ok_or(CaptureError::NotPostgres)?;
-        Ok(Self { history, pool })
+        Ok(Self {
+            history,
+            pool,
+            store: identity::of(store).await?,
+            take_over,
+        })
     }
 
     /// The statements that install it, for whoever would rather run them by hand.
     ///
     /// # Errors
-    /// [`CaptureError::Database`] where the database does not tell the table's partitions.
+    /// [`CaptureError`].
     pub async fn install_sql(&self) -> Result<String, CaptureError> {
+        if let Some(store) = self.another(self.coverage().await?.store) {
+            return Err(CaptureError::AnotherStore { store });
+        }
         let done = async {
             let mut conn = self.pool.acquire().await?;
             let tables = tables(&mut conn, &self.history.mapping.table).await?;
@@ -43,7 +60,7 @@ impl<'a> Capture<'a> {
                  grant usage on schema recents to {reader};\n\
                  grant select, update, delete on recents.outbox to {reader};\ncommit;\n",
                 LOCK_TIMEOUT.as_millis(),
-                triggers::install(&self.history.mapping, &tables),
+                triggers::install(&self.history.mapping, &tables, &self.store),
                 drop_strays(&mut conn, &tables).await?,
             ))
         };
@@ -57,20 +74,28 @@ impl<'a> Capture<'a> {
     /// # Errors
     /// [`CaptureError`]; nothing is changed then.
     pub async fn install(&self) -> Result<bool, CaptureError> {
-        if self.coverage().await?.is_whole() {
+        let coverage = self.coverage().await?;
+        if coverage.is_whole() && coverage.store.as_ref() == Some(&self.store) {
             return Ok(false);
         }
         self.check_tables().await?;
         let once = async || {
             let mut tx = change::begin(self.pool).await?;
+            let owner = AssertSqlSafe(format!("select {}", triggers::owner_in_sql()));
+            let owner = sqlx::query_scalar(owner).fetch_one(&mut *tx).await?;
+            if let Some(store) = self.another(owner) {
+                return Ok(Some(store));
+            }
             let tables = tables(&mut tx, &self.history.mapping.table).await?;
-            let sql = triggers::install(&self.history.mapping, &tables)
+            let sql = triggers::install(&self.history.mapping, &tables, &self.store)
                 + &drop_strays(&mut tx, &tables).await?;
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *tx).await?;
-            tx.commit().await
+            tx.commit().await?;
+            Ok(None)
         };
         match patiently(once).await {
-            Ok(()) => Ok(true),
+            Ok(None) => Ok(true),
+            Ok(Some(store)) => Err(CaptureError::AnotherStore { store }),
             Err(error) => {
                 let table = &self.history.mapping.table;
                 Err(CaptureError::of(error, table, self.mend().await))
@@ -109,6 +134,11 @@ impl<'a> Capture<'a> {
                  would refuse the application's own statements; detach it first"
             ))),
         }
+    }
+
+    /// The store that the notes are for and stay for, where that is not this one.
+    fn another(&self, owner: Option<String>) -> Option<String> {
+        owner.filter(|owner| !self.take_over && *owner != self.store)
     }
 
     /// What lets a role install that lacks a right.

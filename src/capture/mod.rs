@@ -20,5 +20,6 @@ pub mod status;
 mod tables;
 mod triggers;
 pub mod uninstall;
+pub(crate) mod write;
 
 pub(crate) use settled::settled;

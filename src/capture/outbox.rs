@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use sqlx::{PgPool, Postgres, Row, Transaction};
+use sqlx::{AssertSqlSafe, PgPool, Postgres, Row, Transaction};
 
 use super::position::Position;
+use super::triggers::owner_in_sql;
 use crate::history::{Database, History, HistoryError};
+use crate::store::planned_once;
 
 /// Oldest rows of the outbox that are looked at together.
 const ROWS: i64 = 2_000;
@@ -49,42 +51,74 @@ pub(super) fn pool(history: &History) -> Option<&PgPool> {
     }
 }
 
-/// Begins a transaction that writes beside the history.
+/// Begins a transaction that writes beside the history, in one round trip.
 pub(super) async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-    let mut tx = pool.begin_with("begin read write").await?;
-    let timeout = format!("set local statement_timeout = {}", TIMEOUT.as_millis());
-    sqlx::raw_sql(sqlx::AssertSqlSafe(timeout))
-        .execute(&mut *tx)
-        .await?;
-    Ok(tx)
+    pool.begin_with(AssertSqlSafe(begin_text())).await
 }
 
-/// Whether there is an outbox.
-pub(crate) async fn exists(history: &History) -> Result<bool, HistoryError> {
-    let Some(pool) = pool(history) else {
-        return Ok(false);
-    };
-    // Asked of the catalogue, which every role may read.
-    let there = sqlx::query_scalar(
-        "select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
-                        where n.nspname = 'recents' and c.relname = 'outbox')",
-    );
-    there.fetch_one(pool).await.map_err(HistoryError::Database)
+fn begin_text() -> String {
+    let timeout = TIMEOUT.as_millis();
+    format!("begin read write; set local statement_timeout = {timeout}")
 }
 
-/// Takes some notes: the oldest that nobody else took, and the newest. `None` where there are none.
+/// Whose the notes of an outbox are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Notes {
+    /// There is no outbox.
+    None,
+    /// Ours to take; also where an older version recorded nobody.
+    Ours,
+    /// Those of the store with this identity.
+    Anothers(String),
+}
+
+impl Notes {
+    /// As `store` finds them.
+    ///
+    /// # Errors
+    /// Where the history does not answer.
+    pub(crate) async fn of(history: &History, store: &str) -> Result<Self, HistoryError> {
+        let Some(pool) = pool(history) else {
+            return Ok(Self::None);
+        };
+        // Asked of the catalogue, which every role may read.
+        let there = format!(
+            "select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+                            where n.nspname = 'recents' and c.relname = 'outbox'), {}",
+            owner_in_sql()
+        );
+        let there = sqlx::query_as::<_, (bool, Option<String>)>(AssertSqlSafe(there));
+        let (there, owner) = there
+            .fetch_one(pool)
+            .await
+            .map_err(HistoryError::Database)?;
+        Ok(match owner {
+            _ if !there => Self::None,
+            Some(owner) if owner != store => Self::Anothers(owner),
+            _ => Self::Ours,
+        })
+    }
+}
+
+/// Takes some notes for `store`: the oldest that nobody else took, and the newest. `None` where there
+/// are none, or all are another store's.
 pub(super) async fn take(
     history: &History,
     position: &mut Position,
+    store: &str,
 ) -> Result<Option<Taken>, HistoryError> {
     let Some(pool) = pool(history) else {
         return Ok(None);
     };
-    let taken = take_from(pool, position).await;
+    let taken = take_from(pool, position, store).await;
     taken.map_err(HistoryError::Database)
 }
 
-async fn take_from(pool: &PgPool, position: &mut Position) -> Result<Option<Taken>, sqlx::Error> {
+async fn take_from(
+    pool: &PgPool,
+    position: &mut Position,
+    store: &str,
+) -> Result<Option<Taken>, sqlx::Error> {
     let (behind, newest) = position.next();
     let look = sqlx::query(
         "select * from (select id, runs, false as is_new from recents.outbox
@@ -121,11 +155,17 @@ async fn take_from(pool: &PgPool, position: &mut Position) -> Result<Option<Take
         return Ok(None);
     }
     let ids: Vec<i64> = picked.iter().map(|(id, ..)| *id).collect();
-    let mut tx = begin(pool).await?;
-    let lock = sqlx::query(
-        "select id, keys::text[] from recents.outbox where id = any($1) for update skip locked",
+    // Look-ups by key, as the store's are: planned for each batch, they would read all that waits.
+    let begin = AssertSqlSafe(begin_text() + &planned_once());
+    let mut tx = pool.begin_with(begin).await?;
+    // Asked with each taking: another store may have been given the outbox a moment ago.
+    let lock = format!(
+        "select id, keys::text[] from recents.outbox
+         where id = any($1) and coalesce({}, $2) = $2 for update skip locked",
+        owner_in_sql()
     );
-    let rows = lock.bind(&ids).fetch_all(&mut *tx).await?;
+    let lock = sqlx::query(AssertSqlSafe(lock)).bind(&ids).bind(store);
+    let rows = lock.fetch_all(&mut *tx).await?;
     let (mut ids, mut runs, mut everything) = (Vec::new(), Vec::new(), false);
     for row in rows {
         ids.push(row.try_get(0)?);

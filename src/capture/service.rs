@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::drain::{Drain, Step};
-use super::outbox;
+use super::outbox::{self, Notes};
 use crate::config::HistoryConfig;
 use crate::history::{self, History, HistoryError};
 use crate::store::{Pace, Store, note};
 use crate::telemetry::Metrics;
 
 /// The next look after work was done: bounds how long a change stays unseen under load, against what
-/// small batches cost.
-const BUSY: Duration = Duration::from_millis(25);
+/// small batches cost. A batch of one run takes a millisecond or two of the processors.
+const BUSY: Duration = Duration::from_millis(50);
 /// The next look after long silence: bounds how long the first change after it stays unseen, and what
 /// an idle service costs, four times two look-ups a second.
 const IDLE: Duration = Duration::from_millis(250);
@@ -71,15 +71,26 @@ pub async fn run(
         }
         if looked.is_none_or(|at| at.elapsed() > COUNT_EVERY) {
             looked = Some(Instant::now());
-            match count(&store, &history, &metrics).await {
-                Ok(there) => (installed, told) = (there, None),
-                // Said once, as long as it stays the same.
-                Err(error) if told.as_ref() == Some(&error) => {}
-                Err(error) => {
-                    tracing::warn!(error, "the outbox cannot be read, its notes wait");
-                    told = Some(error);
+            let says = match count(&store, &history, &metrics, &mut drain).await {
+                Ok(notes) => {
+                    installed = notes == Notes::Ours;
+                    match notes {
+                        Notes::Anothers(store) => Some(format!(
+                            "its notes are those of another store, {store}; `recents capture install \
+                             --take-over` has this one take them"
+                        )),
+                        Notes::None | Notes::Ours => None,
+                    }
                 }
+                Err(error) => Some(error),
+            };
+            // Said once, as long as it stays the same.
+            if let Some(error) = &says
+                && told != says
+            {
+                tracing::warn!(error, "the outbox is not drained");
             }
+            told = says;
         }
         let least = BUSY.max(pace.least());
         pause = match drain.step(installed).await {
@@ -95,18 +106,24 @@ pub async fn run(
     }
 }
 
-/// Tells the metrics what waits; returns whether capture is installed.
-async fn count(store: &Store, history: &History, metrics: &Metrics) -> Result<bool, String> {
+/// Tells the metrics what waits; returns whose the notes of the outbox are.
+async fn count(
+    store: &Store,
+    history: &History,
+    metrics: &Metrics,
+    drain: &mut Drain,
+) -> Result<Notes, String> {
     fn said(error: impl std::error::Error) -> String {
         match error.source() {
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),
         }
     }
-    let installed = outbox::exists(history).await.map_err(said)?;
-    let backlog = match installed {
-        true => outbox::backlog(history).await.map_err(said)?,
-        false => outbox::Backlog::default(),
+    let identity = drain.identity().await.map_err(said)?;
+    let notes = Notes::of(history, &identity).await.map_err(said)?;
+    let backlog = match notes {
+        Notes::Ours => outbox::backlog(history).await.map_err(said)?,
+        Notes::None | Notes::Anothers(_) => outbox::Backlog::default(),
     };
     let standing = note::standing(store).await.map_err(said)?;
     let waiting = standing.notes.saturating_sub(standing.set_aside);
@@ -114,5 +131,5 @@ async fn count(store: &Store, history: &History, metrics: &Metrics) -> Result<bo
         .capture_backlog_rows
         .set(backlog.rows + i64::try_from(waiting).unwrap_or(i64::MAX));
     metrics.capture_lag.set(backlog.lag.as_secs_f64());
-    Ok(installed)
+    Ok(notes)
 }

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::outbox;
+use super::outbox::{self, Notes};
 use crate::check::CheckError;
 use crate::history::History;
-use crate::store::{Store, note};
+use crate::store::{Store, identity, note};
 
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -18,7 +18,8 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(3);
 /// # Errors
 /// [`CheckError`] where the notes cannot be read.
 pub(crate) async fn settled(store: &Store, history: &History) -> Result<(), CheckError> {
-    let with_outbox = outbox::exists(history).await?;
+    let identity = identity::of(store).await?;
+    let with_outbox = Notes::of(history, &identity).await? == Notes::Ours;
     let look = async || {
         let outbox = match with_outbox {
             true => outbox::backlog(history).await?.standing,

@@ -9,7 +9,7 @@ use super::error::CaptureError;
 use super::outbox;
 use crate::check::CheckError;
 use crate::history::History;
-use crate::store::{Store, note};
+use crate::store::{Store, identity, note};
 
 /// Examples of notes that were set aside.
 const EXAMPLES: u32 = 5;
@@ -19,6 +19,8 @@ const EXAMPLES: u32 = 5;
 pub struct Status {
     /// Whether every change is noted.
     pub coverage: Coverage,
+    /// The store that takes the notes, where that is another one.
+    pub another_store: Option<String>,
     /// Rows of the outbox that wait.
     pub backlog_rows: u64,
     /// Whether so many runs wait that nobody can be draining.
@@ -62,8 +64,11 @@ pub async fn of(
         Some(history) => history.index_advice().await,
         None => Ok(None),
     };
+    let identity = identity::of(store).await.map_err(CheckError::Store)?;
+    let owner = coverage.store.clone();
     Ok(Status {
         coverage,
+        another_store: owner.filter(|owner| *owner != identity),
         backlog_rows: backlog.rows.unsigned_abs(),
         is_overfull: backlog.runs > outbox::MAX_RUNS || backlog.rows >= outbox::COUNTED,
         lag: backlog.lag,

@@ -67,7 +67,20 @@ impl Table {
     }
 }
 
-/// What is installed, for whoever finds it to compare.
+/// Stands in the outbox's comment before the identity of the store that takes the notes. There, because
+/// whoever may read the catalogue may read it, and it goes with the outbox.
+const OWNER: &str = "of the store ";
+
+/// The identity of the store that takes the notes, as an expression of SQL; NULL where none is recorded.
+pub(super) fn owner_in_sql() -> String {
+    format!(
+        "(select substring(obj_description(c.oid, 'pg_class') from '{OWNER}(.*)')
+          from pg_class c join pg_namespace n on n.oid = c.relnamespace
+          where n.nspname = 'recents' and c.relname = 'outbox')"
+    )
+}
+
+/// What is installed, for whoever finds it to compare: its version, and for what.
 pub(super) fn description(mapping: &Mapping) -> String {
     let what = [outbox(mapping), functions(mapping)].concat()
         + &[true, false]
@@ -82,17 +95,18 @@ pub(super) fn description(mapping: &Mapping) -> String {
     format!("recents capture {version}: {table} {key} {of}")
 }
 
-/// The statements that install it, or replace another version. They lock the history first, as everybody
-/// does who writes it, parents before their partitions, and the outbox behind it.
-pub(super) fn install(mapping: &Mapping, tables: &[Table]) -> String {
+/// The statements that install it for a store, or replace another version. They lock the history first,
+/// as everybody does who writes it, parents before their partitions, and the outbox behind it.
+pub(super) fn install(mapping: &Mapping, tables: &[Table], store: &str) -> String {
     let mut sql = SCHEMA.to_owned() + &functions(mapping);
     for table in tables {
         sql += &triggers(mapping, &table.name, table.is_partitioned);
     }
     sql += &outbox(mapping);
+    let comment = format!("{}\n{OWNER}{store}", description(mapping));
     sql += &format!(
         "comment on table recents.outbox is '{}';\n",
-        description(mapping).replace('\'', "''")
+        comment.replace('\'', "''")
     );
     sql
 }

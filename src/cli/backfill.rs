@@ -8,9 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::output::{print, thousands};
 use super::progress::Progress;
-use super::{
-    Done, Failure, Json, jobs, no_answer, open, open_existing, out_of_reach, signals, usage,
-};
+use super::{Done, Failure, Json, jobs, migrated, no_answer, signals, usage};
 use crate::capture::drain::Drain;
 use crate::config::{Config, ConfigError, HistoryConfig};
 use crate::history::file::{FileSource, OnError};
@@ -56,18 +54,7 @@ enum OnErrorArg {
 
 pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Failure> {
     let (origin, history) = origin(config, args).await?;
-    let store = match (args.dry_run, config.migrate_on_start) {
-        (false, true) => {
-            let store = open(config)?;
-            let applied = store.migrate().await;
-            match applied.map_err(|error| out_of_reach(config, error))? {
-                0 => {}
-                n => eprintln!("applied {n} migration(s)"),
-            }
-            store
-        }
-        _ => open_existing(config).await?,
-    };
+    let store = migrated(config, args.dry_run).await?;
     let (mut progress, mut began) = (Progress::start(), false);
     let options = Options {
         restart: args.restart,

@@ -6,7 +6,7 @@ use sqlx::PgPool;
 
 use super::backfill::{configured, connect};
 use super::output::{print, thousands};
-use super::{Done, Failure, Json, open_existing};
+use super::{Done, Failure, Json, migrated, open_existing};
 use crate::capture::error::CaptureError;
 use crate::capture::install::Capture;
 use crate::capture::status::{self, Status};
@@ -17,7 +17,7 @@ use crate::history::{self, HistoryError};
 #[derive(Debug, Subcommand)]
 pub(super) enum CaptureCommand {
     /// Install the triggers on the history's table and its partitions
-    Install(Print),
+    Install(InstallArgs),
     /// Tell whether every change of the history is noted, and what waits
     Status(Json),
     /// Remove the triggers and every trace of them
@@ -29,6 +29,15 @@ impl CaptureCommand {
     pub(super) fn needs_mapping(&self) -> bool {
         matches!(self, Self::Install(_))
     }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InstallArgs {
+    #[command(flatten)]
+    print: Print,
+    /// Also where the changes are noted for another store, which misses them from then on
+    #[arg(long)]
+    take_over: bool,
 }
 
 #[derive(Debug, Args)]
@@ -46,11 +55,13 @@ pub(super) async fn run(config: &Config, command: &CaptureCommand) -> Result<Don
     }
 }
 
-async fn install(config: &Config, args: &Print) -> Result<Done, Failure> {
+async fn install(config: &Config, args: &InstallArgs) -> Result<Done, Failure> {
     let history = connect(config).await?;
+    let store = migrated(config, args.print.print).await?;
     let done = async {
-        let capture = Capture::of(&history).map_err(failure)?;
-        if args.print {
+        let capture = Capture::of(&history, &store, args.take_over);
+        let capture = capture.await.map_err(failure)?;
+        if args.print.print {
             return Ok(print(capture.install_sql().await.map_err(failure)?)?);
         }
         match capture.install().await.map_err(failure)? {
@@ -63,6 +74,7 @@ async fn install(config: &Config, args: &Print) -> Result<Done, Failure> {
         Ok::<_, Failure>(())
     };
     let done = done.await;
+    store.close().await;
     history.close().await;
     done.map(|()| Done::Complete)
 }
@@ -133,6 +145,7 @@ fn show(status: &Status, misfit: Option<&str>, as_json: bool) -> Result<Done, Fa
             "current": coverage.current,
             "covered": coverage.is_whole(),
             "misfit": misfit,
+            "another_store": status.another_store,
             "tables": tables,
             "backlog_rows": status.backlog_rows,
             "overfull": status.is_overfull,
@@ -155,6 +168,12 @@ fn show(status: &Status, misfit: Option<&str>, as_json: bool) -> Result<Done, Fa
             false => "the mapping does not fit the history, and capture is not installed",
         }));
     }
+    if let Some(store) = &status.another_store {
+        return Err(Failure::failed(format!(
+            "the changes are noted for another store, {store}; `recents capture install --take-over` \
+             has this one take them"
+        )));
+    }
     match coverage.is_whole() {
         true if status.is_overfull => Err(Failure::failed(
             "the outbox is overfull, nobody seems to drain it: start `recents serve` with this \
@@ -175,12 +194,17 @@ fn lines(status: &Status, misfit: Option<&str>) -> String {
         match (coverage.installed, coverage.current, misfit) {
             (false, ..) => "no",
             (true, true, _) => "yes",
-            (true, false, None) => "by another version or for another key; install it again",
+            (true, false, None) => {
+                "by another version, for another key or for no store; install it again"
+            }
             (true, false, Some(_)) => "for what key, only a mapping that fits tells",
         }
     );
     if let Some(misfit) = misfit {
         text += &format!("mapping    {misfit}\n");
+    }
+    if let Some(store) = &status.another_store {
+        text += &format!("store      another one, {store}\n");
     }
     for covered in &coverage.tables {
         let state = covered.problem.as_deref().unwrap_or("covered");

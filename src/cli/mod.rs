@@ -273,6 +273,21 @@ async fn open_existing(config: &Config) -> Result<Store, Failure> {
     Ok(store)
 }
 
+/// The store of the configuration, with the schema of this program: brought up to date, unless that is
+/// for others to do, or nothing may be written.
+async fn migrated(config: &Config, only_reads: bool) -> Result<Store, Failure> {
+    if only_reads || !config.migrate_on_start {
+        return open_existing(config).await;
+    }
+    let store = open(config)?;
+    let applied = store.migrate().await;
+    match applied.map_err(|error| out_of_reach(config, error))? {
+        0 => {}
+        n => eprintln!("applied {n} migration(s)"),
+    }
+    Ok(store)
+}
+
 /// A store that does not answer is told with where it should be.
 fn out_of_reach(config: &Config, error: StoreError) -> Failure {
     match error {

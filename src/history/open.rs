@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{AssertSqlSafe, Column, Executor, PgPool, Row, SqlSafeStr, Statement, TypeInfo};
 
@@ -12,7 +12,7 @@ use super::mapping::{self, IdType, Mapping, Types};
 use super::refuse::{self, Judged};
 use super::{Database, History, HistoryError, session, steady};
 use crate::config::HistoryConfig;
-use crate::store::{Dialect, pg_options};
+use crate::store::{Dialect, pg_options, pg_pool};
 
 /// Connections to the history: two windows at once, one look ahead, one to look again.
 const CONNECTIONS: u32 = 4;
@@ -119,8 +119,7 @@ pub(crate) fn read_only_sqlite(url: &str) -> Result<SqliteConnectOptions, sqlx::
 pub async fn connect_postgres(config: &HistoryConfig) -> Result<PgPool, HistoryError> {
     let options = read_only_postgres(&config.url, look_up::TIMEOUT)
         .map_err(|error| HistoryError::misfit("history.url", error))?;
-    PgPoolOptions::new()
-        .max_connections(CONNECTIONS)
+    pg_pool(CONNECTIONS)
         .acquire_timeout(CONNECT_TIMEOUT)
         .connect_with(options)
         .await

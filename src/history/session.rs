@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 use super::{History, HistoryError};
 use crate::history::Database;
 use crate::model::RawUse;
-use crate::store::{PG_PLANNING, on_both};
+use crate::store::{on_both, planned_once};
 
 /// How long a command that was stopped waits for a query of the history to end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
@@ -57,8 +57,7 @@ pub(super) async fn begin_look_up(
     pool: &PgPool,
     timeout: Duration,
 ) -> Result<Transaction<'static, Postgres>, HistoryError> {
-    let planning = PG_PLANNING.map(|(name, value)| format!("; set local {name} = {value}"));
-    begin_with(pool, settings(timeout) + &planning.concat()).await
+    begin_with(pool, settings(timeout) + &planned_once()).await
 }
 
 async fn begin_with(

@@ -8,6 +8,7 @@ mod change;
 mod codec;
 pub mod dismissal;
 pub mod error;
+pub(crate) mod identity;
 pub mod job;
 pub mod migrate;
 pub(crate) mod note;
@@ -36,7 +37,7 @@ pub use change::Position;
 pub(crate) use change::{CHANNEL, own_channel, ping_listener};
 pub(crate) use codec::time_from_postgres;
 pub use error::StoreError;
-pub(crate) use open::pg_pool;
+pub(crate) use open::{pg_pool, planned_once};
 pub use open::{PG_PLANNING, PoolSettings, is_missing_file, pg_options};
 pub use pace::Pace;
 pub use retry::with_retries;
@@ -52,7 +53,7 @@ const TELL_WITHIN: Duration = Duration::from_secs(1);
 
 /// Every statement of the product's own tables.
 pub fn statements() -> impl Iterator<Item = &'static Statement> {
-    [&statement::PING]
+    [&statement::PING, &identity::IDENTITY]
         .into_iter()
         .chain(recent::STATEMENTS)
         .chain(job::statements())

@@ -195,6 +195,21 @@ pub(crate) async fn take(
     })
 }
 
+/// The same, without keeping them from others.
+pub(crate) async fn look(
+    store: &Store,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<(i64, Note)>, StoreError> {
+    on_both!(Store, store, |pool, dialect| {
+        let query = sqlx::query(TAKE.run(dialect))
+            .bind(after)
+            .bind(i64::from(limit));
+        let rows = query.fetch_all(pool).await?;
+        rows.iter().map(|row| note_of!(row)).collect()
+    })
+}
+
 /// Deletes notes.
 pub(crate) async fn let_go(conn: Conn<'_>, ids: &[i64]) -> Result<(), StoreError> {
     if ids.is_empty() {

@@ -33,6 +33,12 @@ pub const PG_PLANNING: [(&str, &str); 4] = [
     ("jit", "off"),
 ];
 
+/// The same for a transaction of a session that is not the store's, as statements behind others.
+pub(crate) fn planned_once() -> String {
+    let set = PG_PLANNING.map(|(name, value)| format!("; set local {name} = {value}"));
+    set.concat()
+}
+
 /// How to connect.
 #[derive(Debug, Clone, Copy)]
 pub struct PoolSettings {

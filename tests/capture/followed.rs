@@ -48,6 +48,11 @@ pub(crate) async fn serve(setup: &Setup) -> Server {
 }
 
 pub(crate) async fn serve_with(setup: &Setup, more: &[&str]) -> Server {
+    serve_on(&setup.store.url, setup, more).await
+}
+
+/// Serves another store.
+pub(crate) async fn serve_on(store: &str, setup: &Setup, more: &[&str]) -> Server {
     let layout = &setup.history.layout;
     let mut flags = vec![
         "--history-table",
@@ -57,11 +62,13 @@ pub(crate) async fn serve_with(setup: &Setup, more: &[&str]) -> Server {
         "--history-query",
         &setup.query,
     ];
-    flags.extend(more);
-    if let Some(apart) = &setup.apart {
+    if let Some(apart) = &setup.apart
+        && !more.contains(&"--history-url")
+    {
         flags.extend(["--history-url", &apart.url]);
     }
-    Server::with(&setup.store.url, &flags).await
+    flags.extend(more);
+    Server::with(store, &flags).await
 }
 
 /// Waits until every note is worked off, those that were set aside apart.

@@ -6,4 +6,5 @@ mod install;
 pub(crate) mod life;
 mod locks;
 mod notes;
+mod stores;
 mod uninstall;

@@ -168,7 +168,12 @@ impl<T: FnMut(Event)> Sink for Backfill<'_, T> {
         self.job.scanned = self.counts.tally.scanned;
         self.job.counts = self.counts.text();
         let (store, job) = (self.to.store, &self.job);
-        with_retries(async || job.save(store.acquire().await?.conn()).await).await?;
+        let saved = with_retries(async || {
+            let mut tx = store.begin().await?;
+            job.save(tx.conn()).await?;
+            tx.commit().await
+        });
+        saved.await?;
         Ok(())
     }
 }

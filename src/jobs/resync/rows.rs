@@ -6,6 +6,7 @@ use super::cursor::Cursor;
 use super::worker::Worker;
 use super::{Report, plan};
 use crate::capture::apply::{Apply, Noted};
+use crate::capture::write::Held;
 use crate::check::supported;
 use crate::history::{HistoryError, Tally};
 use crate::model::Key;
@@ -78,7 +79,7 @@ impl<T: FnMut(Report)> Worker<'_, T> {
             metrics: self.with.metrics.as_deref().map(|m| (m, Source::Resync)),
             fence: Some(&self.job.fence),
         };
-        let changes = apply.noted(Noted::rows(keys)).await?;
+        let changes = apply.noted(Noted::rows(keys), Held::default()).await?;
         counts.changes.add(changes);
         if let Some(metrics) = &self.with.metrics {
             metrics.count_job_rows(RESYNC, changes.in_all());

@@ -140,7 +140,9 @@ impl Fence {
     /// # Errors
     /// [`StoreError::LostJob`] where it is not ours.
     pub(crate) async fn renew(&self, store: &Store) -> Result<(), StoreError> {
-        self.renew_on(store.acquire().await?.conn()).await
+        let mut tx = store.begin().await?;
+        self.renew_on(tx.conn()).await?;
+        tx.commit().await
     }
 
     async fn renew_on(&self, conn: Conn<'_>) -> Result<(), StoreError> {
