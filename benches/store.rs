@@ -19,8 +19,9 @@ use criterion::{Criterion, Throughput};
 use recents::model::{Id, Scope, Time, Usage};
 use recents::read::{PageRequest, pages};
 use recents::record::{Fold, Recorder, Recording};
-use recents::store::{PoolSettings, Store};
+use recents::store::{Dialect, PoolSettings, Store};
 use recents::telemetry::Metrics;
+use sqlx::{AssertSqlSafe, Row};
 use tokio::runtime::{Builder, Runtime};
 
 use cluster::{Cluster, until_told};
@@ -83,6 +84,8 @@ fn measure(urls: &[(&str, String)]) {
         runtime.block_on(settle(&store));
         read(&mut criterion, name, &runtime, &store);
         record(&mut criterion, name, &runtime, &recorder);
+        // The last, because what is dismissed stays so.
+        dismissed(&mut criterion, name, &runtime, &store);
         runtime.block_on(store.close());
     }
 }
@@ -239,4 +242,91 @@ fn record(criterion: &mut Criterion, database: &str, runtime: &Runtime, recorder
             });
         }
     }
+}
+
+/// The read of a list before there was dismissal: one statement for all pages, the first included.
+const BEFORE: &str = "select * from (
+    select 0 as list, r.published_run, r.last_used_at, r.run from {recents}recent_workflow as r
+    where r.workspace = $2 and r.uid = $3 and (r.last_used_at, r.published_run) < ($4, $5)
+    order by r.last_used_at desc, r.published_run desc limit $1
+) as list_0";
+
+/// Dismisses `$1` items of the longest list which it does not have: rows of what is dismissed are swept.
+const DISMISS: &str =
+    "with recursive n (i) as (select 1 union all select i + 1 from n where i < $1)
+    insert into {recents}dismissal (workspace, uid, published_run, until)
+    select '240', '', 'gone-' || i, $2 from n where true on conflict do nothing";
+
+/// What dismissal adds to the read of a list: with nothing dismissed, with some items, with thousands.
+/// The statements alone, sent and decoded by the same code.
+fn dismissed(criterion: &mut Criterion, database: &str, runtime: &Runtime, store: &Store) {
+    let named = |name: &str| {
+        let mut all = recents::store::statements();
+        let found = all.find(|statement| statement.name == name);
+        found
+            .expect("a statement of that name")
+            .text(store.dialect())
+    };
+    let mut group = criterion.benchmark_group(format!("{database} dismissal"));
+    let mut bench = |name: &str, text: &str| {
+        group.bench_function(name, |bench| {
+            bench.iter(|| runtime.block_on(read_by(store, text)));
+        });
+    };
+    let qualified = |text: &str| match store.dialect() {
+        Dialect::Postgres => text.replace("{recents}", "recents."),
+        Dialect::Sqlite => text.replace("{recents}", ""),
+    };
+    let before = qualified(BEFORE);
+    bench("before there was dismissal", &before);
+    bench("nothing dismissed", named("read_1"));
+    for (name, items) in [
+        ("10 items dismissed", 10),
+        ("10,000 items dismissed", 10_000),
+    ] {
+        runtime.block_on(dismiss(store, &qualified(DISMISS), items));
+        bench(name, named("visible_1"));
+    }
+    bench("before there was dismissal, again", &before);
+}
+
+/// The items of the list of 240 that a statement gives, whose parameters are those of the read of one list.
+async fn read_by(store: &Store, text: &str) -> usize {
+    macro_rules! read {
+        ($pool:expr) => {{
+            let query = sqlx::query(AssertSqlSafe(text)).bind(5_i64).bind("240");
+            let query = match text.contains("$5") {
+                true => query.bind("").bind(Time::MAX).bind(""),
+                false => query.bind(""),
+            };
+            let rows = query.fetch_all($pool).await;
+            let items = rows.expect("a page").into_iter().map(|row| {
+                let (id, run): (String, Option<String>) = (row.get(1), row.get(3));
+                (row.get::<i32, _>(0), id, row.get::<Time, _>(2), run)
+            });
+            black_box(items.collect::<Vec<_>>()).len()
+        }};
+    }
+    match store {
+        Store::Postgres(pool, _) => read!(pool),
+        Store::Sqlite(pool, _) => read!(pool),
+    }
+}
+
+async fn dismiss(store: &Store, text: &str, items: i64) {
+    macro_rules! dismiss {
+        ($pool:expr) => {
+            sqlx::query(AssertSqlSafe(text))
+                .bind(items)
+                .bind(Time::now())
+                .execute($pool)
+                .await
+                .map(drop)
+        };
+    }
+    let dismissed = match store {
+        Store::Postgres(pool, _) => dismiss!(pool),
+        Store::Sqlite(pool, _) => dismiss!(pool),
+    };
+    dismissed.expect("dismissed");
 }

@@ -1,17 +1,16 @@
 //! The hook: uses recorded as they come, durable, against an upsert a request.
 
 use std::net::SocketAddr;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::http::{Connection, post};
 use crate::program::{Program, Serving};
 use crate::report::{Report, digits, median, target};
 use crate::server::{Server, run};
-use crate::{Failure, upsert};
+use crate::{Failure, Peer, upsert};
 
 /// Clients, each with one connection and one request at a time.
-const CONNECTIONS: u64 = 64;
+pub(crate) const CONNECTIONS: u64 = 64;
 /// How long each server is measured, in turns,
 const TURN: Duration = Duration::from_secs(3);
 /// how often,
@@ -21,20 +20,21 @@ const WARM_UP: Duration = Duration::from_millis(500);
 /// Workspaces over which the uniform uses are spread, with three items each.
 const WORKSPACES: u64 = 20_000;
 
+/// The workspace of the hot key.
+pub(crate) const HOT: u64 = 5;
+
 /// Which rows the uses raise.
 #[derive(Debug, Clone, Copy)]
-enum Spread {
+pub(crate) enum Spread {
     OneHotKey,
     Uniform,
 }
 
 pub(crate) async fn measure(server: &Server, report: &mut Report) -> Result<(), Failure> {
-    let ours = Program::serve(&server.url).await?;
+    let ours = Program::serve(&server.url, &[]).await?;
     let mut conn = server.connect().await?;
     run_each(&mut conn, upsert::TABLE).await?;
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(["--upsert-server", &server.url]);
-    let peer = Serving::start(command).await?;
+    let peer = Serving::start(Peer::Upsert.command(&server.url)?).await?;
 
     let mut rows = vec![
         [
@@ -101,7 +101,17 @@ async fn run_each(conn: &mut sqlx::PgConnection, sql: &str) -> Result<(), Failur
 /// Requests a second that a server answers.
 async fn rate(address: SocketAddr, spread: Spread) -> Result<f64, Failure> {
     let from = Instant::now() + WARM_UP;
-    let to = from + TURN;
+    let answers = uses(address, spread, from, from + TURN).await?;
+    Ok(f64::from(answers) / TURN.as_secs_f64())
+}
+
+/// Sends uses at full speed until `to`; gives the answers that came behind `from`.
+pub(crate) async fn uses(
+    address: SocketAddr,
+    spread: Spread,
+    from: Instant,
+    to: Instant,
+) -> Result<u32, Failure> {
     let clients: Vec<_> = (0..CONNECTIONS)
         .map(|client| tokio::spawn(client_of(address, spread, client, from, to)))
         .collect();
@@ -109,7 +119,7 @@ async fn rate(address: SocketAddr, spread: Spread) -> Result<f64, Failure> {
     for client in clients {
         answers += client.await??;
     }
-    Ok(f64::from(answers) / TURN.as_secs_f64())
+    Ok(answers)
 }
 
 /// Sends until `to`; gives the answers that came behind `from`.
@@ -126,7 +136,7 @@ async fn client_of(
     loop {
         run += 1;
         let (workspace, published_run) = match spread {
-            Spread::OneHotKey => (5, 88),
+            Spread::OneHotKey => (HOT, 88),
             Spread::Uniform => (random.u64(..WORKSPACES), random.u64(..3)),
         };
         let body = format!(

@@ -13,6 +13,8 @@ mod backfill;
 mod capture;
 #[path = "../cluster.rs"]
 mod cluster;
+mod cpu;
+mod dismissed;
 mod history;
 mod hook;
 mod http;
@@ -21,9 +23,11 @@ mod program;
 mod reads;
 mod report;
 mod server;
+mod serving;
 mod upsert;
 
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 
 use clap::{Parser, ValueEnum};
 
@@ -48,9 +52,13 @@ struct Args {
     /// `recents_comparison` is made anew and dropped in the end
     #[arg(long, value_name = "URL")]
     postgres_url: Option<String>,
-    /// Be the peer of the hook on this database; the program calls itself so
+    /// Be a peer on the database at `--at`; the program calls itself so
+    #[arg(long, hide = true, value_name = "PEER", requires = "at")]
+    be: Option<Peer>,
     #[arg(long, hide = true, value_name = "URL")]
-    upsert_server: Option<String>,
+    at: Option<String>,
+    #[arg(long, hide = true, value_name = "SOCKET")]
+    redis: Option<PathBuf>,
     /// Passed by cargo
     #[arg(long, hide = true)]
     bench: bool,
@@ -64,9 +72,45 @@ enum Part {
     Reads,
     /// Recording uses as they come, against an upsert a request
     Hook,
+    /// The top four under load, against other ways to serve them
+    Serving,
     /// Following the application's writes, against one more index on its history
     Capture,
 }
+
+/// A server that the program is instead, to be measured as a process of its own.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Peer {
+    Upsert,
+    Floor,
+    Map,
+    Query,
+    Redis,
+}
+
+impl Peer {
+    /// This program, to be that on the database at `url`.
+    fn command(self, url: &str) -> Result<Command, Failure> {
+        let mut command = Command::new(std::env::current_exe()?);
+        let name = self.to_possible_value().ok_or("a peer without a name")?;
+        command.args(["--be", name.get_name(), "--at", url]);
+        Ok(command)
+    }
+
+    async fn serve(self, url: &str, redis: &Path) -> Result<(), Failure> {
+        match self {
+            Self::Upsert => upsert::serve(url).await,
+            Self::Floor => serving::peers::floor(url).await,
+            Self::Map => serving::peers::map(url).await,
+            Self::Query => serving::peers::query(url).await,
+            Self::Redis => serving::peers::redis(url, redis).await,
+        }
+    }
+}
+
+/// The product's, so that no server is faster by its allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -75,9 +119,12 @@ fn main() -> ExitCode {
         .build()
         .expect("a runtime");
     let work = async {
-        match &args.upsert_server {
-            Some(url) => upsert::serve(url).await,
-            None => compare(&args).await,
+        match (args.be, &args.at) {
+            (Some(peer), Some(url)) => {
+                let redis = args.redis.as_deref().unwrap_or(Path::new(""));
+                peer.serve(url, redis).await
+            }
+            _ => compare(&args).await,
         }
     };
     match runtime.block_on(until_told(work)) {
@@ -105,6 +152,9 @@ async fn compare(args: &Args) -> Result<(), Failure> {
     }
     if wanted(Part::Hook) {
         hook::measure(&server, &mut report).await?;
+    }
+    if wanted(Part::Serving) {
+        serving::measure(&server, &mut report).await?;
     }
     if wanted(Part::Capture) {
         // The last, because it writes into the history.

@@ -1,6 +1,9 @@
 //! The ways to the four workflows that a workspace used last.
 
-use sqlx::{PgConnection, Row};
+use std::net::SocketAddr;
+
+use recents::model::Time;
+use sqlx::{Connection as _, PgConnection, Row};
 
 use crate::Failure;
 use crate::http::{Connection, get};
@@ -80,6 +83,8 @@ pub(crate) struct Peer {
 enum Way {
     History(PgConnection, &'static str),
     Table(PgConnection),
+    /// A read of one list with the parameters of the service's.
+    Statement(PgConnection, &'static str),
     Http(Connection),
 }
 
@@ -105,15 +110,28 @@ impl Peer {
             let way = Way::History(conn, query);
             peers.push(Self { name, way });
         }
-        peers.push(Self {
-            name: "the table, by SQL",
-            way: Way::Table(server.connect().await?),
-        });
-        peers.push(Self {
-            name: "the table, by HTTP",
-            way: Way::Http(Connection::open(serving.address).await?),
-        });
+        peers.extend(Self::of_table(&server.url, serving.address).await?);
         Ok(peers)
+    }
+
+    /// The table: by SQL, and by HTTP.
+    pub(crate) async fn of_table(url: &str, address: SocketAddr) -> Result<[Self; 2], Failure> {
+        Ok([
+            Self {
+                name: "the table, by SQL",
+                way: Way::Table(PgConnection::connect(url).await?),
+            },
+            Self {
+                name: "the table, by HTTP",
+                way: Way::Http(Connection::open(address).await?),
+            },
+        ])
+    }
+
+    /// A statement that reads one list, `$1` to `$3`, or to `$5` with a position, as the service's.
+    pub(crate) fn statement(name: &'static str, text: &'static str, conn: PgConnection) -> Self {
+        let way = Way::Statement(conn, text);
+        Self { name, way }
     }
 
     /// Reads the top four of a workspace.
@@ -138,6 +156,22 @@ impl Peer {
                         .await?
                         .iter()
                         .map(|row| row.get(0))
+                        .collect(),
+                )
+            }
+            Way::Statement(conn, text) => {
+                // A page of four, and the item that tells whether there is a next one.
+                let query = sqlx::query(*text).bind(5_i64).bind(workspace.to_string());
+                let query = match text.contains("$5") {
+                    true => query.bind("").bind(Time::MAX).bind(""),
+                    false => query.bind(""),
+                };
+                Top::Texts(
+                    query
+                        .fetch_all(conn)
+                        .await?
+                        .iter()
+                        .map(|row| row.get(1))
                         .collect(),
                 )
             }

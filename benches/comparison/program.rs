@@ -17,7 +17,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A process, killed when dropped.
-struct Process(Child);
+pub(crate) struct Process(pub(crate) Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -115,8 +115,8 @@ impl Program {
         })
     }
 
-    /// Serves the table, without a history.
-    pub(crate) async fn serve(url: &str) -> Result<Serving, Failure> {
+    /// Serves the table, without a history, with these settings (`RECENTS_…`) and no others.
+    pub(crate) async fn serve(url: &str, settings: &[(&str, &str)]) -> Result<Serving, Failure> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_recents"));
         command.env_clear().arg("serve").envs([
             ("RECENTS_CONFIG", "/dev/null"),
@@ -125,6 +125,7 @@ impl Program {
             ("RECENTS_ADMIN_LISTEN", "127.0.0.1:0"),
             ("RECENTS_LOG_FORMAT", "json"),
         ]);
+        command.envs(settings.iter().copied());
         Serving::start(command).await
     }
 }
@@ -139,7 +140,7 @@ fn high_water(status: &PathBuf) -> Option<f64> {
 
 /// A server that is ready, killed when dropped.
 pub(crate) struct Serving {
-    _process: Process,
+    process: Process,
     pub(crate) address: SocketAddr,
 }
 
@@ -153,12 +154,24 @@ impl Serving {
         std::thread::spawn(move || follow(stderr, ready));
         let address = tokio::time::timeout(PATIENCE, is_ready).await;
         Ok(Self {
-            _process: process,
+            process,
             address: address
                 .map_err(|_| "a server is not ready")?
                 .map_err(|_| "a server ended instead of being ready")?,
         })
     }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.0.id()
+    }
+}
+
+/// Says as a peer what [`Serving::start`] waits for.
+pub(crate) fn announce(address: SocketAddr) {
+    eprintln!(
+        "{}",
+        serde_json::json!({"message": "ready", "listen": address})
+    );
 }
 
 /// Reads a server's log to its end, so that it never waits for a reader.

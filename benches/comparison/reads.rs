@@ -7,10 +7,10 @@ use crate::peers::{Peer, SKIP_INDEXES};
 use crate::program::Program;
 use crate::report::{Report, digits, grouped, median, percentile, target, time};
 use crate::server::{Server, run, text};
-use crate::{Failure, backfill};
+use crate::{Failure, backfill, dismissed};
 
 /// The four lists, from the longest history to the most items.
-const LISTS: [crate::history::Workspace; 4] = [LONGEST, SHORTEST, TEN, MANY];
+pub(crate) const LISTS: [crate::history::Workspace; 4] = [LONGEST, SHORTEST, TEN, MANY];
 /// In each round every way reads each list for this long, and once at least,
 const SLICE: Duration = Duration::from_millis(20);
 /// until it has read for this long in all,
@@ -19,10 +19,11 @@ const ENOUGH: Duration = Duration::from_secs(2);
 const LEAST: usize = 5;
 
 /// One way and one list.
-struct Cell {
+pub(crate) struct Cell {
     peer: usize,
     list: usize,
-    seconds: Vec<f64>,
+    /// How long each read took.
+    pub(crate) seconds: Vec<f64>,
 }
 
 impl Cell {
@@ -55,10 +56,37 @@ pub(crate) async fn measure(
         run(&mut conn, step).await?;
     }
     run(&mut conn, "checkpoint").await?;
-    let serving = Program::serve(&server.url).await?;
+    let serving = Program::serve(&server.url, &[]).await?;
     let mut peers = Peer::all(server, &serving).await?;
     agree(&mut peers).await?;
 
+    let mut cells = in_turns(&mut peers).await?;
+    report.heading("Reads");
+    report.line(
+        "The top four of a workspace, one client, connections kept, statements prepared; all ways in \
+         turns of 20 ms. Median (99th percentile).",
+    );
+    tell(report, runs, &peers, &mut cells);
+    dismissed::measure(server, header(runs), report).await?;
+    let size = |what: &str| format!("pg_size_pretty({what})");
+    let mut sizes = Vec::new();
+    for what in [
+        size("pg_total_relation_size('recents.recent_workflow')"),
+        size("pg_relation_size('app.saved_run_skip')"),
+        size("pg_relation_size('app.saved_run_skip_join')"),
+    ] {
+        sizes.push(text(&mut conn, &what).await?);
+    }
+    report.line(&format!(
+        "On disk: the table with its indexes {}; the skip scans' index on the history {} (workflow \
+         copied into each run) and {} (joined).",
+        sizes[0], sizes[1], sizes[2]
+    ));
+    Ok(())
+}
+
+/// Reads every list in every way; the cells come way by way.
+pub(crate) async fn in_turns(peers: &mut [Peer]) -> Result<Vec<Cell>, Failure> {
     let mut cells = Vec::new();
     for peer in 0..peers.len() {
         for list in 0..LISTS.len() {
@@ -75,27 +103,7 @@ pub(crate) async fn measure(
             cell.measure(&mut peers[cell.peer]).await?;
         }
     }
-    report.heading("Reads");
-    report.line(
-        "The top four of a workspace, one client, connections kept, statements prepared; all ways in \
-         turns of 20 ms. Median (99th percentile).",
-    );
-    tell(report, runs, &peers, &mut cells);
-    let size = |what: &str| format!("pg_size_pretty({what})");
-    let mut sizes = Vec::new();
-    for what in [
-        size("pg_total_relation_size('recents.recent_workflow')"),
-        size("pg_relation_size('app.saved_run_skip')"),
-        size("pg_relation_size('app.saved_run_skip_join')"),
-    ] {
-        sizes.push(text(&mut conn, &what).await?);
-    }
-    report.line(&format!(
-        "On disk: the table with its indexes {}; the skip scans' index on the history {} (workflow \
-         copied into each run) and {} (joined).",
-        sizes[0], sizes[1], sizes[2]
-    ));
-    Ok(())
+    Ok(cells)
 }
 
 /// Only ways to the same answer are compared.
@@ -116,7 +124,8 @@ async fn agree(peers: &mut [Peer]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn tell(report: &mut Report, runs: u64, peers: &[Peer], cells: &mut [Cell]) {
+/// The head of a table with a column for each list.
+fn header(runs: u64) -> Vec<String> {
     let mut header = vec![String::new()];
     header.extend(LISTS.map(|list| {
         let of = |count: u64, what: &str| match count {
@@ -129,7 +138,11 @@ fn tell(report: &mut Report, runs: u64, peers: &[Peer], cells: &mut [Cell]) {
             of(list.distinct, "workflow")
         )
     }));
-    let (mut times, mut factors) = (vec![header.clone()], vec![header]);
+    header
+}
+
+fn tell(report: &mut Report, runs: u64, peers: &[Peer], cells: &mut [Cell]) {
+    let (mut times, mut factors) = (vec![header(runs)], vec![header(runs)]);
     let mut medians = Vec::new();
     for (at, peer) in peers.iter().enumerate() {
         let mut row = vec![peer.name.to_owned()];

@@ -11,6 +11,7 @@ use sqlx::postgres::PgPoolOptions;
 use tokio::net::TcpListener;
 
 use crate::Failure;
+use crate::program::announce;
 
 /// `pool_size` of `recents` unless set.
 const CONNECTIONS: u32 = 8;
@@ -55,8 +56,7 @@ pub(crate) async fn serve(url: &str) -> Result<(), Failure> {
         .route("/v1/runs", post(upsert))
         .with_state(pool);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let ready = serde_json::json!({"message": "ready", "listen": listener.local_addr()?});
-    eprintln!("{ready}");
+    announce(listener.local_addr()?);
     // The same server as the product's.
     recents::http::server::serve(
         listener,

@@ -238,11 +238,7 @@ impl Written {
 }
 
 /// Rows that name one of these runs and are not what it says.
-async fn unsupported(
-    conn: Conn<'_>,
-    runs: &[String],
-    said: &Uses,
-) -> Result<Vec<Key>, StoreError> {
+async fn unsupported(conn: Conn<'_>, runs: &[String], said: &Uses) -> Result<Vec<Key>, StoreError> {
     let rows = recent::rows_of_runs(conn, runs.iter().map(String::as_str)).await?;
     let unsupported = rows.into_iter().filter(|(key, newest)| {
         let run = newest.run.as_deref().unwrap_or_default();

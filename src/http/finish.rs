@@ -11,7 +11,8 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::problem::{Code, Problem};
-use super::{App, timing};
+use super::timing;
+use crate::telemetry::Metrics;
 use crate::telemetry::metrics::RequestLabels;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -24,7 +25,11 @@ const MAX_HEADER_FIELDS: usize = 100;
 /// A request id from outside is taken over up to this length, so that logs stay readable.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
-pub(super) async fn finish(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub(super) async fn finish(
+    State(metrics): State<Arc<Metrics>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let started = Instant::now();
     let request_id = request_id(&request);
     let route = request
@@ -81,7 +86,7 @@ pub(super) async fn finish(State(app): State<Arc<App>>, request: Request, next: 
         route,
         status,
     };
-    app.metrics.observe_request(&labels, elapsed.as_secs_f64());
+    metrics.observe_request(&labels, elapsed.as_secs_f64());
     span.in_scope(|| {
         let problem = problem.map(|problem| problem.code().urn());
         let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);

@@ -151,6 +151,15 @@ fn finished(router: OpenApiRouter<Arc<App>>, app: Arc<App>) -> Router {
             }
         }
     }
+    framed(router, Arc::clone(&app.metrics)).with_state(app)
+}
+
+/// What every listener has around its routes: one kind of error, request ids, log lines, times. For
+/// routes of another program too, which then pay the same.
+pub fn framed<S: Clone + Send + Sync + 'static>(
+    router: Router<S>,
+    metrics: Arc<Metrics>,
+) -> Router<S> {
     router
         .fallback(async || Problem::new(Code::NotFound, "there is no such resource here"))
         .method_not_allowed_fallback(async || {
@@ -160,6 +169,5 @@ fn finished(router: OpenApiRouter<Arc<App>>, app: Arc<App>) -> Router {
             )
         })
         .layer(CatchPanicLayer::custom(problem::of_panic))
-        .layer(middleware::from_fn_with_state(app.clone(), finish::finish))
-        .with_state(app)
+        .layer(middleware::from_fn_with_state(metrics, finish::finish))
 }

@@ -14,7 +14,7 @@ use super::source::{PRIMARY, Read, Source};
 use crate::cache::{Cache, Counts, Entry};
 use crate::model::Scope;
 use crate::store::StoreError;
-use crate::store::recent::{ListStart, MAX_SCOPES};
+use crate::store::lists::{ListStart, MAX_SCOPES};
 
 /// Queries at once at the most, of those that take long.
 const QUERIES: usize = 4;

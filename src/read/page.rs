@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::Cursor;
 use crate::details::Candidate;
 use crate::model::{Scope, Time};
-use crate::store::recent::{self, ListStart};
+use crate::store::lists::{self, ListStart};
 use crate::store::{Store, StoreError};
 
 /// A page's items unless asked otherwise.
@@ -92,8 +92,8 @@ pub fn page(scope: &Scope, items: &[RecentWorkflow], limit: u32) -> Page {
     }
 }
 
-impl From<recent::Item> for RecentWorkflow {
-    fn from(item: recent::Item) -> Self {
+impl From<lists::Item> for RecentWorkflow {
+    fn from(item: lists::Item) -> Self {
         Self {
             published_run: item.published_run,
             last_used_at: item.newest.last_used_at,
@@ -128,11 +128,11 @@ pub(super) async fn read(
     starts: &[ListStart],
     rows: u32,
 ) -> Result<Vec<Vec<RecentWorkflow>>, StoreError> {
-    let read = recent::lists(store, starts, rows);
+    let read = lists::read(store, starts, rows);
     let lists = tokio::time::timeout(READ_TIMEOUT, read)
         .await
         .unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))?;
-    let items = |items: Vec<recent::Item>| items.into_iter().map(Into::into).collect();
+    let items = |items: Vec<lists::Item>| items.into_iter().map(Into::into).collect();
     Ok(lists.into_iter().map(items).collect())
 }
 

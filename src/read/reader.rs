@@ -10,7 +10,7 @@ use super::source::{PRIMARY, Source, WHATEVER};
 use crate::cache::entry::ROWS;
 use crate::cache::{Cache, CacheSettings, Changed, Changes, Counts, Entry, Reason, Via};
 use crate::model::Scope;
-use crate::store::recent::ListStart;
+use crate::store::lists::ListStart;
 use crate::store::{Store, StoreError, Token};
 
 /// Reads lists for a service.
@@ -72,7 +72,7 @@ impl Reader {
 
     /// The heads of some lists, of at least `limit` items each and one more, where there are so many. All
     /// that the cache does not give is loaded in one statement, where it is at most
-    /// [`MAX_SCOPES`](crate::store::recent::MAX_SCOPES).
+    /// [`MAX_SCOPES`](crate::store::lists::MAX_SCOPES).
     ///
     /// With a token, none is older than the write that it names.
     ///

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::page::{self, RecentWorkflow};
-use crate::store::recent::ListStart;
+use crate::store::lists::ListStart;
 use crate::store::{Store, StoreError};
 
 /// How long a replica that is behind is waited for; then the primary answers.

@@ -7,7 +7,7 @@ use sqlx::Row;
 
 use super::rows::{BindRows, Rows};
 use super::statement::Statement;
-use super::{Conn, Store, StoreError, on_both, recent};
+use super::{Conn, Store, StoreError, lists, on_both};
 use crate::cache::{Changed, Reason};
 use crate::model::{Id, Key, Scope, Time};
 
@@ -133,7 +133,7 @@ pub async fn dismiss(store: &Store, what: &Dismissed, until: Time) -> Result<(),
         };
         query.bind(until).execute(conn).await?;
     });
-    recent::expect_dismissed();
+    lists::expect_dismissed();
     let changed = match what {
         Dismissed::List(scope) | Dismissed::Item(scope, _) => {
             Changed::List(scope.workspace.clone(), scope.uid.clone())

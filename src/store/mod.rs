@@ -10,6 +10,7 @@ pub mod dismissal;
 pub mod error;
 pub(crate) mod identity;
 pub mod job;
+pub mod lists;
 pub mod migrate;
 pub(crate) mod note;
 mod open;
@@ -37,8 +38,8 @@ pub use change::Position;
 pub(crate) use change::{CHANNEL, own_channel, ping_listener};
 pub(crate) use codec::time_from_postgres;
 pub use error::StoreError;
-pub(crate) use open::{pg_pool, planned_once};
 pub use open::{PG_PLANNING, PoolSettings, is_missing_file, pg_options};
+pub(crate) use open::{pg_pool, planned_once};
 pub use pace::Pace;
 pub use retry::with_retries;
 pub use session::PgStore;
@@ -56,6 +57,7 @@ pub fn statements() -> impl Iterator<Item = &'static Statement> {
     [&statement::PING, &identity::IDENTITY]
         .into_iter()
         .chain(recent::STATEMENTS)
+        .chain(lists::statements())
         .chain(job::statements())
         .chain(note::STATEMENTS)
         .chain(dismissal::STATEMENTS)

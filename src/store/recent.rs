@@ -1,7 +1,6 @@
 //! The table: the newest use per scope and published run.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::Row;
 
@@ -9,32 +8,14 @@ use super::rows::{BindRows, Rows};
 use super::statement::{Statement, clamped};
 use super::{Conn, Store, StoreError, Tx, dismissal, on_both};
 use crate::cache::{Changed, Reason};
-use crate::model::{Id, Key, Newest, Scope, Time};
+use crate::model::{Id, Key, Newest};
 
 /// Keys of one statement at the most: a whole request of 1,000 uses with a user each, so that a
 /// request is one transaction. Statements of about this size write the most rows per second.
 pub const MAX_KEYS: usize = 2_000;
-/// Scopes of one read at the most: a request's hundred, with those of others that came at the same time.
-/// SQLite compounds no more than 500 selects.
-pub const MAX_SCOPES: usize = 250;
-/// A read of several scopes is one of these statements, filled up with empty scopes: few prepared
-/// statements, and few wasted branches.
-const READ_SIZES: [usize; 4] = [1, 10, 100, MAX_SCOPES];
 
-/// Where a list starts among rows of `infinity`: behind every published run that is ASCII. What is behind
-/// all the others cannot be said in every encoding of a database.
-const AFTER_ASCII: &str = "\u{7f}";
-
-pub(super) const STATEMENTS: [&Statement; 18] = [
+pub(super) const STATEMENTS: [&Statement; 10] = [
     &RAISE,
-    &READS[0],
-    &READS[1],
-    &READS[2],
-    &READS[3],
-    &VISIBLE_READS[0],
-    &VISIBLE_READS[1],
-    &VISIBLE_READS[2],
-    &VISIBLE_READS[3],
     &ROWS_OF_KEYS,
     &ROWS_AFTER,
     &ROWS_OF_WORKSPACE_AFTER,
@@ -69,93 +50,6 @@ static RAISE: Statement = Statement::new("raise", || {
         dismissal::after_the_items("u"),
     )
 });
-
-// Where nothing was ever dismissed, asking each item whether it was is a quarter of a read. So the first
-// statement only asks whether anything is: where nothing is, in the same snapshot, its answer is right.
-static READS: [Statement; 4] = [
-    Statement::new("read_1", || read(READ_SIZES[0])),
-    Statement::new("read_10", || read(READ_SIZES[1])),
-    Statement::new("read_100", || read(READ_SIZES[2])),
-    Statement::new("read_250", || read(READ_SIZES[3])),
-];
-
-static VISIBLE_READS: [Statement; 4] = [
-    Statement::new("visible_1", || read_visible(READ_SIZES[0])),
-    Statement::new("visible_10", || read_visible(READ_SIZES[1])),
-    Statement::new("visible_100", || read_visible(READ_SIZES[2])),
-    Statement::new("visible_250", || read_visible(READ_SIZES[3])),
-];
-
-/// Whether this process saw that something is dismissed, anywhere: only a hint, which saves the first
-/// statement of each later read.
-static SEEN_DISMISSED: AtomicBool = AtomicBool::new(false);
-
-/// In place of a list's number: something is dismissed.
-const DISMISSED: i32 = -1;
-
-/// Has later reads of this process expect that something is dismissed.
-pub(super) fn expect_dismissed() {
-    SEEN_DISMISSED.store(true, Ordering::Relaxed);
-}
-
-// Said in the rows of one list, in a row of its own beside several: each is what costs the least there.
-fn read(scopes: usize) -> String {
-    let any = "exists (select 1 from {recents}dismissal)";
-    let all = |_: &str, _: &str| "true".into();
-    match scopes {
-        1 => ranges(
-            1,
-            |at| format!("case when {any} then {DISMISSED} else {at} end"),
-            all,
-        ),
-        _ => format!(
-            "{} union all select {DISMISSED}, null, null, null where {any}",
-            ranges(scopes, |at| at.to_string(), all)
-        ),
-    }
-}
-
-fn read_visible(scopes: usize) -> String {
-    ranges(
-        scopes,
-        |at| at.to_string(),
-        |workspace, uid| {
-            format!(
-                "{} and {}",
-                dismissal::after_the_lists("r.last_used_at", workspace, uid),
-                dismissal::after_the_items("r"),
-            )
-        },
-    )
-}
-
-// One range of the index per scope. UNION ALL instead of LATERAL, which SQLite and Citus lack.
-fn ranges(
-    scopes: usize,
-    number: impl Fn(usize) -> String,
-    visible: impl Fn(&str, &str) -> String,
-) -> String {
-    let scope = |at: usize| {
-        let [workspace, uid, time, published_run] =
-            [2, 3, 4, 5].map(|n| format!("${}", at * 4 + n));
-        format!(
-            "select * from (
-                 select {} as list, r.published_run, r.last_used_at, r.run
-                 from {{recents}}recent_workflow as r
-                 where r.workspace = {workspace} and r.uid = {uid}
-                   and (r.last_used_at, r.published_run) < ({time}, {published_run})
-                   and {}
-                 order by r.last_used_at desc, r.published_run desc limit $1
-             ) as list_{at}",
-            number(at),
-            visible(&workspace, &uid),
-        )
-    };
-    (0..scopes)
-        .map(scope)
-        .collect::<Vec<_>>()
-        .join(" union all ")
-}
 
 static ROWS_OF_KEYS: Statement = Statement::new("rows_of_keys", || {
     "select t.workspace, t.uid, t.published_run, t.last_used_at, t.run from {keys} as k
@@ -236,31 +130,6 @@ pub(crate) async fn analyze(store: &Store) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// A row of a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Item {
-    /// The workflow.
-    pub published_run: Box<str>,
-    /// Its newest use, and the run of it.
-    pub newest: Newest,
-}
-
-impl Item {
-    /// Where it stands in a list, which goes down.
-    fn position(&self) -> (Time, &str) {
-        (self.newest.last_used_at, &self.published_run)
-    }
-}
-
-/// A list from its start, or from behind the last item of a page.
-#[derive(Debug, Clone)]
-pub struct ListStart {
-    /// Whose list.
-    pub scope: Scope,
-    /// Only items after this one, in the order of lists.
-    pub after: Option<(Time, Id)>,
-}
-
 /// The key of a row that begins with `workspace, uid, published_run`, of either database.
 macro_rules! key_of {
     ($row:expr) => {
@@ -285,79 +154,6 @@ macro_rules! row_of {
             },
         ))
     }};
-}
-
-/// Reads the first `limit` visible items of each list, newest first, in one statement; in two when this
-/// process meets a dismissal for the first time.
-///
-/// At most [`MAX_SCOPES`] lists; more are not read.
-pub(crate) async fn lists(
-    store: &Store,
-    lists: &[ListStart],
-    limit: u32,
-) -> Result<Vec<Vec<Item>>, StoreError> {
-    let size = READ_SIZES
-        .iter()
-        .position(|&size| lists.len() <= size)
-        .unwrap_or(READ_SIZES.len() - 1);
-    let known = SEEN_DISMISSED.load(Ordering::Relaxed);
-    let (mut items, any_dismissed) = match known {
-        true => read_lists(store, &VISIBLE_READS[size], size, lists, limit).await?,
-        false => read_lists(store, &READS[size], size, lists, limit).await?,
-    };
-    if !known && any_dismissed {
-        expect_dismissed();
-        (items, _) = read_lists(store, &VISIBLE_READS[size], size, lists, limit).await?;
-    }
-    // UNION ALL promises no order, though both databases keep it; and times that are none are clamped
-    // only now, so that a page could begin again with the item behind which it does.
-    for (list, items) in lists.iter().zip(&mut items) {
-        if let Some((time, published_run)) = &list.after {
-            items.retain(|item| item.position() < (*time, published_run.as_str()));
-        }
-        items.sort_by(|a, b| b.position().cmp(&a.position()));
-    }
-    Ok(items)
-}
-
-/// The lists by one of the statements; and whether it says that anything is dismissed.
-async fn read_lists(
-    store: &Store,
-    statement: &'static Statement,
-    size: usize,
-    lists: &[ListStart],
-    limit: u32,
-) -> Result<(Vec<Vec<Item>>, bool), StoreError> {
-    let mut items = vec![Vec::new(); lists.len()];
-    let mut any_dismissed = false;
-    on_both!(Store, store, |pool, dialect| {
-        let mut query = sqlx::query(statement.run(dialect)).bind(i64::from(limit));
-        for at in 0..READ_SIZES[size] {
-            let list = lists.get(at);
-            let after = list.and_then(|list| list.after.as_ref());
-            query = query
-                .bind(list.map(|list| list.scope.workspace.as_str()))
-                .bind(list.map(|list| list.scope.uid_column()))
-                .bind(after.map_or(Time::AFTER_ALL, |(time, _)| *time))
-                .bind(after.map_or(AFTER_ASCII, |(_, published_run)| published_run.as_str()));
-        }
-        for row in query.fetch_all(pool).await? {
-            let list = row.try_get::<i32, _>(0)?;
-            any_dismissed |= list == DISMISSED;
-            let list = usize::try_from(list).ok();
-            if let Some(items) = list.and_then(|list| items.get_mut(list)) {
-                let newest = Newest {
-                    last_used_at: row.try_get(2)?,
-                    run: row.try_get::<Option<&str>, _>(3)?.map(Box::from),
-                };
-                items.push(Item {
-                    published_run: row.try_get::<&str, _>(1)?.into(),
-                    newest,
-                });
-            }
-        }
-    });
-    Ok((items, any_dismissed))
 }
 
 /// Raises rows to these uses, in one statement: inserts what is missing, replaces what is older.

@@ -47,6 +47,31 @@ pub(crate) fn text_of(name: &str, dialect: Dialect) -> &'static str {
     found.expect("a statement of that name").text(dialect)
 }
 
+/// A statement that reads lists.
+struct Read {
+    name: &'static str,
+    /// How many.
+    size: usize,
+    /// Whether from behind an item.
+    on: bool,
+    text: &'static str,
+}
+
+fn reads(dialect: Dialect) -> impl Iterator<Item = Read> {
+    recents::store::statements().filter_map(move |statement| {
+        let name = statement.name;
+        let size = name
+            .strip_prefix("read_")
+            .or(name.strip_prefix("visible_"))?;
+        Some(Read {
+            name,
+            size: size.trim_start_matches("on_").parse().ok()?,
+            on: size.starts_with("on_"),
+            text: statement.text(dialect),
+        })
+    })
+}
+
 /// Every node of a plan of PostgreSQL's.
 pub(crate) fn nodes(plan: &Value) -> Vec<&Value> {
     let inner = plan["Plans"].as_array().into_iter().flatten();
@@ -83,29 +108,40 @@ async fn plan_of(conn: &mut Beside, sql: &str) -> Value {
 async fn postgres_reads_a_range_of_the_index_and_no_row_beyond_the_page() {
     let db = crowded(Backend::Postgres).await;
     let mut conn = db.connect().await;
-    for (name, size, lists) in [
-        ("read_1", 1, 1),
-        ("read_10", 10, 7),
-        ("read_100", 100, 61),
-        ("read_250", 250, 131),
-        ("visible_1", 1, 1),
-        ("visible_10", 10, 7),
-        ("visible_100", 100, 61),
-        ("visible_250", 250, 131),
-    ] {
-        let text = text_of(name, Dialect::Postgres);
+    for Read {
+        name,
+        size,
+        on,
+        text,
+    } in reads(Dialect::Postgres)
+    {
+        // The rest is filled up with nothing.
+        let lists = size * 2 / 3 + 1;
         conn.execute(&format!("prepare {name} as {text}")).await;
-        for (mode, (micros, published_run)) in positions()
+        let positions = positions();
+        let positions = if on { &positions[..] } else { &positions[..1] };
+        for (mode, (micros, published_run)) in positions
             .iter()
             .flat_map(|p| [("force_custom_plan", p), ("force_generic_plan", p)])
         {
-            let list = |at: usize| match at < lists {
-                true => format!(
-                    "'{}', '', timestamptz 'epoch' + {micros} * interval '1 microsecond', '{published_run}'",
-                    at % WORKSPACES
-                ),
-                // What fills the statement up.
-                false => "null, null, timestamptz '10000-01-01 UTC', ''".into(),
+            let list = |at: usize| {
+                let (scope, behind) = match at < lists {
+                    true => (
+                        format!("'{}', ''", at % WORKSPACES),
+                        format!(
+                            "timestamptz 'epoch' + {micros} * interval '1 microsecond', '{published_run}'"
+                        ),
+                    ),
+                    false => (
+                        "null, null".into(),
+                        "timestamptz '10000-01-01 UTC', ''".into(),
+                    ),
+                };
+                if on {
+                    format!("{scope}, {behind}")
+                } else {
+                    scope
+                }
             };
             let arguments: Vec<_> = (0..size).map(list).collect();
             conn.execute(&format!("set plan_cache_mode = {mode}")).await;
@@ -147,23 +183,22 @@ async fn postgres_reads_a_range_of_the_index_and_no_row_beyond_the_page() {
 async fn sqlite_reads_a_range_of_the_index() {
     let db = crowded(Backend::Sqlite).await;
     let mut conn = db.connect().await;
-    for (name, size) in [
-        ("read_1", 1),
-        ("read_10", 10),
-        ("read_100", 100),
-        ("visible_1", 1),
-        ("visible_10", 10),
-        ("visible_100", 100),
-    ] {
-        let plan = plan_of_sqlite(&mut conn, text_of(name, Dialect::Sqlite)).await;
-        let from = match name.starts_with("visible") {
-            true => " AND last_used_at>?",
-            false => "",
-        };
-        let range = format!(
-            "SEARCH r USING INDEX recent_workflow_newest (workspace=? AND uid=?{from} AND \
-             (last_used_at,published_run)<(?,?))"
-        );
+    for Read {
+        name,
+        size,
+        on,
+        text,
+    } in reads(Dialect::Sqlite)
+    {
+        let plan = plan_of_sqlite(&mut conn, text).await;
+        let mut range = "workspace=? AND uid=?".to_owned();
+        if name.starts_with("visible") {
+            range += " AND last_used_at>?";
+        }
+        if on {
+            range += " AND (last_used_at,published_run)<(?,?)";
+        }
+        let range = format!("SEARCH r USING INDEX recent_workflow_newest ({range})");
         let ranges = plan.iter().filter(|step| **step == *range).count();
         assert_eq!(ranges, size, "a range for each list: {plan:#?}");
         assert!(
@@ -322,8 +357,10 @@ const READ_EVERYTHING: [&str; 10] = [
 /// The one index that a statement has to use.
 fn index_of(statement: &str) -> &'static str {
     match statement {
-        "read_1" | "read_10" | "read_100" | "read_250" | "visible_1" | "visible_10"
-        | "visible_100" | "visible_250" | "dismiss_list" => "recent_workflow_newest",
+        "dismiss_list" => "recent_workflow_newest",
+        _ if reads(Dialect::Postgres).any(|read| read.name == statement) => {
+            "recent_workflow_newest"
+        }
         "rows_of_runs" => "recent_workflow_run",
         _ => "recent_workflow_pkey",
     }

@@ -23,11 +23,11 @@ use crate::http::query::parameters;
 use crate::http::session::Session;
 use crate::model::{Id, Scope};
 use crate::read::page::{DEFAULT_LIMIT, MAX_LIMIT, RecentWorkflow, page};
-use crate::store::recent;
+use crate::store::lists;
 
 /// Lists of one request at the most, so that it is one statement.
 const MAX_SCOPES: usize = 100;
-const _: () = assert!(MAX_SCOPES <= recent::MAX_SCOPES);
+const _: () = assert!(MAX_SCOPES <= lists::MAX_SCOPES);
 
 /// Which lists.
 #[derive(ToSchema)]

@@ -8,7 +8,7 @@ use crate::http::App;
 use crate::model::{Id, Scope};
 use crate::read::page::{Card, Page, RecentWorkflow};
 use crate::read::{Cursor, Reader};
-use crate::store::recent::ListStart;
+use crate::store::lists::ListStart;
 use crate::store::{StoreError, Token};
 
 /// The header of an answer of which some details are missing.

@@ -21,7 +21,7 @@ use crate::model::Scope;
 use crate::read::page::{DEFAULT_LIMIT, MAX_LIMIT, page};
 use crate::read::{Cursor, Page};
 use crate::store::Token;
-use crate::store::recent::ListStart;
+use crate::store::lists::ListStart;
 
 /// The header of an answer that may be old, because the database is out of reach.
 const STALE: HeaderName = HeaderName::from_static("recents-stale");
