@@ -19,6 +19,7 @@ mod http;
 mod jobs;
 mod promises;
 mod races;
+mod read_path;
 mod settings;
 mod support;
 mod verify;

@@ -5,6 +5,7 @@
 //! at bounded batches, hold no snapshot, and look again before they believe a difference, because
 //! runs and uses go on arriving meanwhile.
 
+pub mod audit;
 pub(crate) mod complete;
 pub(crate) mod look;
 pub(crate) mod supported;
@@ -33,14 +34,24 @@ pub enum Kind {
     Extra,
 }
 
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+impl Kind {
+    /// Each of them.
+    pub const ALL: [Self; 4] = [Self::Missing, Self::Stale, Self::Ahead, Self::Extra];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Missing => "missing",
             Self::Stale => "stale",
             Self::Ahead => "ahead",
             Self::Extra => "extra",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }
 

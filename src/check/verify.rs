@@ -7,7 +7,7 @@ use super::{CheckError, Difference, complete, supported};
 use crate::capture::drain::Drain;
 use crate::history::{History, HistoryError, Stretches, Tally, windows};
 use crate::model::{Id, Key};
-use crate::store::{Store, note, recent, with_retries};
+use crate::store::{Store, StoreError, audit, note, recent, with_retries};
 
 /// Rows of the table that are checked together.
 const ROWS: u32 = 10_000;
@@ -69,6 +69,7 @@ pub async fn verify(
     }
 
     let Some(mut stretches) = stretches(history, workspace).await? else {
+        audit::passed(store).await?;
         return Ok(summary);
     };
     loop {
@@ -84,6 +85,9 @@ pub async fn verify(
         }
         progress(&summary);
         if end {
+            if workspace.is_none() {
+                audit::passed(store).await?;
+            }
             summary.elapsed = started.elapsed();
             return Ok(summary);
         }
@@ -96,6 +100,13 @@ async fn compute_again(
     history: &Arc<History>,
     keys: &[Key],
 ) -> Result<(), CheckError> {
+    note_again(store, keys).await?;
+    let mut drain = Drain::new(store.clone(), Arc::clone(history), None);
+    drain.settle_all().await
+}
+
+/// Notes rows, so that a drain computes them again.
+pub(super) async fn note_again(store: &Store, keys: &[Key]) -> Result<(), StoreError> {
     for chunk in keys.chunks(recent::MAX_KEYS) {
         with_retries(async || {
             let mut tx = store.begin().await?;
@@ -104,8 +115,7 @@ async fn compute_again(
         })
         .await?;
     }
-    let mut drain = Drain::new(store.clone(), Arc::clone(history), None);
-    drain.settle_all().await
+    Ok(())
 }
 
 /// The uses to check; `None` for a history without a single run.

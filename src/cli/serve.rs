@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::{Done, Failure, open, open_at, output, usage};
 use crate::cache::{self, Changed};
 use crate::capture;
+use crate::check::audit::Audit;
 use crate::config::{Config, ConfigError};
 use crate::details::Details;
 use crate::dismiss::Sweeps;
@@ -23,7 +24,7 @@ use crate::read::Reader;
 use crate::record::{Recorder, Recording};
 use crate::settings::Settings;
 use crate::store::migrate::MigrateError;
-use crate::store::{Pace, Store, StoreError, job};
+use crate::store::{Pace, Store, StoreError, audit, job};
 use crate::telemetry::{Metrics, trace};
 
 /// How often the database is asked whether it answers, and a start that failed is tried again.
@@ -83,7 +84,12 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
     let replica = replica
         .map(|url| open_at("read_database_url", url, config))
         .transpose()?;
-    let reader = Arc::new(Reader::new(store.clone(), replica, config.cache));
+    let mut reader = Reader::new(store.clone(), replica, config.cache);
+    if let Some(history) = &config.history {
+        let forced = config.settings.force_read_path.is_some();
+        reader = reader.with_history(history.clone(), forced);
+    }
+    let reader = Arc::new(reader);
     let metrics = Metrics::new(&store).with_reader(Arc::clone(&reader));
     let metrics = Arc::new(metrics);
     let pace = Pace::default();
@@ -166,6 +172,16 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
             }
             std::future::pending::<Result<(), Failure>>().await
         };
+        let auditing = async {
+            if let (true, Some(history)) = (config.audit, &config.history) {
+                let pause_while = config.resync_pause_while.clone();
+                let (store, metrics) = (store.clone(), Arc::clone(&metrics));
+                Audit::new(store, history.clone(), metrics, pause_while)
+                    .run()
+                    .await;
+            }
+            std::future::pending::<()>().await;
+        };
         let checking = async {
             if let Some(details) = details {
                 let checked = details.check().await;
@@ -176,6 +192,7 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
         tokio::select! {
             () = sweeping => {}
             () = listening => {}
+            () = auditing => {}
             followed = following => followed?,
             checked = checking => checked?,
         }
@@ -310,6 +327,10 @@ async fn watch_database(
         let up = ping.is_ok_and(|answer| answer.is_ok());
         metrics.database_up.set(i64::from(up));
         readiness.set_database_up(up);
+        let passed_at = audit::passed_at(&store);
+        if up && let Ok(Ok(Some(time))) = tokio::time::timeout(PING_TIMEOUT, passed_at).await {
+            metrics.verify_last_success.set(time.micros() / 1_000_000);
+        }
         let last_success = job::last_success(&store, crate::jobs::BACKFILL);
         if up && let Ok(Ok(Some(time))) = tokio::time::timeout(PING_TIMEOUT, last_success).await {
             metrics.backfill_last_success.set(time.micros() / 1_000_000);

@@ -39,7 +39,7 @@ const fn secret(name: &'static str, default: Option<&'static str>, about: &'stat
 }
 
 /// Every key. A secret one may also be given as a file: `<name>_file`.
-pub const KEYS: [Key; 28] = [
+pub const KEYS: [Key; 29] = [
     secret(
         "database_url",
         Some("sqlite://recents.db"),
@@ -137,7 +137,12 @@ pub const KEYS: [Key; 28] = [
     key(
         "resync.pause_while",
         None,
-        "a query that says true while the history's database is unwell: re-syncs wait",
+        "a query that says true while the history's database is unwell: re-syncs and the audit wait",
+    ),
+    key(
+        "audit",
+        Some("true"),
+        "whether serve holds the table against the history all the time, within 1 % of the databases' time",
     ),
     key(
         "pool_size",

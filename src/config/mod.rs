@@ -111,6 +111,8 @@ pub struct Config {
     pub transaction_pooler: bool,
     /// A query of the history's database that says true while re-syncs have to wait.
     pub resync_pause_while: Option<String>,
+    /// Whether the table is held against the history all the time.
+    pub audit: bool,
     /// Connections to the database at the most.
     pub pool_size: u32,
     /// The longest that one statement may take.
@@ -166,7 +168,13 @@ impl Config {
         if !is_database_url(&database_url) {
             return Err(read.bad("database_url", "a postgres:// or sqlite:// URL"));
         }
-        let history = read.history(&database_url)?;
+        let transaction_pooler = read.parsed("transaction_pooler", "true or false")?;
+        // The application's queries are sent as they are, which a transaction pooler does not bear.
+        let direct = match transaction_pooler {
+            true => read.optional("listen_url"),
+            false => Some(database_url.clone()),
+        };
+        let history = read.history(direct.as_deref())?;
         let mut config = Self {
             settings: read.settings(history.is_some())?,
             listen: read.parsed("listen", "an address such as 127.0.0.1:8080")?,
@@ -174,14 +182,14 @@ impl Config {
             cache: read.cache()?,
             read_database_url: read.optional("read_database_url"),
             listen_url: read.optional("listen_url"),
-            details: read.details(
-                history
-                    .as_ref()
-                    .map_or(&database_url, |history| &history.url),
-            )?,
+            details: read.details(match &history {
+                Some(history) => Some(&history.url),
+                None => direct.as_deref(),
+            })?,
             history,
-            transaction_pooler: read.parsed("transaction_pooler", "true or false")?,
+            transaction_pooler,
             resync_pause_while: read.optional("resync.pause_while"),
+            audit: read.parsed("audit", "true or false")?,
             pool_size: read.pool_size()?,
             statement_timeout: read.duration("statement_timeout")?,
             shutdown_grace: read.duration("shutdown_grace")?,

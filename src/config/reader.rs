@@ -121,7 +121,7 @@ impl Reader<'_> {
         })
     }
 
-    pub(super) fn details(&self, url: &str) -> Result<Option<DetailsConfig>, ConfigError> {
+    pub(super) fn details(&self, url: Option<&str>) -> Result<Option<DetailsConfig>, ConfigError> {
         let ttl = self.duration("details.ttl")?;
         let Some(query) = self.optional("details.query") else {
             return Ok(None);
@@ -130,11 +130,15 @@ impl Reader<'_> {
             let problem = "does not use $1, the array of the published runs that are asked for";
             return Err(ConfigError::new("details.query", problem));
         }
-        let url = url.into();
+        let url = url.ok_or_else(|| needs_direct("details.query"))?.into();
         Ok(Some(DetailsConfig { url, query, ttl }))
     }
 
-    pub(super) fn history(&self, database_url: &str) -> Result<Option<HistoryConfig>, ConfigError> {
+    /// `direct` is a connection to the database of the table past any transaction pooler.
+    pub(super) fn history(
+        &self,
+        direct: Option<&str>,
+    ) -> Result<Option<HistoryConfig>, ConfigError> {
         let parts = ["history.table", "history.key", "history.query"];
         let given = parts
             .iter()
@@ -155,9 +159,8 @@ impl Reader<'_> {
                 "is missing; a history needs table, key and query",
             ));
         }
-        let url = self
-            .optional("history.url")
-            .unwrap_or_else(|| database_url.into());
+        let url = self.optional("history.url").or(direct.map(Into::into));
+        let url = url.ok_or_else(|| needs_direct("history.url"))?;
         if !is_database_url(&url) {
             return Err(self.bad("history.url", "a postgres:// or sqlite:// URL"));
         }
@@ -168,4 +171,10 @@ impl Reader<'_> {
             query: self.required("history.query")?,
         }))
     }
+}
+
+fn needs_direct(name: &str) -> ConfigError {
+    let problem =
+        "needs a direct connection where transaction_pooler is true; name one in listen_url";
+    ConfigError::new(name, problem)
 }

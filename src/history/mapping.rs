@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use crate::model::id::MAX_ID_BYTES;
 use crate::store::Dialect;
 
 /// The type of a column of ids, as far as it matters for comparing with it.
@@ -156,6 +157,18 @@ fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
+/// Whether a column has a valid id, as [`crate::model::Id`] sees it, in PostgreSQL.
+fn valid(column: &str, of: IdType) -> String {
+    if of.has_fixed_length() {
+        return format!("q.{column} is not null");
+    }
+    let text = format!("cast(q.{column} as text)");
+    format!(
+        "octet_length(convert_to({text}, 'UTF8')) between 1 and {MAX_ID_BYTES}
+         and {text} !~ '[\\u0001-\\u001f\\u007f-\\u009f]' and {text} not in ('.', '..')"
+    )
+}
+
 impl Mapping {
     fn over(&self, runs: &str, filter: &str) -> String {
         wrap(&self.query, runs, self.dialect, None, filter)
@@ -279,6 +292,65 @@ impl Mapping {
                 .into(),
         };
         self.over(&format!("select * from {}", self.table), &filter)
+    }
+
+    /// The newest use of each published run in the lists of the workspaces `$1`, or of the users `$2` in
+    /// them, of PostgreSQL: `workspace, uid, published_run, last_used_at, run`. What is no use is left out
+    /// here, because it could be the greatest.
+    pub(crate) fn newest(&self, of_users: bool) -> String {
+        let Types {
+            run,
+            workspace,
+            uid,
+            published_run,
+            ..
+        } = self.types;
+        let column = |name: &str, of: IdType| {
+            let column = of.comparable(&format!("q.{name}"));
+            format!("{column} as {name}")
+        };
+        let among = |name: &str, of: IdType, n: usize| {
+            let column = of.comparable(&format!("q.{name}"));
+            format!("{column} = any((${n}::text[])::{}[])", of.sql())
+        };
+        let user = match of_users {
+            true => among("uid", uid, 2),
+            // Bound all the same, to keep the numbers.
+            false => "$2::text[] is not null".into(),
+        };
+        let user_column = |column: &'static str| if of_users { column } else { "" };
+        let (grouped, joined) = (user_column(", u.uid"), user_column(" and u.uid = m.uid"));
+        let shown_user = match of_users {
+            true => "cast(u.uid as text)",
+            false => "cast(null as text)",
+        };
+        format!(
+            "with u as not materialized (
+                 with runs as not materialized (select * from {table})
+                 select {}, {}, {}, {}, cast(q.last_used_at as timestamptz) as last_used_at
+                 from (\n{query}\n) as q
+                 where {} and {user} and {} and {}
+                   and cast(q.last_used_at as timestamptz) >= timestamptz '1970-01-01 00:00:00Z'
+                   and cast(q.last_used_at as timestamptz) < timestamptz '10000-01-01 00:00:00Z'
+             ), m as (
+                 select u.workspace, u.published_run{grouped}, max(u.last_used_at) as last_used_at
+                 from u group by u.workspace, u.published_run{grouped}
+             )
+             select cast(u.workspace as text), {shown_user}, cast(u.published_run as text),
+                    u.last_used_at, max(cast(u.run as text) collate \"C\")
+             from m join u on u.workspace = m.workspace and u.published_run = m.published_run
+                 and u.last_used_at = m.last_used_at{joined}
+             group by u.workspace, u.published_run, u.last_used_at{grouped}",
+            column("run", run),
+            column("workspace", workspace),
+            column("uid", uid),
+            column("published_run", published_run),
+            among("workspace", workspace, 1),
+            valid("published_run", published_run),
+            valid("run", run),
+            table = self.table,
+            query = self.query,
+        )
     }
 
     // In the following, `order by` names the key with its table: alone, it would be the output

@@ -11,6 +11,7 @@ pub mod file;
 mod keys;
 mod look_up;
 pub mod mapping;
+mod newest;
 mod open;
 pub mod refuse;
 mod says;

@@ -29,10 +29,10 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::details::Details;
 use crate::dismiss::Sweeps;
-use crate::read::Reader;
+use crate::read::{How, Reader};
 use crate::record::Recorder;
 use crate::settings::Settings;
-use crate::store::Store;
+use crate::store::{Store, Token};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::RequestLabels;
 use problem::{Code, Problem};
@@ -62,6 +62,16 @@ pub struct App {
     pub sweeps: Arc<Sweeps>,
     /// Whether the service is ready.
     pub readiness: Arc<Readiness>,
+}
+
+impl App {
+    /// How a request with this token is to be read now.
+    fn how<'a>(&self, token: Option<&'a Token>) -> How<'a> {
+        How {
+            token,
+            path: self.settings.read_path(),
+        }
+    }
 }
 
 /// What `/readyz` answers from.

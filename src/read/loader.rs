@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::source::{PRIMARY, Read, Source};
-use crate::cache::{Cache, Counts, Entry};
+use crate::cache::{Cache, Changes, Counts, Entry};
 use crate::model::Scope;
 use crate::store::StoreError;
 use crate::store::lists::{ListStart, MAX_SCOPES};
@@ -47,7 +47,8 @@ pub(super) struct Loader(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    source: Arc<Source>,
+    source: Source,
+    changes: Arc<Changes>,
     cache: Arc<Cache>,
     counts: Arc<Counts>,
     queue: Mutex<Queue>,
@@ -75,11 +76,17 @@ struct Load {
 }
 
 impl Loader {
-    /// Of these databases, for a cache.
-    pub(super) fn new(source: Arc<Source>, cache: Arc<Cache>, counts: Arc<Counts>) -> Self {
+    /// From a source whose changes are told, for a cache.
+    pub(super) fn new(
+        source: Source,
+        changes: Arc<Changes>,
+        cache: Arc<Cache>,
+        counts: Arc<Counts>,
+    ) -> Self {
         let queue = Mutex::default();
         Self(Arc::new(Shared {
             source,
+            changes,
             cache,
             counts,
             queue,
@@ -184,10 +191,9 @@ impl Shared {
             return None;
         }
         // Before the database is asked: whatever is forgotten from now on, the load may not see.
-        let changes = self.source.primary.changes();
         let began = Began {
-            heard_position: changes.heard_position(),
-            generation: changes.generations.now(),
+            heard_position: self.changes.heard_position(),
+            generation: self.changes.generations.now(),
             at: Instant::now(),
         };
         for (scope, load) in &loads {
@@ -290,11 +296,8 @@ impl Batch<'_> {
                     let entry = Entry::new(items, generation, heard, began.at, replayed);
                     let entry = Arc::new(entry);
                     if let Some(kept) = self.shared.cache.coherent() {
-                        kept.keep(
-                            self.shared.source.primary.changes(),
-                            scope.clone(),
-                            Arc::clone(&entry),
-                        );
+                        let changes = &self.shared.changes;
+                        kept.keep(changes, scope.clone(), Arc::clone(&entry));
                     }
                     load.done.send_replace(Some(Ok(entry)));
                 }

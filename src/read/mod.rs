@@ -1,11 +1,14 @@
 //! The one way out: a page of a list.
 
 pub mod cursor;
+mod history;
 mod loader;
 pub mod page;
 pub mod reader;
+mod shadow;
 mod source;
 
 pub use cursor::Cursor;
 pub use page::{Page, PageRequest, pages};
-pub use reader::{Found, Reader};
+pub use reader::{Found, How, Reader};
+pub use shadow::Shadowed;

@@ -1,26 +1,50 @@
-//! The reader: lists out of the cache, or out of the database through the loader.
+//! The reader: lists out of the cache, or out of the table through the loader; or out of the history.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::history::HistoryLists;
 use super::loader::{Began, Loaded, Loader};
 use super::page::RecentWorkflow;
-use super::source::{PRIMARY, Source, WHATEVER};
+use super::shadow::{Shadow, Shadowed};
+use super::source::{PRIMARY, Source, Table, WHATEVER};
 use crate::cache::entry::ROWS;
 use crate::cache::{Cache, CacheSettings, Changed, Changes, Counts, Entry, Reason, Via};
+use crate::config::HistoryConfig;
 use crate::model::Scope;
+use crate::settings::ReadPath;
 use crate::store::lists::ListStart;
 use crate::store::{Store, StoreError, Token};
 
 /// Reads lists for a service.
 #[derive(Debug)]
 pub struct Reader {
-    source: Arc<Source>,
+    table: Arc<Table>,
     cache: Arc<Cache>,
     loader: Loader,
+    old: Option<Old>,
     /// How lists were come by.
     pub counts: Arc<Counts>,
+    /// What was seen where the table was compared with the history.
+    pub shadowed: Arc<Shadowed>,
+}
+
+/// Reads of the history.
+#[derive(Debug)]
+struct Old {
+    lists: Arc<HistoryLists>,
+    loader: Loader,
+    shadow: Arc<Shadow>,
+}
+
+/// How lists are to be read.
+#[derive(Debug, Clone, Copy)]
+pub struct How<'a> {
+    /// A write that must be seen.
+    pub token: Option<&'a Token>,
+    /// From where; without a history always from the table.
+    pub path: ReadPath,
 }
 
 /// A list that was read.
@@ -41,19 +65,49 @@ impl Reader {
         if replica.is_some() {
             store.changes().track_replicas();
         }
-        let source = Arc::new(Source::new(store, replica));
-        let loader = Loader::new(Arc::clone(&source), Arc::clone(&cache), Arc::clone(&counts));
+        let table = Arc::new(Table::new(store, replica));
+        let loader = Loader::new(
+            Source::Table(Arc::clone(&table)),
+            Arc::clone(table.primary.changes()),
+            Arc::clone(&cache),
+            Arc::clone(&counts),
+        );
         Self {
-            source,
+            table,
             loader,
             cache,
             counts,
+            old: None,
+            shadowed: Arc::default(),
         }
+    }
+
+    /// With a history, for the paths `history` and `shadow`. Where the path is `forced`, lists are given
+    /// also while nobody can tell what was dismissed.
+    #[must_use]
+    pub fn with_history(mut self, config: HistoryConfig, forced: bool) -> Self {
+        let store = &self.table.primary;
+        let lists = Arc::new(HistoryLists::new(store.clone(), config, forced));
+        // Whatever writes the history tells nobody: nothing of it is kept.
+        let loader = Loader::new(
+            Source::History(Arc::clone(&lists)),
+            Arc::clone(store.changes()),
+            Arc::new(Cache::Off),
+            Arc::clone(&self.counts),
+        );
+        let shadowed = Arc::clone(&self.shadowed);
+        let shadow = Shadow::new(store.clone(), Arc::clone(&lists), shadowed);
+        self.old = Some(Old {
+            lists,
+            loader,
+            shadow: Arc::new(shadow),
+        });
+        self
     }
 
     /// What is told of the store's changes.
     pub fn changes(&self) -> &Changes {
-        self.source.primary.changes()
+        self.table.primary.changes()
     }
 
     /// The cache, to be told what it may give.
@@ -63,7 +117,7 @@ impl Reader {
 
     /// Forgets something, here and in other processes.
     pub fn invalidate(&self, changed: &Changed, reason: Reason) {
-        self.source.primary.committed(changed, reason);
+        self.table.primary.committed(changed, reason);
         if *changed == Changed::Everything {
             // Not even an outage shows it again.
             self.cache.clear();
@@ -74,7 +128,7 @@ impl Reader {
     /// that the cache does not give is loaded in one statement, where it is at most
     /// [`MAX_SCOPES`](crate::store::lists::MAX_SCOPES).
     ///
-    /// With a token, none is older than the write that it names.
+    /// With a token, none is older than the write that it names. Those of the history are of now.
     ///
     /// # Errors
     /// [`StoreError`] where the database fails and what was known of a list is too old, or not enough
@@ -83,10 +137,15 @@ impl Reader {
         &self,
         scopes: &[Scope],
         limit: u32,
-        token: Option<&Token>,
+        how: How<'_>,
     ) -> Result<Vec<Found>, Arc<StoreError>> {
-        let changes = self.source.primary.changes();
-        let kept = self.cache.coherent();
+        let token = how.token;
+        let old = self.old(how);
+        let changes = self.table.primary.changes();
+        let (loader, kept) = match old {
+            Some(old) => (&old.loader, None),
+            None => (&self.loader, self.cache.coherent()),
+        };
         let sees = |generation, heard_position, replayed: Option<u64>| {
             token.is_none_or(|token| match replayed {
                 Some(replayed) => replayed >= self.least(Some(token)),
@@ -128,8 +187,7 @@ impl Reader {
                     && sees(generation, began.heard_position, None)
             };
             let started = Instant::now();
-            let loaded = self
-                .loader
+            let loaded = loader
                 .load(&missing, rows, self.least(token), &may_join, &known)
                 .await;
             let waited = started.elapsed();
@@ -142,14 +200,33 @@ impl Reader {
         }
         let found: Vec<Found> = found.into_iter().flatten().collect();
         found.iter().for_each(|found| self.counts.add(found.via));
+        if let Some(old) = old.filter(|_| how.path == ReadPath::Shadow) {
+            let start = |scope: &Scope| ListStart {
+                scope: scope.clone(),
+                after: None,
+            };
+            let answered = found.iter().filter(|found| found.via != Via::Stale);
+            let lists = answered.map(|found| found.entry.head(limit).to_vec());
+            old.shadow.compare(
+                scopes.iter().map(start).collect(),
+                limit + 1,
+                lists.collect(),
+            );
+        }
         Ok(found)
+    }
+
+    /// The history, if it is to be read.
+    fn old(&self, how: How<'_>) -> Option<&Old> {
+        let old = self.old.as_ref();
+        old.filter(|_| how.path != ReadPath::Materialized)
     }
 
     /// What a replica must have replayed for a read. A token of another database, or of another history
     /// of this one, says nothing that a replica could be held against.
     fn least(&self, token: Option<&Token>) -> u64 {
         let Some(token) = token else { return WHATEVER };
-        let changes = self.source.primary.changes();
+        let changes = self.table.primary.changes();
         let database = changes.database.get().copied();
         let timeline = changes.timeline.load(Ordering::SeqCst);
         match (database, timeline) == (Some(token.database), token.timeline) {
@@ -187,11 +264,23 @@ impl Reader {
         &self,
         starts: &[ListStart],
         rows: u32,
-        token: Option<&Token>,
+        how: How<'_>,
     ) -> Result<Vec<Vec<RecentWorkflow>>, StoreError> {
-        let read = self.source.read(starts, rows, self.least(token)).await?;
+        let lists = match self.old(how) {
+            Some(old) => {
+                let lists = old.lists.read(starts, rows).await?;
+                if how.path == ReadPath::Shadow {
+                    old.shadow.compare(starts.to_vec(), rows, lists.clone());
+                }
+                lists
+            }
+            None => {
+                let least = self.least(how.token);
+                self.table.read(starts, rows, least).await?.lists
+            }
+        };
         starts.iter().for_each(|_| self.counts.add(Via::Bypass));
-        Ok(read.lists)
+        Ok(lists)
     }
 }
 

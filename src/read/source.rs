@@ -1,8 +1,11 @@
-//! Where lists are read: the primary, or a streaming replica that is far enough.
+//! Where lists are read: the table, in the primary or in a streaming replica that is far enough; or the
+//! history.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::history::HistoryLists;
 use super::page::{self, RecentWorkflow};
 use crate::store::lists::ListStart;
 use crate::store::{Store, StoreError};
@@ -19,9 +22,37 @@ pub(super) const WHATEVER: u64 = 0;
 /// More than any replica has: only the primary will do.
 pub(super) const PRIMARY: u64 = u64::MAX;
 
+/// Where a loader reads.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// The table.
+    Table(Arc<Table>),
+    /// The history, which is one database, and always of now.
+    History(Arc<HistoryLists>),
+}
+
+impl Source {
+    /// The first `rows` items of each list, where it is the table from a database that has replayed a
+    /// position at least.
+    pub(super) async fn read(
+        &self,
+        starts: &[ListStart],
+        rows: u32,
+        least: u64,
+    ) -> Result<Read, StoreError> {
+        match self {
+            Self::Table(table) => table.read(starts, rows, least).await,
+            Self::History(history) => Ok(Read {
+                lists: history.read(starts, rows).await?,
+                replayed: None,
+            }),
+        }
+    }
+}
+
 /// The databases of one table.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct Table {
     pub(super) primary: Store,
     replica: Option<Replica>,
 }
@@ -41,7 +72,7 @@ pub(super) struct Read {
     pub(super) replayed: Option<u64>,
 }
 
-impl Source {
+impl Table {
     pub(super) fn new(primary: Store, replica: Option<Store>) -> Self {
         let replica = replica.map(|store| Replica {
             store,

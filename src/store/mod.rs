@@ -4,6 +4,7 @@
 //! What differs between the databases (a qualified name, a clock, how rows are passed in) is a
 //! token of [`statement`].
 
+pub(crate) mod audit;
 mod change;
 mod codec;
 pub mod dismissal;
@@ -59,6 +60,7 @@ pub fn statements() -> impl Iterator<Item = &'static Statement> {
         .chain(recent::STATEMENTS)
         .chain(lists::statements())
         .chain(job::statements())
+        .chain(audit::STATEMENTS)
         .chain(note::STATEMENTS)
         .chain(dismissal::STATEMENTS)
         .chain(change::STATEMENTS)

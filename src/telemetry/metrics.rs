@@ -12,6 +12,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::cache::{Reason, Via};
+use crate::check::Kind;
 use crate::jobs::{BACKFILL, RESYNC};
 use crate::read::Reader;
 use crate::settings::ReadPath;
@@ -63,7 +64,7 @@ struct ModeLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct JobLabels {
+struct KindLabels {
     kind: &'static str,
 }
 
@@ -84,7 +85,8 @@ pub struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Histogram, fn() -> Histogram>,
     runs: Family<RunLabels, Counter>,
-    job_rows: Family<JobLabels, Counter>,
+    job_rows: Family<KindLabels, Counter>,
+    drift_rows: Family<KindLabels, Counter>,
     /// How long a flush took, retries included.
     pub record_flush_seconds: Histogram,
     /// Rows of a flush.
@@ -102,6 +104,8 @@ pub struct Metrics {
     read_path: Family<ModeLabels, Gauge>,
     /// Whether the database answered when it was last asked.
     pub database_up: Gauge,
+    /// When the table was last held against the whole history, in seconds since 1970; 0 before.
+    pub verify_last_success: Gauge,
     /// When a backfill last succeeded, in seconds since 1970; 0 before the first.
     pub backfill_last_success: Gauge,
 }
@@ -114,6 +118,7 @@ impl Metrics {
             requests: Family::new_with_constructor(|| Histogram::new(REQUEST_BUCKETS)),
             runs: Family::default(),
             job_rows: Family::default(),
+            drift_rows: Family::default(),
             record_flush_seconds: Histogram::new(REQUEST_BUCKETS),
             record_batch_rows: Histogram::new(ROWS_BUCKETS),
             record_queue_depth: Gauge::default(),
@@ -123,6 +128,7 @@ impl Metrics {
             details_statements: Counter::default(),
             read_path: Family::default(),
             database_up: Gauge::default(),
+            verify_last_success: Gauge::default(),
             backfill_last_success: Gauge::default(),
         };
         for source in [
@@ -137,6 +143,9 @@ impl Metrics {
         }
         for kind in [BACKFILL, RESYNC] {
             metrics.count_job_rows(kind, 0);
+        }
+        for kind in Kind::ALL {
+            metrics.count_drift(kind, 0);
         }
         metrics.register(store.clone());
         metrics
@@ -160,6 +169,11 @@ impl Metrics {
             "job_rows",
             "Rows that jobs of this process changed, by the kind of job",
             self.job_rows.clone(),
+        );
+        registry.register(
+            "drift_rows",
+            "Rows that the audit found to differ from the history, by how",
+            self.drift_rows.clone(),
         );
         registry.register_with_unit(
             "record_flush",
@@ -202,6 +216,12 @@ impl Metrics {
             "database_up",
             "1 where the database answered when last asked",
             self.database_up.clone(),
+        );
+        registry.register_with_unit(
+            "verify_last_success_timestamp",
+            "When the table was last held against the whole history, 0 before",
+            seconds(),
+            self.verify_last_success.clone(),
         );
         registry.register_with_unit(
             "backfill_last_success_timestamp",
@@ -251,8 +271,14 @@ impl Metrics {
     /// Counts `count` rows that a job of `kind` changed.
     pub fn count_job_rows(&self, kind: &'static str, count: u64) {
         self.job_rows
-            .get_or_create(&JobLabels { kind })
+            .get_or_create(&KindLabels { kind })
             .inc_by(count);
+    }
+
+    /// Counts rows that the audit found to differ.
+    pub fn count_drift(&self, kind: Kind, count: u64) {
+        let labels = KindLabels { kind: kind.name() };
+        self.drift_rows.get_or_create(&labels).inc_by(count);
     }
 
     /// Lets a request's series be there before the first such request.
@@ -295,6 +321,12 @@ impl Collector for ReadCollector {
         for reason in Reason::ALL {
             let count = ConstCounter::new(self.0.changes().counted(reason));
             count.encode(forgotten.encode_family(&[("reason", reason.name())])?)?;
+        }
+        let about = "Answers of the history that were held against the table, by what was seen";
+        let mut shadowed = encoder.encode_descriptor("shadow_reads", about, None, counter)?;
+        for (result, count) in self.0.shadowed.counts() {
+            let count = ConstCounter::new(count);
+            count.encode(shadowed.encode_family(&[("result", result)])?)?;
         }
         let (entries, bytes) = self.0.cache().size();
         for (name, about, value) in [

@@ -7,7 +7,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use recents::cache::{CacheSettings, listener};
 use recents::model::Scope;
-use recents::read::Reader;
+use recents::read::{How, Reader};
+use recents::settings::ReadPath;
 use recents::store::{Store, StoreError};
 
 use crate::promises::lists::scope;
@@ -61,7 +62,11 @@ async fn waits(mut begun: std::pin::Pin<&mut impl Future>) -> bool {
 
 /// Reads a list, and gives its first item.
 async fn first(reader: &Reader, scope: &Scope) -> Result<Option<String>, String> {
-    let found = reader.lists(std::slice::from_ref(scope), 4, None).await;
+    let how = How {
+        token: None,
+        path: ReadPath::Materialized,
+    };
+    let found = reader.lists(std::slice::from_ref(scope), 4, how).await;
     let found = found
         .map_err(|error| error.to_string())?
         .pop()

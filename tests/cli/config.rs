@@ -45,6 +45,18 @@ fn a_file_with_a_mistake_is_refused_in_one_line_that_names_it() {
             "pool_size: `0` (from file recents.toml) is not between 1 and 1000",
         ),
         (
+            "database_url = 'postgres://pooler/app'\ntransaction_pooler = true\n[history]\n\
+             table = 't'\nkey = 'id'\nquery = 'select 1'",
+            "history.url: needs a direct connection where transaction_pooler is true; name one in \
+             listen_url",
+        ),
+        (
+            "database_url = 'postgres://pooler/app'\ntransaction_pooler = true\n[details]\n\
+             query = 'select $1'",
+            "details.query: needs a direct connection where transaction_pooler is true; name one in \
+             listen_url",
+        ),
+        (
             "pool_size = 'many'",
             "pool_size: `many` (from file recents.toml) is not a whole number",
         ),

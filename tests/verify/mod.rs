@@ -1,5 +1,6 @@
 //! Verify: what it finds is so, and what it does not find is not.
 
+mod audited;
 pub(crate) mod differences;
 pub(crate) mod found;
 mod junk;

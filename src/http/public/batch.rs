@@ -99,7 +99,8 @@ pub(super) async fn lists(
         return Err(Problem::invalid(errors));
     }
     let started = Instant::now();
-    let found = app.reader.lists(&scopes, limit, token.as_ref()).await?;
+    let how = app.how(token.as_ref());
+    let found = app.reader.lists(&scopes, limit, how).await?;
     let via: Vec<Via> = found.iter().map(|found| found.via).collect();
     let waited = found.iter().map(|found| found.waited).max();
     let (pages, waited, unavailable) = match expanded {
@@ -111,7 +112,7 @@ pub(super) async fn lists(
         true => {
             let heads = found.iter().map(|found| found.entry.head(limit).to_vec());
             let heads = heads.collect();
-            let expanded = expand::fill(&app, &scopes, heads, limit, token.as_ref()).await?;
+            let expanded = expand::fill(&app, &scopes, heads, limit, how).await?;
             (expanded.pages, started.elapsed(), expanded.unavailable)
         }
     };

@@ -7,9 +7,9 @@ use crate::details::{Candidates, Filled, Refill};
 use crate::http::App;
 use crate::model::{Id, Scope};
 use crate::read::page::{Card, Page, RecentWorkflow};
-use crate::read::{Cursor, Reader};
+use crate::read::{Cursor, How, Reader};
+use crate::store::StoreError;
 use crate::store::lists::ListStart;
-use crate::store::{StoreError, Token};
 
 /// The header of an answer of which some details are missing.
 const DETAILS: HeaderName = HeaderName::from_static("recents-details");
@@ -27,7 +27,7 @@ pub(super) async fn fill(
     scopes: &[Scope],
     heads: Vec<Vec<RecentWorkflow>>,
     limit: u32,
-    token: Option<&Token>,
+    how: How<'_>,
 ) -> Result<Expanded, StoreError> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let Some(details) = &app.details else {
@@ -42,7 +42,7 @@ pub(super) async fn fill(
         more: items.len() > limit,
         items,
     });
-    let more = |refills| read_on(&app.reader, scopes, refills, token);
+    let more = |refills| read_on(&app.reader, scopes, refills, how);
     let filled = details.fill(limit, heads.collect(), more).await?;
     Ok(Expanded {
         unavailable: filled.iter().any(|filled| filled.unavailable),
@@ -55,7 +55,7 @@ async fn read_on(
     reader: &Reader,
     scopes: &[Scope],
     refills: Vec<Refill<RecentWorkflow>>,
-    token: Option<&Token>,
+    how: How<'_>,
 ) -> Result<Vec<Candidates<RecentWorkflow>>, StoreError> {
     let start = |refill: &Refill<RecentWorkflow>| {
         // A row that somebody else wrote may have anything for an id; nothing is read behind it.
@@ -68,7 +68,7 @@ async fn read_on(
     let starts: Vec<_> = refills.iter().map(start).collect();
     let known: Vec<ListStart> = starts.iter().flatten().cloned().collect();
     let count = refills.iter().map(|refill| refill.count).max().unwrap_or(0);
-    let mut lists = reader.read_on(&known, count + 1, token).await?.into_iter();
+    let mut lists = reader.read_on(&known, count + 1, how).await?.into_iter();
     let candidates = starts.iter().map(|start| {
         let mut items = start
             .as_ref()

@@ -144,12 +144,13 @@ async fn list(
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
     }
+    let how = app.how(token.as_ref());
     let started = Instant::now();
     let scopes = std::slice::from_ref(&scope);
     let mut found = Vec::new();
     let head = match cursor {
         None => {
-            found = app.reader.lists(scopes, limit, token.as_ref()).await?;
+            found = app.reader.lists(scopes, limit, how).await?;
             let Some(found) = found.first() else {
                 return Err(Problem::new(Code::Internal, "the list was not read"));
             };
@@ -164,14 +165,14 @@ async fn list(
                 scope: scope.clone(),
                 after: Some((cursor.last_used_at, cursor.published_run)),
             }];
-            let read = app.reader.read_on(&start, limit + 1, token.as_ref());
+            let read = app.reader.read_on(&start, limit + 1, how);
             read.await?.pop().unwrap_or_default()
         }
     };
     let (page, unavailable) = match expanded {
         false => (page(&scope, &head, limit), false),
         true => {
-            let expanded = expand::fill(app, scopes, vec![head], limit, token.as_ref()).await?;
+            let expanded = expand::fill(app, scopes, vec![head], limit, how).await?;
             let page = expanded.pages.into_iter().next();
             let page = page.ok_or_else(|| Problem::new(Code::Internal, "no page was filled"))?;
             (page, expanded.unavailable)

@@ -1,0 +1,127 @@
+//! Lists out of the history itself, which needs no table: how the question was answered before.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::OnceCell;
+
+use super::page::RecentWorkflow;
+use crate::config::HistoryConfig;
+use crate::history::{self, History, HistoryError};
+use crate::model::{Key, Newest, Scope};
+use crate::store::lists::ListStart;
+use crate::store::recent::MAX_KEYS;
+use crate::store::{Store, StoreError, dismissal};
+
+/// The history of a table, connected to when it is first asked.
+#[derive(Debug)]
+pub(super) struct HistoryLists {
+    store: Store,
+    config: HistoryConfig,
+    /// Whether lists are given also where nobody can tell what was dismissed.
+    forced: bool,
+    history: OnceCell<Arc<History>>,
+}
+
+impl HistoryLists {
+    pub(super) fn new(store: Store, config: HistoryConfig, forced: bool) -> Self {
+        let history = OnceCell::new();
+        Self {
+            store,
+            config,
+            forced,
+            history,
+        }
+    }
+
+    pub(super) async fn history(&self) -> Result<&Arc<History>, StoreError> {
+        let connect = async || history::connect(&self.config).await.map(Arc::new);
+        let connected = self.history.get_or_try_init(connect).await;
+        connected.map_err(as_store_error)
+    }
+
+    /// The next `rows` items of each list, as the history has them now, without what was dismissed.
+    pub(super) async fn read(
+        &self,
+        starts: &[ListStart],
+        rows: u32,
+    ) -> Result<Vec<Vec<RecentWorkflow>>, StoreError> {
+        let history = self.history().await?;
+        let scopes: Vec<&Scope> = starts.iter().map(|start| &start.scope).collect();
+        let newest = history.newest(&scopes).await.map_err(as_store_error)?;
+        let mut lists: HashMap<(&str, &str), Vec<&(Key, Newest)>> = HashMap::new();
+        for item in &newest {
+            let (workspace, uid, _) = item.0.parts();
+            lists.entry((workspace, uid)).or_default().push(item);
+        }
+        for items in lists.values_mut() {
+            items.sort_unstable_by(|a, b| position(b).cmp(&position(a)));
+        }
+        let mut read = Vec::with_capacity(starts.len());
+        for start in starts {
+            let of = (start.scope.workspace.as_str(), start.scope.uid_column());
+            let items = lists.get(&of).map_or(&[][..], Vec::as_slice);
+            let behind = |item: &&&(Key, Newest)| match &start.after {
+                Some((time, published_run)) => position(item) < (*time, published_run.as_str()),
+                None => true,
+            };
+            let items: Vec<_> = items.iter().filter(behind).copied().collect();
+            read.push(items);
+        }
+        self.visible(read, rows as usize).await
+    }
+
+    /// The first `rows` of each list that nobody dismissed.
+    async fn visible(
+        &self,
+        lists: Vec<Vec<&(Key, Newest)>>,
+        rows: usize,
+    ) -> Result<Vec<Vec<RecentWorkflow>>, StoreError> {
+        let mut until = HashMap::new();
+        let mut asked: Vec<&Key> = lists.iter().flatten().map(|item| &item.0).collect();
+        asked.sort_unstable();
+        asked.dedup();
+        for chunk in asked.chunks(MAX_KEYS) {
+            match dismissal::of_keys(&self.store, chunk.iter().copied()).await {
+                Ok(found) => until.extend(found),
+                // There is no table, and so nothing was dismissed; or the operator said to do without it.
+                Err(StoreError::Unmigrated(_)) => break,
+                Err(error) if self.forced => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "lists are given with what was dismissed");
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let is_visible =
+            |(key, newest): &&(Key, Newest)| until.get(key) < Some(&newest.last_used_at);
+        let shown = |items: Vec<&(Key, Newest)>| {
+            let items = items.into_iter().filter(is_visible).take(rows);
+            items.map(item_of).collect()
+        };
+        Ok(lists.into_iter().map(shown).collect())
+    }
+}
+
+fn position((key, newest): &(Key, Newest)) -> (crate::model::Time, &str) {
+    (newest.last_used_at, key.parts().2)
+}
+
+fn item_of((key, newest): &(Key, Newest)) -> RecentWorkflow {
+    RecentWorkflow {
+        published_run: key.parts().2.into(),
+        last_used_at: newest.last_used_at,
+        run: newest.run.clone(),
+        details: None,
+    }
+}
+
+/// A history that cannot be read, as what it means to a reader.
+fn as_store_error(error: HistoryError) -> StoreError {
+    match error {
+        HistoryError::Database(error) => error.into(),
+        HistoryError::TimedOut(_) => StoreError::Unavailable(sqlx::Error::PoolTimedOut),
+        error => StoreError::Other(sqlx::Error::Configuration(error.into())),
+    }
+}

@@ -1,0 +1,131 @@
+//! The audit of a running service.
+
+use std::time::{Duration, Instant};
+
+use crate::capture::followed::serve_with;
+use crate::support::history::Setup;
+use crate::support::{Backend, Server, TestDb, both, until};
+
+both!(
+    what_differs_in_any_way_is_found_counted_and_mended,
+    before_the_first_backfill_nothing_is_audited,
+    replicas_share_one_audit,
+);
+
+async fn drift(server: &Server, kind: &str) -> f64 {
+    let sample = format!(r#"recents_drift_rows_total{{kind="{kind}"}}"#);
+    server.metric(&sample).await
+}
+
+async fn statements(server: &Server, name: &str) -> f64 {
+    let sample = format!(r#"recents_db_statements_total{{statement="{name}"}}"#);
+    server.metric(&sample).await
+}
+
+const LAST_PASS: &str = "recents_verify_last_success_timestamp_seconds";
+
+async fn what_differs_in_any_way_is_found_counted_and_mended(db: TestDb) {
+    let setup = Setup::plain(db, 31, 400).await;
+    setup.recents(&["backfill"]).expect(0);
+    let rows: Vec<_> = setup.history.rows().into_keys().collect();
+    let (micro, time) = match setup.store.backend {
+        Backend::Postgres => (
+            "interval '1 microsecond'",
+            "timestamptz '2023-11-14 22:13:21Z'",
+        ),
+        Backend::Sqlite => ("1", "1700000001000000"),
+    };
+    let row = |at: usize| {
+        let (workspace, uid, published_run) = &rows[at];
+        format!("workspace = '{workspace}' and uid = '{uid}' and published_run = '{published_run}'")
+    };
+    let table = "{recents}recent_workflow";
+    for sql in [
+        format!("delete from {table} where {}", row(0)),
+        format!(
+            "update {table} set last_used_at = last_used_at - {micro} where {}",
+            row(1)
+        ),
+        format!(
+            "update {table} set last_used_at = last_used_at + {micro} where {}",
+            row(2)
+        ),
+        format!(
+            "insert into {table} (workspace, uid, published_run, last_used_at, run)
+             values ('w1', '', 'invented', {time}, 'no-such-run')"
+        ),
+        // Its run is another one's: seen as what the row is beside its own uses.
+        format!("update {table} set run = 'no-such-run' where {}", row(3)),
+    ] {
+        setup.store.execute(&sql).await;
+    }
+    let server = serve_with(&setup, &[]).await;
+    for kind in ["missing", "stale", "ahead", "extra"] {
+        assert_eq!(drift(&server, kind).await, 0.0, "there from the start");
+    }
+    let expected = setup.history.rows();
+    until("the table is mended", async || {
+        (setup.store.rows().await == expected).then_some(())
+    })
+    .await;
+    let found = server
+        .log
+        .message("rows differed from the history; they are computed again")
+        .await;
+    assert!(found["rows"].as_u64() >= Some(1), "{found}");
+    until("all is counted", async || {
+        let mut counted = Vec::new();
+        for kind in ["missing", "stale", "ahead", "extra"] {
+            counted.push(drift(&server, kind).await >= 1.0);
+        }
+        (counted == [true; 4]).then_some(())
+    })
+    .await;
+    until("a pass ended", async || {
+        (server.metric(LAST_PASS).await > 0.0).then_some(())
+    })
+    .await;
+    setup.recents(&["verify"]).expect(0);
+}
+
+async fn before_the_first_backfill_nothing_is_audited(db: TestDb) {
+    let setup = Setup::plain(db, 32, 50).await;
+    let (server, off) = (
+        serve_with(&setup, &[]).await,
+        serve_with(&setup, &["--audit", "false"]).await,
+    );
+    setup.recents(&["backfill"]).expect(0);
+    let other = serve_with(&setup, &[]).await;
+    until("one that began after the backfill audits", async || {
+        (statements(&other, "audit_save").await > 0.0).then_some(())
+    })
+    .await;
+    // The first one looks for a backfill twice a minute.
+    assert_eq!(statements(&server, "audit_take").await, 0.0);
+    assert_eq!(
+        statements(&off, "audit_take").await,
+        0.0,
+        "it is turned off"
+    );
+}
+
+async fn replicas_share_one_audit(db: TestDb) {
+    let setup = Setup::plain(db, 33, 50).await;
+    setup.recents(&["backfill"]).expect(0);
+    let started = Instant::now();
+    let servers = [serve_with(&setup, &[]).await, serve_with(&setup, &[]).await];
+    until("some pieces were taken", async || {
+        let taken = "select cast(fence as text) from {recents}audit";
+        let taken = setup.store.connect().await.texts(taken).await.pop();
+        let taken: u32 = taken.expect("the row").parse().expect("a number");
+        (taken >= 4).then_some(())
+    })
+    .await;
+    // Three pauses lie between four pieces, whoever takes them.
+    assert!(
+        started.elapsed() > Duration::from_secs(6),
+        "{:?}",
+        started.elapsed()
+    );
+    drop(servers);
+}
