@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::verify::note_again;
-use super::{CheckError, Difference, complete, supported};
+use super::{CheckError, Difference, Reason, complete, supported};
 use crate::config::HistoryConfig;
 use crate::history::mapping::From;
 use crate::history::{self, History, HistoryError, Range};
 use crate::jobs::{BACKFILL, RESYNC};
 use crate::model::{Key, RawUse};
 use crate::record::Fold;
-use crate::store::{Store, StoreError, audit, job, recent, with_retries};
+use crate::store::recent::{self, Outdone, RecentRow};
+use crate::store::{Store, StoreError, audit, job, with_retries};
 use crate::telemetry::Metrics;
 
 /// The part of the databases' time that it takes: a piece is followed by so much longer a pause.
@@ -42,6 +43,12 @@ enum Cursor {
         behind: Option<String>,
         last: String,
     },
+}
+
+/// What seems to differ.
+enum Seen {
+    Rows(Vec<(RecentRow, Reason)>),
+    Uses(Vec<Outdone>),
 }
 
 /// What the audit of a service needs.
@@ -115,10 +122,15 @@ impl Audit {
         let cursor = cursor.and_then(|text| serde_json::from_str(text).ok());
         let cursor = cursor.unwrap_or(Cursor::Rows(None));
         let looked = self.look(&history, &cursor).await;
+        // Without the looks again, which mostly wait.
         let took = started.elapsed();
         let pause = took.mul_f64(1.0 / SHARE - 1.0).max(LEAST_PAUSE);
         let next = match looked {
-            Ok((next, differences)) => {
+            Ok((next, seen)) => {
+                let differences = match seen {
+                    Seen::Rows(seen) => supported::confirm(&self.store, &history, seen).await?,
+                    Seen::Uses(seen) => complete::confirm(&self.store, &history, seen).await?,
+                };
                 self.tell_and_mend(&differences).await?;
                 next
             }
@@ -143,12 +155,12 @@ impl Audit {
         Ok(false)
     }
 
-    /// Checks a piece; returns where the next one begins, `None` where the pass is over.
+    /// Looks at a piece; returns where the next one begins, `None` where the pass is over.
     async fn look(
         &self,
         history: &Arc<History>,
         cursor: &Cursor,
-    ) -> Result<(Option<Cursor>, Vec<Difference>), CheckError> {
+    ) -> Result<(Option<Cursor>, Seen), CheckError> {
         match cursor {
             Cursor::Rows(behind) => {
                 let behind = behind.as_ref().map(|[w, u, p]| Key::new(w, u, p));
@@ -166,8 +178,8 @@ impl Audit {
                         last.map(|last| Cursor::Runs { behind: None, last })
                     }
                 };
-                let differences = supported::check(&self.store, history, rows).await?;
-                Ok((next, differences))
+                let seen = supported::unsupported(&self.store, history, rows).await?;
+                Ok((next, Seen::Rows(seen)))
             }
             Cursor::Runs { behind, last } => {
                 let from = behind.clone().map_or(From::First, From::Behind);
@@ -180,12 +192,12 @@ impl Audit {
                 };
                 history.scan(Range::Window(&from, &end), take).await?;
                 let uses = fold.into_sorted();
-                let differences = complete::check(&self.store, history, &uses).await?;
+                let seen = complete::outdone(&self.store, &uses).await?;
                 let next = (end != *last).then(|| Cursor::Runs {
                     behind: Some(end),
                     last: last.clone(),
                 });
-                Ok((next, differences))
+                Ok((next, Seen::Uses(seen)))
             }
         }
     }

@@ -15,11 +15,29 @@ pub(crate) async fn check(
     history: &History,
     uses: &[(Key, Newest)],
 ) -> Result<Vec<Difference>, CheckError> {
+    let seen = outdone(store, uses).await?;
+    confirm(store, history, seen).await
+}
+
+/// The uses that are greater than their rows.
+pub(super) async fn outdone(
+    store: &Store,
+    uses: &[(Key, Newest)],
+) -> Result<Vec<Outdone>, CheckError> {
     let mut outdone = Vec::new();
     for chunk in uses.chunks(MAX_KEYS) {
         outdone.extend(with_retries(|| recent::outdone(store, chunk)).await?);
     }
-    let mut suspects = Suspects::new(outdone);
+    Ok(outdone)
+}
+
+/// Looks again at what was seen, until it persists or goes.
+pub(super) async fn confirm(
+    store: &Store,
+    history: &History,
+    seen: Vec<Outdone>,
+) -> Result<Vec<Difference>, CheckError> {
+    let mut suspects = Suspects::new(seen);
     while let Some(open) = suspects.open() {
         tokio::time::sleep(LOOK_AGAIN_AFTER).await;
         // What changed meanwhile has notes: it is for the drain to see, not a difference.

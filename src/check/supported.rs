@@ -17,7 +17,17 @@ pub(crate) async fn check(
     history: &History,
     rows: Vec<RecentRow>,
 ) -> Result<Vec<Difference>, CheckError> {
-    let mut suspects = Suspects::new(unsupported(store, history, rows).await?);
+    let seen = unsupported(store, history, rows).await?;
+    confirm(store, history, seen).await
+}
+
+/// Looks again at what was seen, until it persists or goes.
+pub(super) async fn confirm(
+    store: &Store,
+    history: &History,
+    seen: Vec<(RecentRow, Reason)>,
+) -> Result<Vec<Difference>, CheckError> {
+    let mut suspects = Suspects::new(seen);
     while let Some(open) = suspects.open() {
         tokio::time::sleep(LOOK_AGAIN_AFTER).await;
         // What changed meanwhile has notes: it is for the drain to see, not a difference.

@@ -251,8 +251,7 @@ async fn a_long_list_among_many_short_ones_is_read_in_order() {
     for (name, value) in recents::store::PG_PLANNING {
         conn.execute(&format!("set {name} = {value}")).await;
     }
-    for name in ["read_1", "read_10", "visible_1", "visible_10"] {
-        let text = text_of(name, Dialect::Postgres);
+    for Read { name, text, .. } in reads(Dialect::Postgres) {
         let parameters = (1..)
             .take_while(|n| text.contains(&format!("${n}")))
             .count();

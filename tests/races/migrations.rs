@@ -42,8 +42,8 @@ async fn migrations_are_applied_once(backend: Backend) {
         let mut conn = db.connect().await;
         let applied = conn
             .texts(
-                "select cast(version as text) from {recents}refinery_schema_history
-                 order by version",
+                "select cast(h.version as text) from {recents}refinery_schema_history as h
+                 order by h.version",
             )
             .await;
         let expected = migrations().into_iter().map(|n| n.to_string());
