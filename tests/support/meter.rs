@@ -12,7 +12,7 @@ use super::server::Server;
 use super::uses::{Use, body_of};
 
 /// What the service asks by itself now and then, whatever its clients do.
-const BACKGROUND: [&str; 11] = [
+const BACKGROUND: [&str; 14] = [
     "ping",
     "job_last_success",
     "settings",
@@ -24,6 +24,9 @@ const BACKGROUND: [&str; 11] = [
     "needless_after",
     "prune_dismissals",
     "job_prune",
+    "audit_take",
+    "audit_save",
+    "audit_passed_at",
 ];
 /// Whether an old transaction is open: no statement of the product's own tables.
 const ACTIVITY: &str = "pg_stat_activity";
