@@ -12,6 +12,7 @@ pub mod cli;
 pub mod config;
 pub mod details;
 pub mod dismiss;
+pub mod doctor;
 pub mod history;
 pub mod http;
 pub mod jobs;

@@ -14,6 +14,7 @@ mod completions;
 mod config;
 mod demo;
 mod dismiss;
+mod doctor;
 mod estimate;
 mod jobs;
 mod list;
@@ -80,6 +81,8 @@ enum Commands {
     /// See or change what can change while servers run
     #[command(subcommand)]
     Settings(settings::SettingsCommand),
+    /// Look at everything that can be wrong, and say what mends it; changes nothing
+    Doctor(Json),
     /// Check the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -208,6 +211,7 @@ fn dispatch(matches: &ArgMatches) -> Result<Done, Failure> {
         Commands::Dismiss(args) => wait_for(dismiss::run(&configuration()?, args)),
         Commands::Forget(args) => wait_for(dismiss::forget(&configuration()?, args)),
         Commands::Settings(command) => wait_for(settings::run(&configuration()?, command)),
+        Commands::Doctor(args) => wait_for(doctor::run(&written()?, args)),
         Commands::Config(config::ConfigCommand::Check(json)) => {
             config::check(&configuration()?, json.json)
         }

@@ -74,6 +74,14 @@ pub enum DetailsError {
     Database(#[source] sqlx::Error),
 }
 
+/// Asks the database once whether it understands the query.
+///
+/// # Errors
+/// [`DetailsError`] with what it says instead.
+pub(crate) async fn try_query(config: &DetailsConfig) -> Result<(), DetailsError> {
+    Source::open(config)?.check().await
+}
+
 /// The details of published runs.
 ///
 /// Known ones are remembered for `details.ttl`, also that there are none, so that they are that old at

@@ -12,6 +12,32 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const FEW_RUNS: u64 = 10_000;
 
 impl History {
+    /// Whether looking up a run by its key reads the whole history, and that is much.
+    pub(crate) async fn scans_for_a_run(&self) -> Result<bool, HistoryError> {
+        let Database::Postgres(pool) = &self.database else {
+            return Ok(false);
+        };
+        if self.about_how_many().await?.unwrap_or(0) < FEW_RUNS {
+            return Ok(false);
+        }
+        let key = match self.sample_keys(1, TIMEOUT).await {
+            Err(HistoryError::TimedOut(_)) => return Ok(true),
+            key => key?,
+        };
+        let mut tx = session::begin(pool, TIMEOUT).await?;
+        let explain = format!("explain {}", self.mapping.runs());
+        let plan = sqlx::query_scalar::<_, String>(AssertSqlSafe(explain)).bind(key);
+        let plan = plan.fetch_all(&mut *tx).await;
+        let plan = plan.map_err(HistoryError::Database)?;
+        Ok(plan.iter().any(|line| line.contains(&self.reading_all())))
+    }
+
+    /// What a plan says that reads the whole history.
+    fn reading_all(&self) -> String {
+        let table = self.mapping.table.rsplit('.').next().unwrap_or_default();
+        format!("Seq Scan on {table} ")
+    }
+
     /// The index that looking up the runs of a workspace's published run lacks: a statement that makes
     /// it, or `None` where the plan reads the history by an index already, or there is little to read.
     pub(crate) async fn index_advice(&self) -> Result<Option<String>, HistoryError> {
@@ -43,9 +69,7 @@ impl History {
             .fetch_all(&mut *tx)
             .await
             .map_err(database)?;
-        let table = self.mapping.table.rsplit('.').next().unwrap_or_default();
-        let scan = format!("Seq Scan on {table} ");
-        if !plan.iter().any(|line| line.contains(&scan)) {
+        if !plan.iter().any(|line| line.contains(&self.reading_all())) {
             return Ok(None);
         }
         let column = column_of(&self.mapping.query, "workspace");

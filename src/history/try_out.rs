@@ -13,6 +13,16 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const ALONE: usize = 8;
 
 impl History {
+    /// Maps some runs from both ends, so many of each; how many there were, and how many are uses.
+    pub(crate) async fn sample(&self, each: u32) -> Result<(usize, usize), HistoryError> {
+        let keys = self.sample_keys(each, TIMEOUT).await?;
+        let mut uses = 0;
+        let count = |raw: RawUse<'_>| uses += usize::from(raw.check().is_ok());
+        self.look_up_within(TIMEOUT, Lookup::Runs(&keys), count)
+            .await?;
+        Ok((keys.len(), uses))
+    }
+
     /// Tries the mapping on some runs: it must name the very runs that it was given, each once.
     ///
     /// # Errors

@@ -31,6 +31,11 @@ impl std::ops::Deref for PgStore {
 }
 
 impl PgStore {
+    /// The pool itself, for what is asked of PostgreSQL's own tables.
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
     pub(super) async fn begin(&self) -> Result<Session, sqlx::Error> {
         Ok(Session {
             conn: Conn::Transaction(self.pool.begin().await?),

@@ -1,0 +1,272 @@
+//! PostgreSQL below the table: rights, plans, vacuum, what holds it back.
+
+use sqlx::{AssertSqlSafe, PgConnection, Row};
+
+use super::Findings;
+use crate::config::Config;
+use crate::store::{Dialect, PgStore, planned_once, statements};
+
+/// The oldest version that is tested against.
+const OLDEST: i32 = 140_000;
+/// Dead rows of a table beside which its live ones are few.
+const MANY_DEAD: i64 = 20_000;
+/// A transaction that is open for so long keeps vacuum from working.
+const OLD_TRANSACTION: f64 = 10.0;
+/// The queue of notifications that fills up to this is read too slowly.
+const FULL_QUEUE: f64 = 0.1;
+
+/// What migrations set for each table, because autovacuum's own is for tables that change less.
+const STORAGE: [&str; 4] = [
+    "autovacuum_vacuum_threshold=500",
+    "autovacuum_vacuum_scale_factor=0.01",
+    "autovacuum_vacuum_cost_delay=0",
+    "vacuum_truncate=off",
+];
+
+pub(super) async fn examine(config: &Config, pool: &PgStore, findings: &mut Findings) {
+    // In one transaction, so that a pooler is of no importance.
+    let mut tx = match pool.pool().begin().await {
+        Ok(tx) => tx,
+        Err(error) => return findings.unknown("database", &error),
+    };
+    version(&mut tx, findings).await;
+    rights(&mut tx, findings).await;
+    clock(config, &mut tx, findings).await;
+    plans(&mut tx, findings).await;
+    vacuum(&mut tx, findings).await;
+    old_transactions(&mut tx, findings).await;
+    queue(&mut tx, findings).await;
+}
+
+/// The first row of a statement without parameters, sent as plain text: a pooler passes on nothing else
+/// for sure.
+async fn row(conn: &mut PgConnection, sql: &str) -> Result<sqlx::postgres::PgRow, sqlx::Error> {
+    let rows = rows(conn, sql).await?;
+    rows.into_iter().next().ok_or(sqlx::Error::RowNotFound)
+}
+
+async fn rows(
+    conn: &mut PgConnection,
+    sql: &str,
+) -> Result<Vec<sqlx::postgres::PgRow>, sqlx::Error> {
+    use sqlx::Executor;
+    conn.fetch_all(sqlx::raw_sql(AssertSqlSafe(sql.to_owned())))
+        .await
+}
+
+/// A column of a row that came as text.
+fn text(row: &sqlx::postgres::PgRow, at: usize) -> Option<String> {
+    row.try_get_unchecked::<Option<String>, _>(at)
+        .ok()
+        .flatten()
+}
+
+fn number<T: std::str::FromStr>(row: &sqlx::postgres::PgRow, at: usize) -> Option<T> {
+    text(row, at)?.parse().ok()
+}
+
+async fn version(conn: &mut PgConnection, findings: &mut Findings) {
+    let sql = "select current_setting('server_version'), current_setting('server_version_num')";
+    match row(conn, sql).await {
+        Err(error) => findings.unknown("version", &error),
+        Ok(row) => {
+            let version = text(&row, 0).unwrap_or_default();
+            match number::<i32>(&row, 1).unwrap_or(0) {
+                OLDEST.. => findings.ok("version", format!("PostgreSQL {version}")),
+                _ => findings.fail(
+                    "version",
+                    format!("PostgreSQL {version}; 14 is the oldest that is supported"),
+                    "upgrade PostgreSQL",
+                ),
+            }
+        }
+    }
+}
+
+async fn rights(conn: &mut PgConnection, findings: &mut Findings) {
+    let sql = "select current_user, string_agg(c.relname || ': ' || r.name, ', ')
+         from pg_class c join pg_namespace n on n.oid = c.relnamespace,
+              unnest(array['select', 'insert', 'update', 'delete']) as r (name)
+         where n.nspname = 'recents' and c.relkind = 'r' and c.relname <> 'outbox'
+           and not has_table_privilege(c.oid, r.name)";
+    match row(conn, sql).await {
+        Err(error) => findings.unknown("privileges", &error),
+        Ok(row) => {
+            let user = text(&row, 0).unwrap_or_default();
+            match text(&row, 1) {
+                None => findings.ok("privileges", format!("{user} may read and write the tables")),
+                Some(missing) => findings.fail(
+                    "privileges",
+                    format!("{user} lacks {missing}"),
+                    format!(
+                        "grant usage on schema recents to \"{user}\"; grant select, insert, update, \
+                         delete on all tables in schema recents to \"{user}\";"
+                    ),
+                ),
+            }
+        }
+    }
+}
+
+async fn clock(config: &Config, conn: &mut PgConnection, findings: &mut Findings) {
+    let now = || {
+        let since = std::time::SystemTime::UNIX_EPOCH.elapsed();
+        since.map_or(0.0, |since| since.as_secs_f64())
+    };
+    let before = now();
+    let there = row(conn, "select extract(epoch from clock_timestamp())").await;
+    let after = now();
+    match there {
+        Err(error) => findings.unknown("clock", &error),
+        Ok(row) => {
+            let there: f64 = number(&row, 0).unwrap_or(0.0);
+            // It was read somewhere in between.
+            let apart = (there - (before + after) / 2.0).abs() - (after - before) / 2.0;
+            let apart = apart.max(0.0);
+            let detail = format!("the database's and this machine's are {apart:.1} s apart");
+            let mend = "synchronise both machines' clocks (NTP)";
+            match apart {
+                _ if apart > config.max_clock_skew.as_secs_f64() => {
+                    findings.fail("clock", detail + ", more than max_clock_skew", mend);
+                }
+                1.0.. => findings.warn("clock", detail, mend),
+                _ => findings.ok("clock", detail),
+            }
+        }
+    }
+}
+
+/// The statement that reads a list must be a range of its index.
+async fn plans(conn: &mut PgConnection, findings: &mut Findings) {
+    let read = statements().find(|statement| statement.name == "read_1");
+    let Some(read) = read else { return };
+    let sql = format!(
+        "savepoint plans; set local search_path = public{}; prepare recents_doctor as {}; \
+         explain execute recents_doctor(5, 'w', '');",
+        planned_once(),
+        read.text(Dialect::Postgres)
+    );
+    let plan = rows(conn, &sql).await;
+    let end = "rollback to plans; deallocate all";
+    let _ = rows(conn, end).await;
+    match plan {
+        Err(error) => findings.unknown("plans", &error),
+        Ok(plan) => {
+            let lines: Vec<_> = plan.iter().filter_map(|row| text(row, 0)).collect();
+            let by_index = lines
+                .iter()
+                .any(|line| line.contains("recent_workflow_newest"));
+            match by_index && !lines.iter().any(|line| line.contains("Sort")) {
+                true => findings.ok("plans", "a list is one range of its index"),
+                false => findings.fail(
+                    "plans",
+                    format!("a list is not read by its index: {}", lines.join("; ")),
+                    "create index if not exists recent_workflow_newest on recents.recent_workflow \
+                     (workspace, uid, last_used_at, published_run); analyze recents.recent_workflow;",
+                ),
+            }
+        }
+    }
+}
+
+async fn vacuum(conn: &mut PgConnection, findings: &mut Findings) {
+    let on = "select bool_and(setting = 'on') from pg_settings
+              where name in ('autovacuum', 'track_counts')";
+    match row(conn, on).await.map(|row| text(&row, 0)) {
+        Err(error) => return findings.unknown("vacuum", &error),
+        Ok(Some(on)) if on != "t" => {
+            findings.fail(
+                "vacuum",
+                "autovacuum is off: dead versions pile up, and reads get slower with each write",
+                "alter system set autovacuum = on; alter system set track_counts = on; \
+                 select pg_reload_conf();",
+            );
+        }
+        Ok(_) => {}
+    }
+    let tables = "select c.relname, coalesce(array_to_string(c.reloptions, ' '), ''), s.n_dead_tup,
+                s.n_live_tup, pg_size_pretty(pg_total_relation_size(c.oid))
+         from pg_class c join pg_namespace n on n.oid = c.relnamespace
+         left join pg_stat_user_tables s on s.relid = c.oid
+         where n.nspname = 'recents' and c.relname in ('recent_workflow', 'note', 'outbox')
+         order by 1";
+    let rows = match rows(conn, tables).await {
+        Ok(rows) => rows,
+        Err(error) => return findings.unknown("vacuum", &error),
+    };
+    for row in rows {
+        let (table, options) = (
+            text(&row, 0).unwrap_or_default(),
+            text(&row, 1).unwrap_or_default(),
+        );
+        let (dead, live) = (
+            number::<i64>(&row, 2).unwrap_or(0),
+            number::<i64>(&row, 3).unwrap_or(0),
+        );
+        let size = text(&row, 4).unwrap_or_default();
+        let options: Vec<&str> = options.split(' ').collect();
+        let missing: Vec<&str> = STORAGE
+            .into_iter()
+            .filter(|o| !options.contains(o))
+            .collect();
+        if table != "outbox" && !missing.is_empty() {
+            findings.warn(
+                "vacuum",
+                format!("recents.{table} lost its settings: {}", missing.join(", ")),
+                format!("alter table recents.{table} set ({});", missing.join(", ")),
+            );
+        }
+        let detail = format!("recents.{table} has {live} rows and {dead} dead ones, {size}");
+        match dead > MANY_DEAD && dead > 2 * live {
+            true => findings.warn("vacuum", detail, format!("vacuum recents.{table};")),
+            false => findings.ok("vacuum", detail),
+        }
+    }
+}
+
+async fn old_transactions(conn: &mut PgConnection, findings: &mut Findings) {
+    let sql = "select pid, extract(epoch from clock_timestamp() - xact_start), state
+         from pg_stat_activity
+         where backend_xmin is not null and datname = current_database() and pid <> pg_backend_pid()
+         order by xact_start limit 1";
+    match rows(conn, sql).await {
+        Err(error) => findings.unknown("transactions", &error),
+        Ok(rows) => {
+            let oldest = rows.first();
+            let age = oldest.and_then(|row| number::<f64>(row, 1)).unwrap_or(0.0);
+            match oldest.filter(|_| age > OLD_TRANSACTION) {
+                None => findings.ok("transactions", "none is open for long"),
+                Some(row) => {
+                    let pid = text(row, 0).unwrap_or_default();
+                    let state = text(row, 2).unwrap_or_default();
+                    findings.warn(
+                        "transactions",
+                        format!(
+                            "one is open for {age:.0} s ({state}): vacuum stands still, and writes are \
+                             kept apart meanwhile"
+                        ),
+                        format!("select pg_terminate_backend({pid});"),
+                    );
+                }
+            }
+        }
+    }
+}
+
+async fn queue(conn: &mut PgConnection, findings: &mut Findings) {
+    match row(conn, "select pg_notification_queue_usage()").await {
+        Err(error) => findings.unknown("notification queue", &error),
+        Ok(row) => {
+            let used: f64 = number(&row, 0).unwrap_or(0.0);
+            let detail = format!("{:.1} % full", used * 100.0);
+            match used > FULL_QUEUE {
+                false => findings.ok("notification queue", detail),
+                true => findings.warn(
+                    "notification queue",
+                    detail + ": somebody listens and stays in one transaction",
+                    "end it: select pid, xact_start, query from pg_stat_activity order by xact_start;",
+                ),
+            }
+        }
+    }
+}

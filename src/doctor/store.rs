@@ -1,0 +1,59 @@
+//! The table's database, whichever it is: whether it answers, and what it holds.
+
+use std::time::Instant;
+
+use super::{Findings, said};
+use crate::config::Config;
+use crate::store::migrate::MigrateError;
+use crate::store::{Store, StoreError, is_missing_file};
+
+/// Whether the database answers.
+pub(super) async fn connection(config: &Config, store: &Store, findings: &mut Findings) -> bool {
+    if is_missing_file(&config.database_url) {
+        let detail = "there is no such file yet; it is made by the first command that writes";
+        findings.warn("connection", detail, "recents migrate");
+        return false;
+    }
+    let started = Instant::now();
+    match store.ping().await {
+        Ok(()) => {
+            let took = started.elapsed().as_secs_f64() * 1e3;
+            findings.ok(
+                "connection",
+                format!("it answers, {took:.1} ms with connecting"),
+            );
+            true
+        }
+        Err(error) => {
+            let text = said(&error);
+            let mend = match text.contains("unsupported startup parameter") {
+                true => "a pooler stands between: set transaction_pooler = true, and listen_url",
+                false => "mend database_url, or start the database",
+            };
+            findings.fail("connection", text, mend);
+            false
+        }
+    }
+}
+
+/// Whether the schema is this program's.
+pub(super) async fn schema(store: &Store, findings: &mut Findings) -> bool {
+    match store.check_schema().await {
+        Ok(()) => {
+            findings.ok("schema", "as this version needs it");
+            true
+        }
+        Err(StoreError::Schema(error)) => {
+            let mend = match *error {
+                MigrateError::Newer { .. } => "run a newer version of recents",
+                _ => "recents migrate",
+            };
+            findings.fail("schema", said(&error), mend);
+            false
+        }
+        Err(error) => {
+            findings.unknown("schema", &error);
+            false
+        }
+    }
+}
