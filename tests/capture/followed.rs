@@ -51,7 +51,8 @@ pub(crate) async fn serve_with(setup: &Setup, more: &[&str]) -> Server {
     serve_on(&setup.store.url, setup, more).await
 }
 
-/// Serves another store.
+/// Serves another store. Without the audit, unless asked for: it looks at the history, and mends what a test
+/// spoils for others to find.
 pub(crate) async fn serve_on(store: &str, setup: &Setup, more: &[&str]) -> Server {
     let layout = &setup.history.layout;
     let mut flags = vec![
@@ -66,6 +67,9 @@ pub(crate) async fn serve_on(store: &str, setup: &Setup, more: &[&str]) -> Serve
         && !more.contains(&"--history-url")
     {
         flags.extend(["--history-url", &apart.url]);
+    }
+    if !more.contains(&"--audit") {
+        flags.extend(["--audit", "false"]);
     }
     flags.extend(more);
     Server::with(store, &flags).await

@@ -96,10 +96,7 @@ async fn a_database_that_does_not_answer_or_has_no_tables_is_a_failure() {
     let ended = recents(&["doctor", "--json", "--database-url", nobody]).expect(1);
     let told: Value = serde_json::from_str(&ended.out).expect("JSON");
     assert_eq!(finding(&told, "connection").0, "failure");
-    assert_eq!(
-        ended.one_line(),
-        "recents: something does not work; see above"
-    );
+    assert_eq!(ended.one_line(), "something does not work; see above");
     for backend in [Backend::Postgres, Backend::Sqlite] {
         let db = TestDb::empty(backend).await;
         if backend == Backend::Sqlite {

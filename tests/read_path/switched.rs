@@ -1,6 +1,6 @@
 //! Switching the read path under load.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use serde_json::json;
 
@@ -20,9 +20,12 @@ async fn switching_the_path_under_load_changes_no_answer(db: TestDb) {
     setup.recents(&["backfill"]).expect(0);
     let server = serve_with(&setup, &[]).await;
     let lists = lists_of(&setup.history.rows());
-    let done = AtomicBool::new(false);
+    let (done, asked) = (AtomicBool::new(false), AtomicU32::new(0));
     let switch = async {
-        for at in 0..60 {
+        for at in 0.. {
+            if at > 60 && asked.load(Ordering::SeqCst) > 300 {
+                break;
+            }
             let path = ["history", "materialized", "shadow", "auto"][at % 4];
             let body = json!({"read_path": path}).to_string().into();
             let headers = [("content-type", "application/json")];
@@ -36,7 +39,6 @@ async fn switching_the_path_under_load_changes_no_answer(db: TestDb) {
         done.store(true, Ordering::SeqCst);
     };
     let read = async {
-        let mut asked = 0;
         while !done.load(Ordering::SeqCst) {
             for ((workspace, uid), items) in &lists {
                 let uid = Some(uid.as_str()).filter(|uid| !uid.is_empty());
@@ -44,13 +46,11 @@ async fn switching_the_path_under_load_changes_no_answer(db: TestDb) {
                 let answer = server.public.get(&path).await.expect(200).json();
                 let found = &answer["recent_workflows"];
                 assert_eq!(*found, serde_json::Value::from(shown(items)), "{path}");
-                asked += 1;
+                asked.fetch_add(1, Ordering::SeqCst);
             }
         }
-        asked
     };
-    let ((), asked) = tokio::join!(switch, read);
-    assert!(asked > 100, "{asked}");
+    tokio::join!(switch, read);
     let mismatches = r#"recents_shadow_reads_total{result="mismatch"}"#;
     assert_eq!(server.metric(mismatches).await, 0.0);
 }

@@ -12,6 +12,8 @@ both!(
     replicas_share_one_audit,
 );
 
+const AUDITED: [&str; 2] = ["--audit", "true"];
+
 async fn drift(server: &Server, kind: &str) -> f64 {
     let sample = format!(r#"recents_drift_rows_total{{kind="{kind}"}}"#);
     server.metric(&sample).await
@@ -59,7 +61,7 @@ async fn what_differs_in_any_way_is_found_counted_and_mended(db: TestDb) {
     ] {
         setup.store.execute(&sql).await;
     }
-    let server = serve_with(&setup, &[]).await;
+    let server = serve_with(&setup, &AUDITED).await;
     for kind in ["missing", "stale", "ahead", "extra"] {
         assert_eq!(drift(&server, kind).await, 0.0, "there from the start");
     }
@@ -91,11 +93,11 @@ async fn what_differs_in_any_way_is_found_counted_and_mended(db: TestDb) {
 async fn before_the_first_backfill_nothing_is_audited(db: TestDb) {
     let setup = Setup::plain(db, 32, 50).await;
     let (server, off) = (
-        serve_with(&setup, &[]).await,
+        serve_with(&setup, &AUDITED).await,
         serve_with(&setup, &["--audit", "false"]).await,
     );
     setup.recents(&["backfill"]).expect(0);
-    let other = serve_with(&setup, &[]).await;
+    let other = serve_with(&setup, &AUDITED).await;
     until("one that began after the backfill audits", async || {
         (statements(&other, "audit_save").await > 0.0).then_some(())
     })
@@ -113,7 +115,10 @@ async fn replicas_share_one_audit(db: TestDb) {
     let setup = Setup::plain(db, 33, 50).await;
     setup.recents(&["backfill"]).expect(0);
     let started = Instant::now();
-    let servers = [serve_with(&setup, &[]).await, serve_with(&setup, &[]).await];
+    let servers = [
+        serve_with(&setup, &AUDITED).await,
+        serve_with(&setup, &AUDITED).await,
+    ];
     until("some pieces were taken", async || {
         let taken = "select cast(fence as text) from {recents}audit";
         let taken = setup.store.connect().await.texts(taken).await.pop();
