@@ -38,8 +38,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Session {
 }
 
 /// Lets the answer to a write name it.
-pub(super) fn name_write(mut response: Response, token: &Token) -> Response {
-    if let Ok(value) = HeaderValue::from_str(&token.encode()) {
+pub(super) fn name_write(mut response: Response, token: &str) -> Response {
+    if let Ok(value) = HeaderValue::from_str(token) {
         response.headers_mut().insert(SESSION_TOKEN, value);
     }
     response

@@ -81,7 +81,7 @@ async fn write(mut requests: Vec<Pending>, fold: Fold, table: &Table, metrics: &
     match with_retries(|| raise(table, &uses)).await {
         Ok(raised) => {
             let token = table.store.token().await;
-            answer(requests, &uses, &raised, token, metrics);
+            answer(requests, &uses, &raised, &token, metrics);
         }
         Err(StoreError::Refused(_)) if requests.len() > 1 => {
             let rest = requests.split_off(requests.len() / 2);
@@ -129,7 +129,7 @@ fn answer(
     requests: Vec<Pending>,
     uses: &[(Key, Newest)],
     raised: &[Key],
-    token: Token,
+    token: &Token,
     metrics: &Metrics,
 ) {
     let written: HashMap<&Key, &Newest> = uses.iter().map(|(key, newest)| (key, newest)).collect();
@@ -143,12 +143,12 @@ fn answer(
     let nothing = Recorded {
         applied: 0,
         superseded: 0,
-        token,
+        token: token.encode().into(),
     };
-    let mut in_all = nothing;
+    let (mut applied, mut superseded) = (0, 0);
     let mut answers = Vec::with_capacity(requests.len());
     for request in requests {
-        let mut recorded = nothing;
+        let mut recorded = nothing.clone();
         for entry in &request.entries {
             if unclaimed.get(&entry.workspace_list) == Some(&&entry.newest) {
                 unclaimed.remove(&entry.workspace_list);
@@ -157,12 +157,12 @@ fn answer(
                 recorded.superseded += 1;
             }
         }
-        in_all.applied += recorded.applied;
-        in_all.superseded += recorded.superseded;
+        applied += recorded.applied;
+        superseded += recorded.superseded;
         answers.push((request, recorded));
     }
-    metrics.count_runs(Source::Hook, "applied", in_all.applied);
-    metrics.count_runs(Source::Hook, "superseded", in_all.superseded);
+    metrics.count_runs(Source::Hook, "applied", applied);
+    metrics.count_runs(Source::Hook, "superseded", superseded);
     for (request, recorded) in answers {
         let _ = request.done.send(Ok(recorded));
     }

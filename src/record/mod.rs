@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::model::{Key, Newest, Usage};
 use crate::store::recent::MAX_KEYS;
-use crate::store::{Pace, Store, StoreError, Token};
+use crate::store::{Pace, Store, StoreError};
 use crate::telemetry::Metrics;
 use flush::Table;
 
@@ -22,14 +22,15 @@ pub use fold::Fold;
 pub const MAX_QUEUED_USES: usize = 10_000;
 
 /// What became of the uses of one request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
     /// Uses that changed the workspace's list.
     pub applied: u64,
     /// Uses that an equal or a newer use outdid.
     pub superseded: u64,
-    /// Names them all, for reads that must not be older.
-    pub token: Token,
+    /// Names them all, for reads that must not be older: a [`Token`](crate::store::Token) as text, one for all requests of a
+    /// flush.
+    pub token: Arc<str>,
 }
 
 /// Why uses were not recorded. Nothing of the request is in the table then, unless the database
@@ -113,7 +114,7 @@ impl Recorder {
             return Ok(Recorded {
                 applied: 0,
                 superseded: 0,
-                token: self.store.token().await,
+                token: self.store.token().await.encode().into(),
             });
         }
         let places = u32::try_from(uses.len()).map_err(|_| RecordError::QueueFull)?;
@@ -175,6 +176,7 @@ async fn write_all(
         if next.is_none() {
             next = queue.recv().await;
         }
+        table.how.pace.written(&table.store);
         let apart = table.how.pace.least();
         if !apart.is_zero() {
             tokio::time::sleep_until(started + apart).await;

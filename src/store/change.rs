@@ -1,6 +1,7 @@
 //! What was written, named by a position in the database's log; and telling other processes of it.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use sqlx::postgres::PgListener;
 use sqlx::sqlite::SqliteConnection;
@@ -11,6 +12,10 @@ use super::{Dialect, Store, StoreError, on_both};
 use crate::cache::news;
 
 pub(super) const STATEMENTS: [&Statement; 4] = [&PLACE, &POSITION, &REPLAYED, &TELL];
+
+/// Tellings are this far apart: under load, what many flushes changed is told together, at a tenth of the
+/// cost. The first after silence is told at once.
+const TELL_APART: Duration = Duration::from_millis(5);
 
 /// The channel of PostgreSQL's on which processes tell each other what they changed.
 pub(crate) const CHANNEL: &str = "recents";
@@ -127,6 +132,7 @@ impl Store {
                     tracing::warn!(error, "other replicas were not told of a change");
                 }
             }
+            tokio::time::sleep(TELL_APART).await;
         }
     }
 }

@@ -1,33 +1,71 @@
 //! How far apart writes are kept.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use sqlx::Row;
 
 use super::{Store, StoreError};
 
-/// Where a transaction is open for longer than this, vacuum stands still, and a hot row's dead
-/// versions pile up …
+/// While a transaction is open, vacuum keeps every version of a row since it began, and a read of a hot
+/// row's list walks them all. So writes are kept apart by this part of its age: each has one version of a
+/// row, whatever was folded into it, and there are some hundreds of them however long it lasts …
+const PART_OF_AGE: u32 = 50;
+/// … and at the most so far.
+const SPACED: Duration = Duration::from_millis(250);
+/// Nearer than this, writes are not kept apart: they take about as long.
+const LEAST: Duration = Duration::from_millis(2);
+/// It is looked so often while much is written …
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// … which is so many writes in that time.
+const MUCH: u32 = 10;
+/// One that is open for longer than this is worth a line in the log.
 const OLD_TRANSACTION: Duration = Duration::from_secs(10);
-/// … so writes are kept this far apart: each has one version of a row, whatever was folded into it.
-const SPACED: Duration = Duration::from_millis(100);
 
-/// Whether writes are kept apart, because an old transaction holds back vacuum. Clones share it.
+/// Whether writes are kept apart, because a transaction that is open holds back vacuum. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Pace(Arc<AtomicBool>);
+pub struct Pace(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Microseconds.
+    least: AtomicU64,
+    is_old: AtomicBool,
+    /// Writes since it was last looked, and when that was; locked while somebody looks.
+    writes: AtomicU32,
+    looked: Arc<tokio::sync::Mutex<Option<Instant>>>,
+}
 
 impl Pace {
     /// The least time between the starts of two writes.
     pub fn least(&self) -> Duration {
-        match self.0.load(Ordering::Relaxed) {
-            true => SPACED,
-            false => Duration::ZERO,
-        }
+        Duration::from_micros(self.0.least.load(Ordering::Relaxed))
     }
 
-    /// Looks for an old transaction, as far as the role may see it. SQLite has no dead versions.
+    /// Counts a write; where there were many, it is looked for a transaction, in the background.
+    pub fn written(&self, store: &Store) {
+        let writes = self.0.writes.fetch_add(1, Ordering::Relaxed);
+        if writes < MUCH || !matches!(store, Store::Postgres(..)) {
+            return;
+        }
+        let Ok(mut looked) = Arc::clone(&self.0.looked).try_lock_owned() else {
+            return;
+        };
+        if looked.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
+            return;
+        }
+        *looked = Some(Instant::now());
+        self.0.writes.store(0, Ordering::Relaxed);
+        let (pace, store) = (self.clone(), store.clone());
+        tokio::spawn(async move {
+            // Where the database does not answer, whoever writes will hear of it.
+            let _ = pace.look(&store).await;
+            drop(looked);
+        });
+    }
+
+    /// Looks for the oldest transaction, as far as the role may see it. SQLite has no dead versions.
     ///
     /// # Errors
     /// Where the database does not answer; the pace stays.
@@ -40,8 +78,16 @@ impl Pace {
              from pg_stat_activity where backend_xmin is not null and datname = current_database()",
         );
         let seconds: Option<f64> = age.fetch_one(pool).await?.try_get(0)?;
-        let is_old = seconds.is_some_and(|seconds| seconds > OLD_TRANSACTION.as_secs_f64());
-        if self.0.swap(is_old, Ordering::Relaxed) != is_old {
+        let age = Duration::from_secs_f64(seconds.unwrap_or(0.0).max(0.0));
+        let part = age / PART_OF_AGE;
+        let least = match part < LEAST {
+            true => Duration::ZERO,
+            false => part.min(SPACED),
+        };
+        let micros = u64::try_from(least.as_micros()).unwrap_or(u64::MAX);
+        self.0.least.store(micros, Ordering::Relaxed);
+        let is_old = age > OLD_TRANSACTION;
+        if self.0.is_old.swap(is_old, Ordering::Relaxed) != is_old {
             match is_old {
                 true => tracing::warn!(
                     seconds,

@@ -142,5 +142,8 @@ async fn hide(app: &Arc<App>, query: Option<&str>, what: Dismissed) -> Result<Re
     let token = hidden
         .await
         .map_err(|_| Problem::new(Code::Internal, "the service failed; its log says more"))??;
-    Ok(name_write(StatusCode::NO_CONTENT.into_response(), &token))
+    Ok(name_write(
+        StatusCode::NO_CONTENT.into_response(),
+        &token.encode(),
+    ))
 }
