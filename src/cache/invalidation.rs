@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use super::generation::{Forgotten, Generations, scope_slot};
 use super::replayed::Replayed;
 use crate::model::{Id, Key};
+use crate::store::Position;
 
 /// Lists that are told one by one; beyond, everything is forgotten. Four messages of PostgreSQL's, which
 /// have 8,000 bytes each.
@@ -206,6 +207,22 @@ impl Changes {
     /// From now on remembers how far a replica must be to have each list as it is.
     pub fn track_replicas(&self) {
         self.replayed.get_or_init(Replayed::default);
+    }
+
+    /// Whether this process knows of a replica.
+    pub(crate) fn tracks_replicas(&self) -> bool {
+        self.replayed.get().is_some()
+    }
+
+    /// Which database it is, as far as is known, and no position in it: behind every one.
+    pub(crate) fn place(&self) -> Option<Position> {
+        let timeline = self.timeline.load(Ordering::SeqCst);
+        let database = *self.database.get()?;
+        (timeline > 0).then_some(Position {
+            database,
+            timeline,
+            at: u64::MAX,
+        })
     }
 
     /// These news were told, at a position behind them.

@@ -1,7 +1,7 @@
 //! How far apart writes are kept.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use sqlx::Row;
@@ -11,15 +11,15 @@ use super::{Store, StoreError};
 /// While a transaction is open, vacuum keeps every version of a row since it began, and a read of a hot
 /// row's list walks them all. So writes are kept apart by this part of its age: each has one version of a
 /// row, whatever was folded into it, and there are some hundreds of them however long it lasts …
-const PART_OF_AGE: u32 = 50;
+const PART_OF_AGE: u32 = 25;
 /// … and at the most so far.
 const SPACED: Duration = Duration::from_millis(250);
-/// Nearer than this, writes are not kept apart: they take about as long.
-const LEAST: Duration = Duration::from_millis(2);
+/// So many writes since it began are not: whoever writes little waits for nothing.
+const FREE: u64 = 100;
 /// It is looked so often while much is written …
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// … which is so many writes in that time.
-const MUCH: u32 = 10;
+const MUCH: u64 = 5;
 /// One that is open for longer than this is worth a line in the log.
 const OLD_TRANSACTION: Duration = Duration::from_secs(10);
 
@@ -32,8 +32,11 @@ struct Shared {
     /// Microseconds.
     least: AtomicU64,
     is_old: AtomicBool,
+    /// When the oldest transaction began, in microseconds since 1970, and writes since that was seen first.
+    began: AtomicI64,
+    since: AtomicU64,
     /// Writes since it was last looked, and when that was; locked while somebody looks.
-    writes: AtomicU32,
+    writes: AtomicU64,
     looked: Arc<tokio::sync::Mutex<Option<Instant>>>,
 }
 
@@ -45,6 +48,7 @@ impl Pace {
 
     /// Counts a write; where there were many, it is looked for a transaction, in the background.
     pub fn written(&self, store: &Store) {
+        self.0.since.fetch_add(1, Ordering::Relaxed);
         let writes = self.0.writes.fetch_add(1, Ordering::Relaxed);
         if writes < MUCH || !matches!(store, Store::Postgres(..)) {
             return;
@@ -74,15 +78,20 @@ impl Pace {
             return Ok(());
         };
         let age = sqlx::query(
-            "select extract(epoch from max(clock_timestamp() - xact_start))::float8
+            "select extract(epoch from max(clock_timestamp() - xact_start))::float8,
+                    (extract(epoch from min(xact_start)) * 1000000)::bigint
              from pg_stat_activity where backend_xmin is not null and datname = current_database()",
         );
-        let seconds: Option<f64> = age.fetch_one(pool).await?.try_get(0)?;
+        let row = age.fetch_one(pool).await?;
+        let (seconds, began): (Option<f64>, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
+        let began = began.unwrap_or(0);
+        if self.0.began.swap(began, Ordering::Relaxed) != began {
+            self.0.since.store(0, Ordering::Relaxed);
+        }
         let age = Duration::from_secs_f64(seconds.unwrap_or(0.0).max(0.0));
-        let part = age / PART_OF_AGE;
-        let least = match part < LEAST {
-            true => Duration::ZERO,
-            false => part.min(SPACED),
+        let least = match self.0.since.load(Ordering::Relaxed) {
+            0..FREE => Duration::ZERO,
+            _ => (age / PART_OF_AGE).min(SPACED),
         };
         let micros = u64::try_from(least.as_micros()).unwrap_or(u64::MAX);
         self.0.least.store(micros, Ordering::Relaxed);
