@@ -213,7 +213,12 @@ impl Shared {
             shared: &self,
             is_stuck: false,
         };
-        while let Some((began, batch)) = self.begin() {
+        loop {
+            // What came meanwhile is read off its sockets first, and goes with it.
+            tokio::task::yield_now().await;
+            let Some((began, batch)) = self.begin() else {
+                return;
+            };
             let mut query = std::pin::pin!(batch.read());
             let loaded = match tokio::time::timeout(SLOW, &mut query).await {
                 Ok(loaded) => loaded,
