@@ -125,7 +125,11 @@ async fn prepare(
     run(conn, "drop index if exists app.one_more").await?;
     if way == Way::Captured {
         program.run_plain(&["capture", "install"])?;
-        return Ok(Some(program.serve_followed().await?));
+        return Ok(Some(
+            program
+                .serve_followed(&[("RECENTS_AUDIT", "false")])
+                .await?,
+        ));
     }
     program.run_plain(&["capture", "uninstall"])?;
     if way == Way::Index {
@@ -269,7 +273,9 @@ async fn nulled(
     let without = timed(conn).await?;
     program.run_plain(&["capture", "install"])?;
     let with = timed(conn).await?;
-    let _drain = program.serve_followed().await?;
+    let _drain = program
+        .serve_followed(&[("RECENTS_AUDIT", "false")])
+        .await?;
     run(conn, null).await?;
     let started = Instant::now();
     settle(conn).await?;

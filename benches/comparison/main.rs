@@ -18,6 +18,7 @@ mod dismissed;
 mod history;
 mod hook;
 mod http;
+mod operation;
 mod peers;
 mod program;
 mod reads;
@@ -74,6 +75,8 @@ enum Part {
     Hook,
     /// The top four under load, against other ways to serve them
     Serving,
+    /// Verify under load, re-syncs, the audit
+    Operation,
     /// Following the application's writes, against one more index on its history
     Capture,
 }
@@ -141,7 +144,11 @@ async fn compare(args: &Args) -> Result<(), Failure> {
     let wanted = |part| args.only.is_empty() || args.only.contains(&part);
     let server = Server::start(args.postgres_url.as_deref()).await?;
     let mut report = Report::begin(&server, args.runs).await?;
-    if wanted(Part::Backfill) || wanted(Part::Reads) || wanted(Part::Capture) {
+    if wanted(Part::Backfill)
+        || wanted(Part::Reads)
+        || wanted(Part::Operation)
+        || wanted(Part::Capture)
+    {
         history::build(&server, args.runs, &mut report).await?;
     }
     if wanted(Part::Backfill) {
@@ -155,6 +162,9 @@ async fn compare(args: &Args) -> Result<(), Failure> {
     }
     if wanted(Part::Serving) {
         serving::measure(&server, &mut report).await?;
+    }
+    if wanted(Part::Operation) {
+        operation::measure(&server, args.runs, &mut report).await?;
     }
     if wanted(Part::Capture) {
         // The last, because it writes into the history.

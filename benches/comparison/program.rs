@@ -72,8 +72,12 @@ impl Program {
     }
 
     /// Serves the table, and follows the history.
-    pub(crate) async fn serve_followed(&self) -> Result<Serving, Failure> {
+    pub(crate) async fn serve_followed(
+        &self,
+        settings: &[(&str, &str)],
+    ) -> Result<Serving, Failure> {
         let mut command = self.command();
+        command.envs(settings.iter().copied());
         command.arg("serve").envs([
             ("RECENTS_LISTEN", "127.0.0.1:0"),
             ("RECENTS_ADMIN_LISTEN", "127.0.0.1:0"),

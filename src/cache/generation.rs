@@ -66,6 +66,12 @@ impl Generations {
         self.now.load(SeqCst)
     }
 
+    /// Begins a generation without forgetting anything, and returns it: what begins from now on is told from
+    /// what began before.
+    pub fn advance(&self) -> u64 {
+        self.now.fetch_add(1, SeqCst) + 1
+    }
+
     /// Forgets, after the commit of what changed.
     pub fn forget(&self, what: Forgotten<'_>) {
         let generation = self.now.fetch_add(1, SeqCst) + 1;

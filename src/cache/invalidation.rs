@@ -16,6 +16,8 @@ pub const MAX_TOLD: usize = 4_000;
 /// Processes whose news are remembered; the oldest goes. There are as many as replicas and commands of a
 /// minute or two.
 const MAX_ORIGINS: usize = 256;
+/// Writes that were presented and are remembered: sessions of a minute or two after their writer ended.
+const MAX_PRESENTED: usize = 4_096;
 
 /// Why something was forgotten, as in `recents_cache_invalidations_total{reason}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,6 +165,8 @@ pub struct Changes {
     pub(crate) timeline: AtomicU32,
     /// Where replicas are read from: how far one must be.
     replayed: OnceLock<Replayed>,
+    /// Writes of others that were presented by their tokens, origin and sequence, and the generation then.
+    presented: Mutex<HashMap<(u64, u64), u64>>,
 }
 
 impl Default for Changes {
@@ -181,6 +185,7 @@ impl Default for Changes {
             database: OnceLock::new(),
             timeline: AtomicU32::new(0),
             replayed: OnceLock::new(),
+            presented: Mutex::default(),
         }
     }
 }
@@ -358,10 +363,30 @@ impl Changes {
         if heard_position > write.position {
             return true;
         }
-        let heard = lock(&self.heard);
-        heard.get(&write.origin).is_some_and(|heard| {
+        let is_heard = lock(&self.heard).get(&write.origin).is_some_and(|heard| {
             heard.sequence >= write.sequence && super::generation::sees(began, heard.generation)
-        })
+        });
+        is_heard || {
+            let presented = lock(&self.presented);
+            let generation = presented.get(&(write.origin, write.sequence));
+            generation.is_some_and(|generation| super::generation::sees(began, *generation))
+        }
+    }
+
+    /// Somebody presented this write of another process: it is committed, and a load that begins from now
+    /// on sees it, whether or not it is ever heard of. Only this very write, because a token may be made up.
+    pub fn presented(&self, write: &Write) {
+        if write.origin == self.origin {
+            return;
+        }
+        let mut presented = lock(&self.presented);
+        if presented.len() >= MAX_PRESENTED {
+            presented.clear();
+        }
+        let write = (write.origin, write.sequence);
+        presented
+            .entry(write)
+            .or_insert_with(|| self.generations.advance());
     }
 
     /// The newest position that was heard of; a load notes it before it asks the database.
@@ -372,6 +397,7 @@ impl Changes {
     /// Nothing that was heard counts any more: another database answers, or its log began anew.
     pub fn unhear(&self) {
         lock(&self.heard).clear();
+        lock(&self.presented).clear();
         self.heard_position.store(0, Ordering::SeqCst);
     }
 

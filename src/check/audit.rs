@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::verify::note_again;
-use super::{CheckError, Difference, Reason, complete, supported};
+use super::{CheckError, Difference, complete, supported};
 use crate::config::HistoryConfig;
 use crate::history::mapping::From;
 use crate::history::{self, History, HistoryError, Range};
-use crate::jobs::{BACKFILL, RESYNC};
+use crate::jobs::BACKFILL;
 use crate::model::{Key, RawUse};
 use crate::record::Fold;
-use crate::store::recent::{self, Outdone, RecentRow};
+use crate::store::recent::{self, RecentRow};
 use crate::store::{Store, StoreError, audit, job, with_retries};
 use crate::telemetry::Metrics;
 
@@ -22,11 +22,10 @@ use crate::telemetry::Metrics;
 const SHARE: f64 = 0.01;
 /// Pieces follow each other no faster, so that a small table is not looked at all the time.
 const LEAST_PAUSE: Duration = Duration::from_secs(2);
-/// Rows of a piece, and runs of one: some ten milliseconds each.
+/// Rows of a piece at the most, and runs of one: some ten milliseconds each. A piece that takes too long, or
+/// has a run that cannot be mapped, is halved, down to that run, which is stepped over; then it grows again.
 const ROWS: u32 = 1_000;
 const RUNS: u32 = 20_000;
-/// Runs of a piece at the least, however slow the history.
-const LEAST_RUNS: u32 = 100;
 /// How often it is looked for a piece that may be taken.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// After a failure, and while there is nothing to audit.
@@ -45,10 +44,25 @@ enum Cursor {
     },
 }
 
-/// What seems to differ.
-enum Seen {
-    Rows(Vec<(RecentRow, Reason)>),
-    Uses(Vec<Outdone>),
+/// A part of the table, or of the history.
+enum Part {
+    Rows(Vec<RecentRow>),
+    Runs(From, String),
+}
+
+/// A part, how many rows or runs it has, and where the next one begins.
+struct Piece {
+    next: Option<Cursor>,
+    part: Part,
+    of: u32,
+}
+
+/// Why a piece was not checked; where the next one would begin, as far as that is known; and how many rows
+/// or runs it has.
+struct Stopped {
+    error: CheckError,
+    next: Option<Option<Cursor>>,
+    of: u32,
 }
 
 /// What the audit of a service needs.
@@ -60,8 +74,10 @@ pub struct Audit {
     /// A query that says true while the history's database is unwell.
     pause_while: Option<String>,
     history: Option<Arc<History>>,
-    /// Runs of the next piece.
-    runs: u32,
+    /// Runs or rows of the next piece at the most.
+    size: u32,
+    /// Whether the last one failed, and not because of what it holds.
+    failed: bool,
 }
 
 impl Audit {
@@ -78,7 +94,8 @@ impl Audit {
             metrics,
             pause_while,
             history: None,
-            runs: RUNS,
+            size: RUNS,
+            failed: false,
         }
     }
 
@@ -117,57 +134,104 @@ impl Audit {
         let Some(taken) = audit::take(&self.store).await? else {
             return Ok(LOOK_EVERY);
         };
-        let started = Instant::now();
         let cursor = taken.cursor.as_deref();
         let cursor = cursor.and_then(|text| serde_json::from_str(text).ok());
         let cursor = cursor.unwrap_or(Cursor::Rows(None));
-        let looked = self.look(&history, &cursor).await;
-        // Without the looks again, which mostly wait.
-        let took = started.elapsed();
-        let pause = took.mul_f64(1.0 / SHARE - 1.0).max(LEAST_PAUSE);
-        let next = match looked {
-            Ok((next, seen)) => {
-                let differences = match seen {
-                    Seen::Rows(seen) => supported::confirm(&self.store, &history, seen).await?,
-                    Seen::Uses(seen) => complete::confirm(&self.store, &history, seen).await?,
-                };
-                self.tell_and_mend(&differences).await?;
-                next
+        let mut spent = Duration::ZERO;
+        let looked = self.look(&history, &cursor, &mut spent).await;
+        let mut pause = spent.mul_f64(1.0 / SHARE - 1.0);
+        let (next, passed) = match looked {
+            Ok(next) => {
+                pause = pause.max(LEAST_PAUSE);
+                self.size = self.size.saturating_mul(2).min(RUNS);
+                let passed = next.is_none();
+                (next, passed)
             }
-            Err(CheckError::History(HistoryError::TimedOut(_))) if self.runs > LEAST_RUNS => {
-                self.runs = (self.runs / 2).max(LEAST_RUNS);
+            Err(stopped) => (self.step_back(cursor, stopped), false),
+        };
+        if std::mem::take(&mut self.failed) {
+            pause = pause.max(WAIT);
+        }
+        let next = next.map(|next| serde_json::to_string(&next).unwrap_or_default());
+        audit::save(&self.store, &taken, next.as_deref(), pause, passed).await?;
+        Ok(pause)
+    }
+
+    /// Where it goes on behind a piece that failed: with a smaller one, behind the one run that fails, or with
+    /// a new pass where not even the next piece can be found.
+    fn step_back(&mut self, cursor: Cursor, stopped: Stopped) -> Option<Cursor> {
+        let error = &stopped.error as &dyn std::error::Error;
+        let is_of_it = match &stopped.error {
+            CheckError::History(HistoryError::TimedOut(_)) => true,
+            CheckError::History(error) => error.is_of_the_data(),
+            _ => false,
+        };
+        match (is_of_it, stopped.next) {
+            (true, Some(_)) if self.size > 1 => {
+                self.size = (self.size.min(stopped.of) / 2).max(1);
+                tracing::debug!(error, size = self.size, "a smaller piece is audited");
                 Some(cursor)
             }
-            Err(error) => return Err(error),
-        };
-        let next = next.map(|next| serde_json::to_string(&next).unwrap_or_default());
-        audit::save(&self.store, &taken, next.as_deref(), pause).await?;
-        Ok(pause)
+            (true, Some(next)) => {
+                tracing::warn!(error, "what cannot be mapped is left out of the audit");
+                next
+            }
+            (true, None) => {
+                tracing::warn!(error, "the audit begins anew");
+                None
+            }
+            (false, _) => {
+                self.failed = true;
+                tracing::warn!(error, "the table could not be audited; trying again");
+                Some(cursor)
+            }
+        }
     }
 
     /// Whether the table was ever filled from the history: before, all of it is missing.
     async fn is_filled(&self) -> Result<bool, StoreError> {
-        for kind in [BACKFILL, RESYNC] {
-            if job::last_success(&self.store, kind).await?.is_some() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let filled = job::last_success(&self.store, BACKFILL).await?;
+        Ok(filled.is_some())
     }
 
-    /// Looks at a piece; returns where the next one begins, `None` where the pass is over.
+    /// Checks a piece, and mends what differs; returns where the next one begins, `None` where the pass is
+    /// over. `spent` is what it costs the databases, without what it only waits.
     async fn look(
         &self,
         history: &Arc<History>,
         cursor: &Cursor,
-    ) -> Result<(Option<Cursor>, Seen), CheckError> {
+        spent: &mut Duration,
+    ) -> Result<Option<Cursor>, Stopped> {
+        let started = Instant::now();
+        let piece = self.piece(history, cursor).await;
+        *spent += started.elapsed();
+        let Piece { next, part, of } = piece.map_err(|error| Stopped {
+            error,
+            next: None,
+            of: 0,
+        })?;
+        let stopped = |error| Stopped {
+            error,
+            next: Some(next.clone()),
+            of,
+        };
+        let checked = self.check(history, part, spent).await;
+        let differences = checked.map_err(stopped)?;
+        let mended = self.tell_and_mend(&differences).await;
+        mended.map_err(|error| stopped(error.into()))?;
+        Ok(next)
+    }
+
+    /// What the next piece is.
+    async fn piece(&self, history: &History, cursor: &Cursor) -> Result<Piece, CheckError> {
         match cursor {
             Cursor::Rows(behind) => {
                 let behind = behind.as_ref().map(|[w, u, p]| Key::new(w, u, p));
+                let most = self.size.min(ROWS);
                 let rows =
-                    with_retries(|| recent::rows_after(&self.store, None, behind.as_ref(), ROWS));
+                    with_retries(|| recent::rows_after(&self.store, None, behind.as_ref(), most));
                 let rows = rows.await?;
-                let next = match rows.last().filter(|_| rows.len() == ROWS as usize) {
+                let next = match rows.last().filter(|_| rows.len() == most as usize) {
                     Some((last, _)) => {
                         let (workspace, uid, published_run) = last.parts();
                         let behind = [workspace, uid, published_run].map(Into::into);
@@ -178,26 +242,61 @@ impl Audit {
                         last.map(|last| Cursor::Runs { behind: None, last })
                     }
                 };
-                let seen = supported::unsupported(&self.store, history, rows).await?;
-                Ok((next, Seen::Rows(seen)))
+                Ok(Piece {
+                    next,
+                    of: u32::try_from(rows.len()).unwrap_or(most),
+                    part: Part::Rows(rows),
+                })
             }
             Cursor::Runs { behind, last } => {
                 let from = behind.clone().map_or(From::First, From::Behind);
-                let (end, _) = history.window_end(&from, last, self.runs).await?;
+                let most = self.size.min(RUNS);
+                let (end, of) = history.window_end(&from, last, most).await?;
+                let next = (end != *last).then(|| Cursor::Runs {
+                    behind: Some(end.clone()),
+                    last: last.clone(),
+                });
+                Ok(Piece {
+                    next,
+                    of: u32::try_from(of).unwrap_or(most),
+                    part: Part::Runs(from, end),
+                })
+            }
+        }
+    }
+
+    async fn check(
+        &self,
+        history: &Arc<History>,
+        part: Part,
+        spent: &mut Duration,
+    ) -> Result<Vec<Difference>, CheckError> {
+        let started = Instant::now();
+        match part {
+            Part::Rows(rows) => {
+                let seen = supported::unsupported(&self.store, history, rows).await;
+                *spent += started.elapsed();
+                let persist = supported::persistent(&self.store, history, seen?).await?;
+                let started = Instant::now();
+                let named = supported::named(history, persist).await;
+                *spent += started.elapsed();
+                named
+            }
+            Part::Runs(from, end) => {
                 let mut fold = Fold::default();
                 let take = |raw: RawUse<'_>| {
                     if let Ok(usage) = raw.check() {
                         fold.add(&usage);
                     }
                 };
-                history.scan(Range::Window(&from, &end), take).await?;
+                let scanned = history.scan(Range::Window(&from, &end), take).await;
                 let uses = fold.into_sorted();
-                let seen = complete::outdone(&self.store, &uses).await?;
-                let next = (end != *last).then(|| Cursor::Runs {
-                    behind: Some(end),
-                    last: last.clone(),
-                });
-                Ok((next, Seen::Uses(seen)))
+                let seen = match scanned {
+                    Ok(()) => complete::outdone(&self.store, &uses).await,
+                    Err(error) => Err(error.into()),
+                };
+                *spent += started.elapsed();
+                complete::confirm(&self.store, history, seen?).await
             }
         }
     }

@@ -18,15 +18,16 @@ pub(crate) async fn check(
     rows: Vec<RecentRow>,
 ) -> Result<Vec<Difference>, CheckError> {
     let seen = unsupported(store, history, rows).await?;
-    confirm(store, history, seen).await
+    let persist = persistent(store, history, seen).await?;
+    named(history, persist).await
 }
 
-/// Looks again at what was seen, until it persists or goes.
-pub(super) async fn confirm(
+/// Looks again at what was seen, until it persists or goes; gives what persists.
+pub(super) async fn persistent(
     store: &Store,
     history: &History,
     seen: Vec<(RecentRow, Reason)>,
-) -> Result<Vec<Difference>, CheckError> {
+) -> Result<Vec<(RecentRow, Reason)>, CheckError> {
     let mut suspects = Suspects::new(seen);
     while let Some(open) = suspects.open() {
         tokio::time::sleep(LOOK_AGAIN_AFTER).await;
@@ -39,7 +40,14 @@ pub(super) async fn confirm(
         }
         suspects.saw(unsupported(store, history, now).await?);
     }
-    let mut unsupported = suspects.persist();
+    Ok(suspects.persist())
+}
+
+/// How these rows differ. Where no index serves, this reads the whole history.
+pub(super) async fn named(
+    history: &History,
+    mut unsupported: Vec<(RecentRow, Reason)>,
+) -> Result<Vec<Difference>, CheckError> {
     unsupported.sort_unstable_by(|((a, _), _), ((b, _), _)| a.cmp(b));
     if unsupported.is_empty() {
         return Ok(Vec::new());

@@ -112,6 +112,9 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = Findings::default();
     configuration(config, &mut findings);
     if let Some(store) = open(config, &mut findings).await {
+        if let Store::Postgres(pool, _) = &store {
+            postgres::privileges(pool, &mut findings).await;
+        }
         if store::schema(&store, &mut findings).await {
             operation::examine(config, &store, &mut findings).await;
             if let Store::Postgres(pool, _) = &store {

@@ -43,20 +43,14 @@ async fn settings(config: &Config, store: &Store, findings: &mut Findings) {
 }
 
 async fn backfill(store: &Store, findings: &mut Findings) {
-    let mut last = None;
-    for kind in [BACKFILL, RESYNC] {
-        match job::last_success(store, kind).await {
-            Ok(time) => last = last.max(time),
-            Err(error) => return findings.unknown("backfill", &error),
-        }
-    }
-    match last {
-        Some(time) => findings.ok("backfill", format!("the table was filled, last at {time}")),
-        None => findings.warn(
+    match job::last_success(store, BACKFILL).await {
+        Ok(Some(time)) => findings.ok("backfill", format!("the last one ended {time}")),
+        Ok(None) => findings.warn(
             "backfill",
             "the table was never filled from the history; until then `auto` reads the history",
             "recents backfill",
         ),
+        Err(error) => findings.unknown("backfill", &error),
     }
 }
 
@@ -100,7 +94,12 @@ async fn jobs(store: &Store, findings: &mut Findings) {
             failed = true;
             let error = job.error.as_deref().unwrap_or("for an unknown reason");
             let detail = format!("the last {kind} failed: {error}");
-            findings.warn("jobs", detail, format!("recents {kind}"));
+            let mend = match (kind, &job.workspace) {
+                (RESYNC, Some(workspace)) => format!("recents resync --workspace {workspace}"),
+                (RESYNC, None) => "recents resync --all".into(),
+                _ => "recents backfill".into(),
+            };
+            findings.warn("jobs", detail, mend);
         }
     }
     if !failed {

@@ -30,12 +30,19 @@ pub(super) async fn examine(config: &Config, pool: &PgStore, findings: &mut Find
         Err(error) => return findings.unknown("database", &error),
     };
     version(&mut tx, findings).await;
-    rights(&mut tx, findings).await;
     clock(config, &mut tx, findings).await;
     plans(&mut tx, findings).await;
     vacuum(&mut tx, findings).await;
     old_transactions(&mut tx, findings).await;
     queue(&mut tx, findings).await;
+}
+
+/// Whether the role may read and write the tables.
+pub(super) async fn privileges(pool: &PgStore, findings: &mut Findings) {
+    match pool.pool().begin().await {
+        Ok(mut tx) => rights(&mut tx, findings).await,
+        Err(error) => findings.unknown("privileges", &error),
+    }
 }
 
 /// The first row of a statement without parameters, sent as plain text: a pooler passes on nothing else
@@ -147,8 +154,10 @@ async fn plans(conn: &mut PgConnection, findings: &mut Findings) {
         read.text(Dialect::Postgres)
     );
     let plan = rows(conn, &sql).await;
-    let end = "rollback to plans; deallocate all";
-    let _ = rows(conn, end).await;
+    let _ = rows(conn, "rollback to plans").await;
+    if plan.is_ok() {
+        let _ = rows(conn, "deallocate recents_doctor").await;
+    }
     match plan {
         Err(error) => findings.unknown("plans", &error),
         Ok(plan) => {
@@ -228,6 +237,8 @@ async fn old_transactions(conn: &mut PgConnection, findings: &mut Findings) {
     let sql = "select pid, extract(epoch from clock_timestamp() - xact_start), state
          from pg_stat_activity
          where backend_xmin is not null and datname = current_database() and pid <> pg_backend_pid()
+           and backend_type <> 'autovacuum worker'
+           and pid not in (select pid from pg_stat_progress_vacuum)
          order by xact_start limit 1";
     match rows(conn, sql).await {
         Err(error) => findings.unknown("transactions", &error),
@@ -235,7 +246,16 @@ async fn old_transactions(conn: &mut PgConnection, findings: &mut Findings) {
             let oldest = rows.first();
             let age = oldest.and_then(|row| number::<f64>(row, 1)).unwrap_or(0.0);
             match oldest.filter(|_| age > OLD_TRANSACTION) {
-                None => findings.ok("transactions", "none is open for long"),
+                None => match hidden(conn).await {
+                    Some(user) => findings.warn(
+                        "transactions",
+                        format!(
+                            "{user} sees only its own: an old one of another role goes unnoticed"
+                        ),
+                        format!("grant pg_read_all_stats to \"{user}\";"),
+                    ),
+                    None => findings.ok("transactions", "none is open for long"),
+                },
                 Some(row) => {
                     let pid = text(row, 0).unwrap_or_default();
                     let state = text(row, 2).unwrap_or_default();
@@ -251,6 +271,13 @@ async fn old_transactions(conn: &mut PgConnection, findings: &mut Findings) {
             }
         }
     }
+}
+
+/// The role, where it does not see what others do.
+async fn hidden(conn: &mut PgConnection) -> Option<String> {
+    let sql = "select current_user where not pg_has_role('pg_read_all_stats', 'usage')";
+    let row = rows(conn, sql).await.ok()?.into_iter().next()?;
+    text(&row, 0)
 }
 
 async fn queue(conn: &mut PgConnection, findings: &mut Findings) {

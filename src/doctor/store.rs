@@ -52,7 +52,8 @@ pub(super) async fn schema(store: &Store, findings: &mut Findings) -> bool {
             false
         }
         Err(error) => {
-            findings.unknown("schema", &error);
+            let mend = "see `privileges`, or what the database says";
+            findings.fail("schema", said(&error), mend);
             false
         }
     }

@@ -157,15 +157,18 @@ fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// Whether a column has a valid id, as [`crate::model::Id`] sees it, in PostgreSQL.
+/// Whether a column has a valid id, as [`crate::model::Id`] sees it, in PostgreSQL: asked of its bytes in
+/// UTF-8, so that neither the database's encoding nor a collation has a say.
 fn valid(column: &str, of: IdType) -> String {
     if of.has_fixed_length() {
         return format!("q.{column} is not null");
     }
     let text = format!("cast(q.{column} as text)");
+    let bytes = format!("convert_to({text}, 'UTF8')");
     format!(
-        "octet_length(convert_to({text}, 'UTF8')) between 1 and {MAX_ID_BYTES}
-         and {text} !~ '[\\u0001-\\u001f\\u007f-\\u009f]' and {text} not in ('.', '..')"
+        "octet_length({bytes}) between 1 and {MAX_ID_BYTES}
+         and encode({bytes}, 'hex') !~ '^(..)*([01].|7f|c2[89].)'
+         and encode({bytes}, 'hex') not in ('2e', '2e2e')"
     )
 }
 
@@ -305,9 +308,11 @@ impl Mapping {
             published_run,
             ..
         } = self.types;
-        let column = |name: &str, of: IdType| {
-            let column = of.comparable(&format!("q.{name}"));
-            format!("{column} as {name}")
+        // Compared by bytes, whatever the column's collation.
+        let column = |name: &str, of: IdType| match of {
+            IdType::Text => format!("q.{name} collate \"C\" as {name}"),
+            IdType::Other => format!("cast(q.{name} as text) collate \"C\" as {name}"),
+            _ => format!("q.{name}"),
         };
         let among = |name: &str, of: IdType, n: usize| {
             let column = of.comparable(&format!("q.{name}"));

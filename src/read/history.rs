@@ -2,16 +2,21 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::OnceCell;
 
 use super::page::RecentWorkflow;
+use super::rest::Rest;
 use crate::config::HistoryConfig;
 use crate::history::{self, History, HistoryError};
 use crate::model::{Key, Newest, Scope};
 use crate::store::lists::ListStart;
 use crate::store::recent::MAX_KEYS;
 use crate::store::{Store, StoreError, dismissal};
+
+/// A database that says nothing for so long is gone; longer than a list may take it.
+const READ_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// The history of a table, connected to when it is first asked.
 #[derive(Debug)]
@@ -21,23 +26,35 @@ pub(super) struct HistoryLists {
     /// Whether lists are given also where nobody can tell what was dismissed.
     forced: bool,
     history: OnceCell<Arc<History>>,
+    /// The history could not be connected to; the table's database could not tell what was dismissed.
+    away: Rest,
+    untold: Rest,
 }
 
 impl HistoryLists {
     pub(super) fn new(store: Store, config: HistoryConfig, forced: bool) -> Self {
-        let history = OnceCell::new();
         Self {
             store,
             config,
             forced,
-            history,
+            history: OnceCell::new(),
+            away: Rest::new(),
+            untold: Rest::new(),
         }
     }
 
     pub(super) async fn history(&self) -> Result<&Arc<History>, StoreError> {
-        let connect = async || history::connect(&self.config).await.map(Arc::new);
-        let connected = self.history.get_or_try_init(connect).await;
-        connected.map_err(as_store_error)
+        let connect = async || {
+            if !self.away.is_over() {
+                return Err(gone());
+            }
+            let connected = history::connect(&self.config).await;
+            connected.map(Arc::new).map_err(|error| {
+                self.away.begin();
+                as_store_error(error)
+            })
+        };
+        self.history.get_or_try_init(connect).await
     }
 
     /// The next `rows` items of each list, as the history has them now, without what was dismissed.
@@ -46,9 +63,12 @@ impl HistoryLists {
         starts: &[ListStart],
         rows: u32,
     ) -> Result<Vec<Vec<RecentWorkflow>>, StoreError> {
-        let history = self.history().await?;
         let scopes: Vec<&Scope> = starts.iter().map(|start| &start.scope).collect();
-        let newest = history.newest(&scopes).await.map_err(as_store_error)?;
+        let newest = async {
+            let history = self.history().await?;
+            history.newest(&scopes).await.map_err(as_store_error)
+        };
+        let newest = within_time(newest).await?;
         let mut lists: HashMap<(&str, &str), Vec<&(Key, Newest)>> = HashMap::new();
         for item in &newest {
             let (workspace, uid, _) = item.0.parts();
@@ -82,11 +102,15 @@ impl HistoryLists {
         asked.sort_unstable();
         asked.dedup();
         for chunk in asked.chunks(MAX_KEYS) {
-            match dismissal::of_keys(&self.store, chunk.iter().copied()).await {
+            if self.forced && !self.untold.is_over() {
+                break;
+            }
+            match within_time(dismissal::of_keys(&self.store, chunk.iter().copied())).await {
                 Ok(found) => until.extend(found),
                 // There is no table, and so nothing was dismissed; or the operator said to do without it.
                 Err(StoreError::Unmigrated(_)) => break,
                 Err(error) if self.forced => {
+                    self.untold.begin();
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(error, "lists are given with what was dismissed");
                     break;
@@ -117,11 +141,30 @@ fn item_of((key, newest): &(Key, Newest)) -> RecentWorkflow {
     }
 }
 
-/// A history that cannot be read, as what it means to a reader.
+async fn within_time<T>(
+    read: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let read = tokio::time::timeout(READ_TIMEOUT, read).await;
+    read.unwrap_or_else(|_| Err(gone()))
+}
+
+fn gone() -> StoreError {
+    StoreError::Unavailable(sqlx::Error::PoolTimedOut)
+}
+
+/// A history that cannot be read, as what it means to a reader: it is away, or fails.
 fn as_store_error(error: HistoryError) -> StoreError {
     match error {
-        HistoryError::Database(error) => error.into(),
-        HistoryError::TimedOut(_) => StoreError::Unavailable(sqlx::Error::PoolTimedOut),
+        HistoryError::TimedOut(_) => gone(),
+        HistoryError::Database(error) => match error.into() {
+            away @ (StoreError::Unavailable(_) | StoreError::Conflict(_)) => away,
+            StoreError::Full(error)
+            | StoreError::Refused(error)
+            | StoreError::Unmigrated(error)
+            | StoreError::Corrupt(error)
+            | StoreError::Other(error) => StoreError::Other(error),
+            other => other,
+        },
         error => StoreError::Other(sqlx::Error::Configuration(error.into())),
     }
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
 
 use super::source::{PRIMARY, Read, Source};
@@ -18,6 +19,8 @@ use crate::store::lists::{ListStart, MAX_SCOPES};
 
 /// Queries at once at the most, of those that take long.
 const QUERIES: usize = 4;
+/// Queries at once for the lists of one that failed.
+const AT_ONCE_APART: usize = 2;
 /// A query that takes longer does not keep others waiting; most take a tenth of it.
 const SLOW: Duration = Duration::from_millis(20);
 
@@ -227,7 +230,10 @@ impl Shared {
                     query.await
                 }
             };
-            batch.finish(began, loaded);
+            match loaded {
+                Err(error) if batch.may_be_of_one(&error) => batch.finish_apart(began).await,
+                loaded => batch.finish(began, loaded),
+            }
             if task.is_stuck && !task.set_stuck(false) {
                 return;
             }
@@ -290,6 +296,25 @@ impl Batch<'_> {
         source
             .read(&starts, rows.unwrap_or(1), least.unwrap_or(PRIMARY))
             .await
+    }
+
+    /// Whether one of several lists may be why the others failed.
+    fn may_be_of_one(&self, error: &StoreError) -> bool {
+        self.loads.len() > 1 && self.shared.source.may_be_of_one(error)
+    }
+
+    /// Loads each list by itself, a few at once.
+    async fn finish_apart(&self, began: Began) {
+        let apart =
+            stream::iter(&self.loads).for_each_concurrent(AT_ONCE_APART, |load| async move {
+                let alone = Batch {
+                    shared: self.shared,
+                    loads: vec![load.clone()],
+                };
+                let loaded = alone.read().await;
+                alone.finish(began, loaded);
+            });
+        apart.await;
     }
 
     /// Keeps what was loaded where it may be kept, and hands it to all who wait.

@@ -5,6 +5,7 @@ mod history;
 mod loader;
 pub mod page;
 pub mod reader;
+mod rest;
 mod shadow;
 mod source;
 

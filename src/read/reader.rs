@@ -86,7 +86,7 @@ impl Reader {
     /// also while nobody can tell what was dismissed.
     #[must_use]
     pub fn with_history(mut self, config: HistoryConfig, forced: bool) -> Self {
-        let store = &self.table.primary;
+        let (store, compared) = (&self.table.primary, config.clone());
         let lists = Arc::new(HistoryLists::new(store.clone(), config, forced));
         // Whatever writes the history tells nobody: nothing of it is kept.
         let loader = Loader::new(
@@ -96,7 +96,9 @@ impl Reader {
             Arc::clone(&self.counts),
         );
         let shadowed = Arc::clone(&self.shadowed);
-        let shadow = Shadow::new(store.clone(), Arc::clone(&lists), shadowed);
+        // On connections of its own, so that no answer waits for one of these.
+        let compared = HistoryLists::new(store.clone(), compared, forced);
+        let shadow = Shadow::new(store.clone(), compared, shadowed);
         self.old = Some(Old {
             lists,
             loader,
@@ -186,6 +188,9 @@ impl Reader {
                     && began.at.elapsed() < JOIN_WITHIN
                     && sees(generation, began.heard_position, None)
             };
+            if let Some(token) = token.filter(|token| self.is_of_here(token)) {
+                changes.presented(&token.write);
+            }
             let started = Instant::now();
             let loaded = loader
                 .load(&missing, rows, self.least(token), &may_join, &known)
@@ -194,7 +199,15 @@ impl Reader {
             let mut loaded = missing.into_iter().zip(loaded);
             for found in found.iter_mut().filter(|found| found.is_none()) {
                 if let Some((scope, loaded)) = loaded.next() {
-                    *found = Some(self.or_stale(scope, loaded, via, waited, token)?);
+                    *found = Some(match old {
+                        // What is kept is the table's.
+                        Some(_) => Found {
+                            entry: loaded?,
+                            via,
+                            waited,
+                        },
+                        None => self.or_stale(scope, loaded, via, waited, token)?,
+                    });
                 }
             }
         }
@@ -205,8 +218,7 @@ impl Reader {
                 scope: scope.clone(),
                 after: None,
             };
-            let answered = found.iter().filter(|found| found.via != Via::Stale);
-            let lists = answered.map(|found| found.entry.head(limit).to_vec());
+            let lists = found.iter().map(|found| found.entry.head(limit).to_vec());
             old.shadow.compare(
                 scopes.iter().map(start).collect(),
                 limit + 1,
@@ -225,14 +237,19 @@ impl Reader {
     /// What a replica must have replayed for a read. A token of another database, or of another history
     /// of this one, says nothing that a replica could be held against.
     fn least(&self, token: Option<&Token>) -> u64 {
-        let Some(token) = token else { return WHATEVER };
+        match token {
+            None => WHATEVER,
+            Some(token) if self.is_of_here(token) => token.write.position,
+            Some(_) => PRIMARY,
+        }
+    }
+
+    /// Whether a token is of this database, and of this history of it.
+    fn is_of_here(&self, token: &Token) -> bool {
         let changes = self.table.primary.changes();
         let database = changes.database.get().copied();
         let timeline = changes.timeline.load(Ordering::SeqCst);
-        match (database, timeline) == (Some(token.database), token.timeline) {
-            true => token.write.position,
-            false => PRIMARY,
-        }
+        (database, timeline) == (Some(token.database), token.timeline)
     }
 
     /// What was loaded; or, while the database is out of reach, what was known before.

@@ -2,11 +2,11 @@
 //! history.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::history::HistoryLists;
 use super::page::{self, RecentWorkflow};
+use super::rest::Rest;
 use crate::store::lists::ListStart;
 use crate::store::{Store, StoreError};
 
@@ -14,8 +14,6 @@ use crate::store::{Store, StoreError};
 const WAIT: Duration = Duration::from_millis(100);
 /// How often it is asked meanwhile.
 const ASK_EVERY: Duration = Duration::from_millis(5);
-/// How long a replica that failed is left alone.
-const LEAVE_ALONE: Duration = Duration::from_secs(1);
 
 /// What a replica must have replayed for a read. The least that any has.
 pub(super) const WHATEVER: u64 = 0;
@@ -32,6 +30,17 @@ pub(super) enum Source {
 }
 
 impl Source {
+    /// Whether what failed for some lists may be the fault of one of them.
+    pub(super) fn may_be_of_one(&self, error: &StoreError) -> bool {
+        match self {
+            Self::Table(_) => false,
+            Self::History(_) => matches!(
+                error,
+                StoreError::Other(_) | StoreError::Unavailable(sqlx::Error::PoolTimedOut)
+            ),
+        }
+    }
+
     /// The first `rows` items of each list, where it is the table from a database that has replayed a
     /// position at least.
     pub(super) async fn read(
@@ -60,9 +69,7 @@ pub(super) struct Table {
 #[derive(Debug)]
 struct Replica {
     store: Store,
-    started: Instant,
-    /// Milliseconds behind the start until which it is left alone.
-    alone_until: AtomicU64,
+    rest: Rest,
 }
 
 /// Lists as one of the databases has them.
@@ -76,8 +83,7 @@ impl Table {
     pub(super) fn new(primary: Store, replica: Option<Store>) -> Self {
         let replica = replica.map(|store| Replica {
             store,
-            started: Instant::now(),
-            alone_until: AtomicU64::new(0),
+            rest: Rest::new(),
         });
         Self { primary, replica }
     }
@@ -90,7 +96,7 @@ impl Table {
         least: u64,
     ) -> Result<Read, StoreError> {
         if let Some(replica) = self.replica.as_ref().filter(|_| least < PRIMARY)
-            && replica.is_trusted()
+            && replica.rest.is_over()
         {
             match replica.read(starts, rows, least).await {
                 Ok(Some(read)) => return Ok(read),
@@ -107,17 +113,8 @@ impl Table {
 }
 
 impl Replica {
-    fn millis(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn is_trusted(&self) -> bool {
-        self.millis() >= self.alone_until.load(Ordering::Relaxed)
-    }
-
     fn leave_alone(&self, error: &StoreError) {
-        let until = self.millis() + LEAVE_ALONE.as_millis() as u64;
-        self.alone_until.store(until, Ordering::Relaxed);
+        self.rest.begin();
         let error = error as &dyn std::error::Error;
         tracing::warn!(error, "the replica cannot be read; the primary answers");
     }

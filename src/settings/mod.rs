@@ -174,6 +174,11 @@ impl Settings {
         *DetailsMode::ALL.get(number).unwrap_or(&DetailsMode::Off)
     }
 
+    /// Whether lists are read from the history, whatever anybody says.
+    pub fn needs_no_table(&self) -> bool {
+        self.configured.force_read_path == Some(ReadPath::History)
+    }
+
     /// What holds now.
     pub fn effective(&self) -> Effective {
         Effective {

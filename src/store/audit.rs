@@ -10,8 +10,9 @@ use crate::model::Time;
 
 pub(super) const STATEMENTS: [&Statement; 4] = [&TAKE, &SAVE, &PASSED, &PASSED_AT];
 
-/// Who took a piece and died is waited for this long; a piece takes a second or two.
-const LEASE: Duration = Duration::from_secs(60);
+/// Who took a piece and died is waited for this long. A piece takes a second or two; where it finds
+/// differences, and no index serves, it may read the whole history.
+const LEASE: Duration = Duration::from_secs(600);
 
 static TAKE: Statement = Statement::new("audit_take", || {
     format!(
@@ -56,20 +57,21 @@ pub(crate) async fn take(store: &Store) -> Result<Option<Taken>, StoreError> {
     })
 }
 
-/// Says where the next piece begins, and that it must not be before a pause; and whether this one was the
-/// last of a pass. Nothing happens where another one has taken a piece since.
+/// Says where the next piece begins, and that it must not be before a pause; and whether with this one
+/// everything `passed`. Nothing happens where another one has taken a piece since.
 pub(crate) async fn save(
     store: &Store,
     taken: &Taken,
     cursor: Option<&str>,
     pause: Duration,
+    passed: bool,
 ) -> Result<(), StoreError> {
     let pause = i64::try_from(pause.as_micros()).unwrap_or(i64::MAX);
     on_both!(Store, store, |pool, dialect| {
         let query = sqlx::query(SAVE.run(dialect))
             .bind(taken.fence)
             .bind(cursor);
-        let query = query.bind(pause).bind(i32::from(cursor.is_none()));
+        let query = query.bind(pause).bind(i32::from(passed));
         query.execute(pool).await?;
     });
     Ok(())

@@ -236,6 +236,16 @@ async fn run(runner: Runner, conn: Conn<'_>) -> Result<usize, refinery::Error> {
     Ok(report.applied_migrations().len())
 }
 
+/// A migration without the lines that are comments: they have characters that not every encoding of a
+/// database has, and a migration that was applied somewhere must stay as it is.
+fn without_comments(migration: &str) -> String {
+    let lines = migration.lines();
+    let statements: Vec<_> = lines
+        .filter(|line| !line.trim_start().starts_with("--"))
+        .collect();
+    statements.join("\n")
+}
+
 /// refinery over a connection that is already within the transaction that holds the lock: one
 /// driver for both databases, and all migrations or none.
 struct Adapter<'c>(Conn<'c>);
@@ -249,7 +259,7 @@ impl AsyncTransaction for Adapter<'_> {
     ) -> Result<usize, sqlx::Error> {
         let mut count = 0;
         for query in queries {
-            let text = AssertSqlSafe(query.to_owned());
+            let text = AssertSqlSafe(without_comments(query));
             on_both!(Conn, &mut self.0, |conn, _dialect| {
                 sqlx::raw_sql(text).execute(&mut **conn).await?;
             });

@@ -26,6 +26,7 @@ pub(crate) mod sweep;
 pub mod token;
 mod tx;
 pub mod user;
+mod vacuum;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +56,7 @@ const TELL_WITHIN: Duration = Duration::from_secs(1);
 
 /// Every statement of the product's own tables.
 pub fn statements() -> impl Iterator<Item = &'static Statement> {
-    [&statement::PING, &identity::IDENTITY]
+    [&statement::PING, &identity::IDENTITY, &vacuum::VACUUM]
         .into_iter()
         .chain(recent::STATEMENTS)
         .chain(lists::statements())

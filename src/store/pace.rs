@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::Row;
 
+use super::vacuum::Vacuum;
 use super::{Store, StoreError};
 
 /// While a transaction is open, vacuum keeps every version of a row since it began, and a read of a hot
@@ -15,7 +16,7 @@ const PART_OF_AGE: u32 = 25;
 /// … and at the most so far.
 const SPACED: Duration = Duration::from_millis(250);
 /// So many writes since it began are not: whoever writes little waits for nothing.
-const FREE: u64 = 100;
+const FREE: u64 = 20;
 /// It is looked so often while much is written …
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// … which is so many writes in that time.
@@ -38,6 +39,7 @@ struct Shared {
     /// Writes since it was last looked, and when that was; locked while somebody looks.
     writes: AtomicU64,
     looked: Arc<tokio::sync::Mutex<Option<Instant>>>,
+    vacuum: Vacuum,
 }
 
 impl Pace {
@@ -46,8 +48,13 @@ impl Pace {
         Duration::from_micros(self.0.least.load(Ordering::Relaxed))
     }
 
-    /// Counts a write; where there were many, it is looked for a transaction, in the background.
+    /// Counts a write; where there were many, it is looked for a transaction, and sooner or later the table is
+    /// vacuumed, both in the background.
     pub fn written(&self, store: &Store) {
+        if self.least().is_zero() {
+            // Behind an old transaction there is nothing to gain.
+            self.0.vacuum.written(store);
+        }
         self.0.since.fetch_add(1, Ordering::Relaxed);
         let writes = self.0.writes.fetch_add(1, Ordering::Relaxed);
         if writes < MUCH || !matches!(store, Store::Postgres(..)) {
@@ -80,7 +87,10 @@ impl Pace {
         let age = sqlx::query(
             "select extract(epoch from max(clock_timestamp() - xact_start))::float8,
                     (extract(epoch from min(xact_start)) * 1000000)::bigint
-             from pg_stat_activity where backend_xmin is not null and datname = current_database()",
+             from pg_stat_activity where backend_xmin is not null and datname = current_database()
+               -- Vacuum keeps nothing from vacuum.
+               and backend_type <> 'autovacuum worker'
+               and pid not in (select pid from pg_stat_progress_vacuum)",
         );
         let row = age.fetch_one(pool).await?;
         let (seconds, began): (Option<f64>, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);

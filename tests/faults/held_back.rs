@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::capture::followed::plain;
-use crate::support::{Backend, TestDb, until};
+use crate::promises::fold::{record, recorder};
+use crate::support::{Backend, TestDb, Use, until};
 
 const FLUSHES: &str = "recents_record_flush_seconds_count";
 
@@ -48,6 +49,23 @@ async fn while_a_transaction_is_old_writes_are_kept_apart_and_nothing_stops() {
     old.execute("commit").await;
     until("flushes follow each other again", async || {
         (flushes(&followed, &mut sent).await > 10.0).then_some(())
+    })
+    .await;
+}
+
+/// Autovacuum looks once a minute; a hot key's dead versions would be walked by every read until then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_many_writes_the_table_is_vacuumed() {
+    let db = TestDb::migrated(Backend::Postgres).await;
+    let recorder = recorder(&db);
+    for at in 0..10_100 {
+        record(&recorder, &[Use::new("w", "p", at)]).await;
+    }
+    let mut conn = db.connect().await;
+    until("it was vacuumed, not by autovacuum", async || {
+        let vacuumed = "select vacuum_count::text from pg_stat_user_tables
+                        where schemaname = 'recents' and relname = 'recent_workflow'";
+        (conn.texts(vacuumed).await != ["0"]).then_some(())
     })
     .await;
 }

@@ -176,3 +176,16 @@ async fn a_role_that_may_create_nothing_is_told_so_where_the_schema_is_missing()
     let line = migrate.one_line();
     assert!(line.contains("permission denied"), "{line}");
 }
+
+/// Not every character of a comment is one of its encoding's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_of_another_encoding_is_migrated_and_serves() {
+    let db = TestDb::create("template template0 encoding 'LATIN1' locale 'C'").await;
+    recents(&["migrate", "--database-url", &db.url]).expect(0);
+    let server = Server::start(&db).await;
+    let uses = body_of(&[Use::new("é", "ü", 0)]);
+    server.public.post("/v1/runs", &uses).await.expect(200);
+    let list = server.public.get(&list_path("é", None)).await.expect(200);
+    assert_eq!(list.published_runs(), ["ü"]);
+    recents(&["doctor", "--database-url", &db.url]).expect(0);
+}

@@ -84,8 +84,8 @@ async fn a_post_of_any_number_of_runs_is_one_statement(db: TestDb) {
             assert_eq!(sum, count);
         });
         let expected: &[&str] = match db.backend {
-            // The position behind the commit names it in the session token.
-            Backend::Postgres => &["raise", "position"],
+            // Without a replica, its session token needs no position behind the commit.
+            Backend::Postgres => &["raise"],
             // Changes are counted in the transaction that makes them.
             Backend::Sqlite => &["position", "raise", "position", "position"],
         };
@@ -132,8 +132,12 @@ async fn a_list_is_one_statement_and_what_is_refused_none(db: TestDb) {
         let skipped = json!({"runs": [{"workspace": "w", "published_run": null}]});
         meter.client().post("/v1/runs", &skipped).await.expect(200);
     });
-    // What is skipped writes nothing, and is named by the position of now.
-    assert_eq!(sent.await, ["position"]);
+    // What is skipped writes nothing; in SQLite the position of now names it.
+    let expected: &[&str] = match db.backend {
+        Backend::Postgres => &[],
+        Backend::Sqlite => &["position"],
+    };
+    assert_eq!(sent.await, expected);
 }
 
 /// The control of the tests above: the same work, item by item, is as many statements.
@@ -157,5 +161,4 @@ async fn the_meter_sees_a_loop(db: TestDb) {
     });
     let writes = own(writes.await);
     assert_eq!(writes.iter().filter(|name| *name == "raise").count(), 10);
-    assert!(writes.len() >= 20, "{writes:?}");
 }

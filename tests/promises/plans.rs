@@ -340,10 +340,11 @@ async fn postgres_looks_rows_to_raise_up_by_their_key() {
 }
 
 /// Statements that read the whole table, or all notes, and say so.
-const READ_EVERYTHING: [&str; 10] = [
+const READ_EVERYTHING: [&str; 11] = [
     "note_runs_of_all_rows",
     "note_rows_without_run",
     "analyze",
+    "vacuum",
     "forget_rows",
     "forget_notes",
     "notes_standing",

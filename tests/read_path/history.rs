@@ -1,7 +1,7 @@
 //! Lists out of the history itself.
 
 use super::{assert_lists, forced};
-use crate::capture::followed::serve_with;
+use crate::capture::followed::{serve_on, serve_with};
 use crate::support::client::list_path;
 use crate::support::history::layout::{ALL, Layout, POSTGRES};
 use crate::support::history::{At, History, Run, Setup};
@@ -119,6 +119,27 @@ async fn with_the_tables_dropped_lists_come_from_the_history(db: TestDb) {
     let path = list_path("w1", None);
     let table = forced(&setup, "materialized").await;
     table.public.get(&path).await.expect(503);
+}
+
+/// The table's database does not even answer, and the history is in another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_the_tables_database_gone_lists_come_from_a_history_elsewhere() {
+    let history = History::random(POSTGRES, 14, 200);
+    let setup = Setup::apart(TestDb::migrated(Backend::Postgres).await, history).await;
+    let nowhere = "postgres://postgres@127.0.0.1:1/none";
+    let forced = ["--force-read-path", "history"];
+    // Ready, so that a balancer sends it somebody.
+    let server = serve_on(nowhere, &setup, &forced).await;
+    for ((workspace, uid), items) in super::lists_of(&setup.history.rows()).iter().take(3) {
+        let path = list_path(workspace, Some(uid.as_str()).filter(|uid| !uid.is_empty()));
+        let answer = server.public.get(&format!("{path}?limit=100")).await;
+        let found = &answer.expect(200).json()["recent_workflows"];
+        assert_eq!(
+            *found,
+            serde_json::Value::from(super::shown(items)),
+            "{path}"
+        );
+    }
 }
 
 /// All but what the migrations themselves keep.

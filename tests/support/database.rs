@@ -99,7 +99,8 @@ impl TestDb {
         }
     }
 
-    async fn create(options: &str) -> Self {
+    /// A PostgreSQL database made with these options.
+    pub(crate) async fn create(options: &str) -> Self {
         let name = unique("recents_test");
         on_shared(&format!("create database {name} {options}"))
             .await

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::capture::followed::serve_with;
-use crate::support::history::Setup;
+use crate::support::history::layout::POSTGRES;
+use crate::support::history::{History, Setup};
 use crate::support::{Backend, Server, TestDb, both, until};
 
 both!(
@@ -133,4 +134,34 @@ async fn replicas_share_one_audit(db: TestDb) {
         started.elapsed()
     );
     drop(servers);
+}
+
+/// What cannot be mapped keeps nothing else from being looked at.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_cannot_be_mapped_is_left_out_and_the_rest_is_audited() {
+    let db = TestDb::migrated(Backend::Postgres).await;
+    let mut setup = Setup::of(db, History::random(POSTGRES, 34, 60)).await;
+    // A user that is a number, and fails where it is none.
+    let numbers = "update saved_run set uid = id % 7";
+    setup.source().execute(numbers).await;
+    setup.query = setup.query.replace("r.uid", "(r.uid::int)::text as uid");
+    setup.recents(&["backfill"]).expect(0);
+    let right = setup.store.rows().await;
+    let broken = "insert into saved_run values (0, 'broken', 'x', 1, now())";
+    setup.source().execute(broken).await;
+    let lost = "delete from {recents}recent_workflow where workspace in ('w1', 'w3')";
+    setup.store.execute(lost).await;
+    let server = serve_with(&setup, &AUDITED).await;
+    server
+        .log
+        .message("what cannot be mapped is left out of the audit")
+        .await;
+    until("the rest is mended", async || {
+        (setup.store.rows().await == right).then_some(())
+    })
+    .await;
+    until("the pass ended", async || {
+        (server.metric(LAST_PASS).await > 0.0).then_some(())
+    })
+    .await;
 }
