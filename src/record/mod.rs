@@ -163,6 +163,9 @@ async fn write_all(
 ) {
     let mut next = queue.recv().await;
     while let Some(first) = next.take() {
+        // What has come already is read off its sockets first, and goes with it: no timer, but a third fewer
+        // flushes.
+        tokio::task::yield_now().await;
         let mut batch = flush::Batch::new(first);
         while let Ok(pending) = queue.try_recv() {
             if let Err(pending) = batch.add(pending) {

@@ -18,9 +18,9 @@ const SPACED: Duration = Duration::from_millis(250);
 /// So many writes since it began are not: whoever writes little waits for nothing.
 const FREE: u64 = 20;
 /// It is looked so often while much is written …
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// … which is so many writes in that time.
-const MUCH: u64 = 5;
+const MUCH: u64 = 10;
 /// One that is open for longer than this is worth a line in the log.
 const OLD_TRANSACTION: Duration = Duration::from_secs(10);
 

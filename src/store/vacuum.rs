@@ -11,9 +11,9 @@ use tokio::sync::Mutex;
 use super::statement::{Dialect, Statement};
 use super::{Store, StoreError};
 
-/// So many writes are between two vacuums: some seconds at full speed, an hour at three a second, when
+/// So many writes are between two vacuums: ten seconds at full speed, two hours at three a second, when
 /// autovacuum was there long before.
-const AFTER: u64 = 10_000;
+const AFTER: u64 = 20_000;
 /// A vacuum takes some tens of milliseconds. One that fails, because it takes longer than a statement may
 /// or because the role does not own the table, is autovacuum's again for so long.
 const LEAVE_ALONE: Duration = Duration::from_secs(3_600);

@@ -58,7 +58,7 @@ async fn while_a_transaction_is_old_writes_are_kept_apart_and_nothing_stops() {
 async fn behind_many_writes_the_table_is_vacuumed() {
     let db = TestDb::migrated(Backend::Postgres).await;
     let recorder = recorder(&db);
-    for at in 0..10_100 {
+    for at in 0..20_100 {
         record(&recorder, &[Use::new("w", "p", at)]).await;
     }
     let mut conn = db.connect().await;
