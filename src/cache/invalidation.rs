@@ -455,6 +455,30 @@ mod tests {
     }
 
     #[test]
+    fn a_write_that_was_presented_is_seen_by_what_begins_behind_and_no_other_write_is() {
+        let changes = Changes::default();
+        let write = |sequence| Write {
+            position: u64::MAX,
+            origin: changes.origin + 1,
+            sequence,
+        };
+        let before = changes.generations.now();
+        changes.presented(&write(7));
+        changes.presented(&write(7));
+        let behind = changes.generations.now();
+        let sees =
+            |began, sequence| changes.sees(began, changes.heard_position(), &write(sequence));
+        assert!(!sees(before, 7), "it may have been read before the write");
+        assert!(sees(behind, 7));
+        assert!(
+            !sees(behind, 8) && !sees(behind, 6),
+            "made-up tokens say nothing of others"
+        );
+        changes.unhear();
+        assert!(!sees(behind, 7), "of another database");
+    }
+
+    #[test]
     fn a_load_sees_another_processs_write_only_when_it_began_behind_the_news_of_it() {
         let (a, b) = (Changes::default(), Changes::default());
         let sequence = a.commit(&Changed::List(id("5"), None), Reason::Write);

@@ -12,15 +12,15 @@ use super::{Store, StoreError};
 /// While a transaction is open, vacuum keeps every version of a row since it began, and a read of a hot
 /// row's list walks them all. So writes are kept apart by this part of its age: each has one version of a
 /// row, whatever was folded into it, and there are some hundreds of them however long it lasts …
-const PART_OF_AGE: u32 = 25;
+const PART_OF_AGE: u32 = 20;
 /// … and at the most so far.
-const SPACED: Duration = Duration::from_millis(250);
+const SPACED: Duration = Duration::from_millis(300);
 /// So many writes since it began are not: whoever writes little waits for nothing.
 const FREE: u64 = 20;
 /// It is looked so often while much is written …
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Duration = Duration::from_millis(30);
 /// … which is so many writes in that time.
-const MUCH: u64 = 10;
+const MUCH: u64 = 5;
 /// One that is open for longer than this is worth a line in the log.
 const OLD_TRANSACTION: Duration = Duration::from_secs(10);
 

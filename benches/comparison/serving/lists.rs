@@ -31,9 +31,15 @@ pub(crate) fn workspace(at: u64) -> String {
 }
 
 /// The request for the top four of a workspace.
-pub(crate) fn request(workspace: &str) -> Vec<u8> {
-    get(&format!("/v1/workspaces/{workspace}/recent-workflows"))
+pub(crate) fn request(workspace: &str, query: &str) -> Vec<u8> {
+    get(&format!(
+        "/v1/workspaces/{workspace}/recent-workflows{query}"
+    ))
 }
+
+/// The details of items, each a row of a table of the application's.
+pub(crate) const CARDS: &str =
+    "select published_run, title, icon from card where published_run = any($1)";
 
 /// Writes all lists into the table. Their items were used in another order than their names have.
 pub(crate) async fn fill(server: &Server) -> Result<(), Failure> {
@@ -47,6 +53,13 @@ pub(crate) async fn fill(server: &Server) -> Result<(), Failure> {
               generate_series(list * {ITEMS}, list * {ITEMS} + {ITEMS} - 1) as item"
     );
     run(&mut conn, &fill).await?;
+    let cards = format!(
+        "create table card (published_run text primary key, title text not null, icon text not null);
+         insert into card select item::text, 'The workflow ' || item, 'icon-' || item % 100
+         from generate_series(0, {OF} * {ITEMS} - 1) as item"
+    );
+    run(&mut conn, &cards).await?;
+    run(&mut conn, "vacuum analyze card").await?;
     run(&mut conn, "vacuum analyze recents.recent_workflow").await
 }
 

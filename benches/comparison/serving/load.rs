@@ -78,9 +78,14 @@ impl Mark {
     }
 }
 
-pub(crate) async fn turn(server: &Serving, database: Database) -> Result<Turn, Failure> {
+pub(crate) async fn turn(
+    server: &Serving,
+    database: Database,
+    query: &str,
+) -> Result<Turn, Failure> {
     let progress = Arc::new(Progress::default());
-    let requests: Arc<[Vec<u8>]> = (0..LISTS).map(|at| request(&workspace(at))).collect();
+    let requests = (0..LISTS).map(|at| request(&workspace(at), query));
+    let requests: Arc<[Vec<u8>]> = requests.collect();
     let mut clients = Vec::new();
     for seed in 0..CONNECTIONS {
         let connection = Connection::open(server.address).await?;

@@ -22,6 +22,8 @@ struct Way {
     name: &'static str,
     serving: Serving,
     database: Database,
+    /// Behind the path.
+    query: &'static str,
     turns: Vec<Turn>,
 }
 
@@ -40,7 +42,7 @@ pub(crate) async fn measure(server: &Server, report: &mut Report) -> Result<(), 
         for at in 0..ways.len() {
             let count = ways.len();
             let way = &mut ways[(turn + at) % count];
-            let found = load::turn(&way.serving, way.database).await?;
+            let found = load::turn(&way.serving, way.database, way.query).await?;
             eprintln!(
                 "serving, turn {} of {TURNS}: {}, {:.0}/s",
                 turn + 1,
@@ -74,6 +76,7 @@ const MAP: &str = "axum, our middleware, a map of ready bytes";
 const CACHED: &str = "`recents`";
 const QUERY: &str = "axum, our middleware, sqlx, a query a request";
 const UNCACHED: &str = "`recents`, `cache.capacity = 0`";
+const DETAILS: &str = "`recents`, `?expand=details`";
 const REDIS: &str = "axum, our middleware, Redis";
 
 async fn ways(
@@ -88,6 +91,7 @@ async fn ways(
         name,
         serving,
         database,
+        query: "",
         turns: Vec::new(),
     };
     let off = [("RECENTS_CACHE_CAPACITY", "0")];
@@ -100,6 +104,12 @@ async fn ways(
         way(QUERY, peer(Peer::Query).await?, postgres),
         way(UNCACHED, uncached, postgres),
     ];
+    let details = [("RECENTS_DETAILS_QUERY", lists::CARDS)];
+    let details = Program::serve(&server.url, &details).await?;
+    ways.push(Way {
+        query: "?expand=details",
+        ..way(DETAILS, details, postgres)
+    });
     if let Some(redis) = redis {
         let mut command = Peer::Redis.command(&server.url)?;
         command.arg("--redis").arg(redis.socket());
@@ -112,10 +122,10 @@ async fn ways(
 /// Only ways to the same answer are compared.
 async fn agree(ways: &[Way]) -> Result<(), Failure> {
     for at in 0..lists::LISTS {
-        let request = lists::request(&lists::workspace(at));
         let mut known = None;
         for way in ways.iter().filter(|way| way.name != FLOOR) {
             let mut connection = Connection::open(way.serving.address).await?;
+            let request = lists::request(&lists::workspace(at), way.query);
             let body = connection.send(&request).await?;
             let mut page: serde_json::Value = serde_json::from_slice(body)?;
             for item in page["recent_workflows"]
@@ -125,6 +135,10 @@ async fn agree(ways: &[Way]) -> Result<(), Failure> {
             {
                 // Redis keeps none.
                 item.as_object_mut().map(|item| item.remove("run"));
+                if way.name == DETAILS && item["details"]["title"].take().is_null() {
+                    return Err(format!("{}: {item} without details", way.name).into());
+                }
+                item.as_object_mut().map(|item| item.remove("details"));
             }
             let known = known.get_or_insert_with(|| page.clone());
             if *known != page {
@@ -198,7 +212,7 @@ const RATE: Figure = |turn| turn.rate;
 const COST: Figure = |turn| turn.server + turn.database;
 
 /// What is compared with what, turn by turn.
-const COMPARED: [(&str, &str, &str, Figure, Aim); 8] = [
+const COMPARED: [(&str, &str, &str, Figure, Aim); 9] = [
     (
         "the cache against the map, answers/s",
         CACHED,
@@ -231,6 +245,13 @@ const COMPARED: [(&str, &str, &str, Figure, Aim); 8] = [
         Aim::None,
     ),
     ("the same, CPU", UNCACHED, QUERY, COST, Aim::AtMost(0.5)),
+    (
+        "with details against without, CPU",
+        DETAILS,
+        CACHED,
+        COST,
+        Aim::None,
+    ),
 ];
 
 /// The median of some figures, the least and the greatest.
