@@ -168,14 +168,16 @@ async fn a_re_sync_is_paused_while_it_waits_for_the_history_and_goes_on_when_res
     assert_eq!(paused.json()["state"], "paused");
     // It gives up its query, which nobody opens the gate for.
     server.log.message("the re-sync was stopped").await;
-    // The worker is free for others.
-    let body = json!({"workspace": "nowhere"});
+    // The worker is free for others; this one comes to the gate, too.
+    let body = json!({"workspace": "w3"});
     let other = post_json(&server, "/admin/v1/resyncs", &body)
         .await
         .expect(202);
-    let waiting = async || (closed.waiting().await > 0).then_some(());
-    until("it works at another one", waiting).await;
     let other = other.json()["id"].as_str().expect("an id").to_owned();
+    until("it works at another one", async || {
+        (job(&server, &other).await["state"] == "running").then_some(())
+    })
+    .await;
     let cancelled = post(&server, &format!("/admin/v1/jobs/{other}/cancel"))
         .await
         .expect(200);
