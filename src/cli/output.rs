@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::io::{self, Write};
 
+pub(super) use crate::telemetry::chain;
+
 /// Writes data to standard output.
 ///
 /// # Errors
@@ -11,20 +13,6 @@ pub(super) fn print(text: impl std::fmt::Display) -> io::Result<()> {
     let mut out = io::stdout().lock();
     write!(out, "{text}")?;
     out.flush()
-}
-
-/// An error with its causes, each said once.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Whether whoever read standard output went away (`recents list … | head`).

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::store::{PoolSettings, Store};
+use crate::telemetry::chain as said;
 
 /// Connections that the doctor takes.
 const CONNECTIONS: u32 = 2;
@@ -90,20 +91,6 @@ impl Findings {
             mend,
         });
     }
-}
-
-/// An error with its causes, each said once.
-fn said(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Looks at everything, one thing after the other. What cannot be looked at because of an earlier failure
