@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::generation::{Forgotten, Generations, scope_slot};
 use super::replayed::Replayed;
@@ -153,6 +153,8 @@ pub struct Changes {
     is_told: AtomicBool,
     /// Held while they are told.
     pub(crate) telling: tokio::sync::Mutex<()>,
+    /// SQLite: held while this process writes.
+    pub(crate) writing: Arc<tokio::sync::Mutex<()>>,
     heard: Mutex<HashMap<u64, Heard>>,
     /// The newest position in the database's log that another process told.
     heard_position: AtomicU64,
@@ -178,6 +180,7 @@ impl Default for Changes {
             news: Mutex::default(),
             is_told: AtomicBool::new(false),
             telling: tokio::sync::Mutex::default(),
+            writing: Arc::default(),
             heard: Mutex::default(),
             heard_position: AtomicU64::new(0),
             listener: OnceLock::new(),

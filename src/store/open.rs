@@ -13,8 +13,8 @@ use super::{PgStore, Store};
 /// How long a request waits for a free connection before it is told that the database is out of
 /// reach; a client's own patience is some seconds.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a writer waits for SQLite's one write lock.
-const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a writer waits for SQLite's one write lock, and before that for its turn in this process.
+pub(super) const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection that rested longer is asked whether it still lives before it is used. Asking each
 /// time would double the statements of a busy server.
 const ASK_AFTER_IDLE: Duration = Duration::from_secs(1);

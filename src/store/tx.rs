@@ -1,9 +1,14 @@
 //! Transactions that write, and what is told of them.
 
-use sqlx::{Sqlite, Transaction};
+use std::sync::Arc;
 
+use sqlx::{Sqlite, Transaction};
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::timeout;
+
+use super::open::SQLITE_BUSY_TIMEOUT;
 use super::{Conn, Session, Store, StoreError, change};
-use crate::cache::{Changed, Reason};
+use crate::cache::{Changed, Changes, Reason};
 
 /// A transaction that writes. Dropped without `commit`, it is rolled back. What it changed is forgotten
 /// when it is committed.
@@ -15,8 +20,14 @@ pub(crate) struct Tx {
 
 enum Begun {
     Postgres(Session),
-    /// And how many changes were counted before; a migration has nothing to count with.
-    Sqlite(Transaction<'static, Sqlite>, Option<i64>),
+    Sqlite(Transaction<'static, Sqlite>, Option<Written>),
+}
+
+/// What a transaction that writes to SQLite has besides.
+struct Written {
+    /// How many changes were counted before; a migration has nothing to count with.
+    before: Option<i64>,
+    _turn: OwnedMutexGuard<()>,
 }
 
 impl Store {
@@ -24,8 +35,8 @@ impl Store {
     /// transaction that reads first cannot wait for it later (`SQLITE_BUSY_SNAPSHOT`).
     pub(crate) async fn begin(&self) -> Result<Tx, StoreError> {
         let mut tx = self.begin_migration().await?;
-        if let Begun::Sqlite(conn, counted) = &mut tx.begun {
-            *counted = Some(change::counted(conn).await?);
+        if let Begun::Sqlite(conn, Some(written)) = &mut tx.begun {
+            written.before = Some(change::counted(conn).await?);
         }
         Ok(tx)
     }
@@ -47,7 +58,17 @@ impl Store {
     pub(super) async fn begin_migration(&self) -> Result<Tx, StoreError> {
         let begun = match self {
             Self::Postgres(pool, _) => Begun::Postgres(pool.begin().await?),
-            Self::Sqlite(pool, _) => Begun::Sqlite(pool.begin_with("begin immediate").await?, None),
+            Self::Sqlite(pool, changes) => {
+                let turn = turn(changes).await?;
+                let tx = pool.begin_with("begin immediate").await?;
+                Begun::Sqlite(
+                    tx,
+                    Some(Written {
+                        before: None,
+                        _turn: turn,
+                    }),
+                )
+            }
         };
         Ok(Tx {
             begun,
@@ -55,6 +76,15 @@ impl Store {
             changed: Vec::new(),
         })
     }
+}
+
+/// SQLite has one write lock, and no queue for it: each writer asks again after a while, and one of many may
+/// ask in vain for long. Here they queue, so that every writer of this process has its turn, and those of
+/// others meet only one of it.
+async fn turn(changes: &Changes) -> Result<OwnedMutexGuard<()>, StoreError> {
+    let writing = Arc::clone(&changes.writing);
+    let turn = timeout(SQLITE_BUSY_TIMEOUT, writing.lock_owned()).await;
+    turn.map_err(|_| StoreError::Conflict(sqlx::Error::PoolTimedOut))
 }
 
 impl Tx {
@@ -73,7 +103,8 @@ impl Tx {
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         match self.begun {
             Begun::Postgres(tx) => tx.commit().await?,
-            Begun::Sqlite(mut tx, before) => {
+            Begun::Sqlite(mut tx, written) => {
+                let before = written.as_ref().and_then(|written| written.before);
                 let after = match before {
                     Some(_) => Some(change::counted(&mut tx).await?),
                     None => None,

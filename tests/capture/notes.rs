@@ -294,17 +294,18 @@ async fn several_services_share_the_work() {
 /// A statement over very many runs does not keep back what comes behind it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_statement_does_not_starve_what_comes_behind() {
-    let followed = plain(TestDb::migrated(Backend::Postgres).await, 73, 100).await;
-    followed
-        .app(
-            "insert into saved_run select 100000 + n, 'bulk', 'u',
-                 (select min(id) from saved_run_version where published_run_id is not null), now() - n * interval '1 s'
-             from generate_series(1, 400000) n",
-        )
-        .await;
-    followed
-        .app("update saved_run set workspace_id = 'fresh' where id <= 100")
-        .await;
+    let Followed { setup, server } = plain(TestDb::migrated(Backend::Postgres).await, 73, 100).await;
+    // Both are there when the drain begins, the large one in front.
+    drop(server);
+    let large = "insert into saved_run select 100000 + n, 'bulk', 'u',
+            (select min(id) from saved_run_version where published_run_id is not null), now() - n * interval '1 s'
+        from generate_series(1, 150000) n";
+    let fresh = "update saved_run set workspace_id = 'fresh' where id <= 100";
+    for sql in [large, fresh] {
+        setup.source().execute(sql).await;
+    }
+    let server = serve(&setup).await;
+    let followed = Followed { setup, server };
     let mut conn = followed.setup.source().connect().await;
     until("the fresh run is seen", async || {
         let rows = followed.setup.store.rows().await;

@@ -181,7 +181,7 @@ async fn rebuilds_beside_an_applications_life_lose_and_invent_nothing(db: TestDb
         assert_eq!(again[name], 0, "{again}");
     }
     assert_eq!(setup.store.connect().await.texts(watermarks).await, before);
-    assert!(before.len() > 20, "{} watermarks say little", before.len());
+    assert!(before.len() > 5, "{} watermarks say little", before.len());
 }
 
 /// A history that nothing follows: what changes behind a rebuild's back is the next one's to see, and what

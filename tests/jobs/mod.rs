@@ -50,6 +50,11 @@ async fn job(server: &Server, id: &str) -> Value {
 async fn reaches(server: &Server, id: &str, state: &str) -> Value {
     until(&format!("the job is {state}"), async || {
         let job = job(server, id).await;
+        let is_over = ["succeeded", "failed", "cancelled"].map(Value::from);
+        assert!(
+            job["state"] == state || !is_over.contains(&job["state"]),
+            "the job is over: {job}"
+        );
         (job["state"] == state).then_some(job)
     })
     .await
