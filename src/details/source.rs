@@ -1,7 +1,7 @@
 //! Where details come from: the configured query, on the application's database.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use serde_json::{Map, Number, Value};
@@ -10,15 +10,13 @@ use sqlx::{AssertSqlSafe, Column, Executor, Postgres, Row, SqlSafeStr, Type, Typ
 
 use super::{DetailsError, MAX_STATEMENTS};
 use crate::config::DetailsConfig;
-use crate::history::{Database, read_only_postgres, read_only_sqlite};
+use crate::history::{Database, read_only_postgres, read_only_sqlite, sqlite};
 use crate::store::pg_pool;
 
 /// The longest that details may take, also where their database is away: a page comes without them
 /// then, and a visitor waits for that page.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Steps of SQLite's machine between two looks at the clock: some microseconds.
-const STEPS: i32 = 10_000;
 /// Classes of PostgreSQL's errors that say nothing of the query: the connection, resources, an
 /// operator's intervention, the system.
 const OF_THE_DATABASE: [&str; 5] = ["08", "53", "57", "58", "XX"];
@@ -108,12 +106,7 @@ impl super::loads::Fetch for Source {
                 }
             }
             Database::Sqlite(pool) => {
-                let mut conn = pool.acquire().await?;
-                let end = Instant::now() + TIMEOUT;
-                // Nobody else ends a statement of SQLite's.
-                conn.lock_handle()
-                    .await?
-                    .set_progress_handler(STEPS, move || Instant::now() < end);
+                let mut conn = sqlite::acquire(pool, TIMEOUT).await?;
                 let ids = serde_json::json!(ids).to_string();
                 let mut rows = sqlx::query(query).bind(ids).fetch(&mut *conn);
                 while let Some(row) = rows.try_next().await? {

@@ -49,12 +49,10 @@ impl History {
             Lookup::User(_) => self.mapping.user(),
             Lookup::Pairs(_) => self.mapping.pairs(),
         };
-        match &self.database {
+        let read = match &self.database {
             Database::Postgres(pool) => {
-                let read = self
-                    .look_up_in_postgres(pool, timeout, text, lookup, &mut take)
-                    .await;
-                session::timed_out(read, timeout)
+                self.look_up_in_postgres(pool, timeout, text, lookup, &mut take)
+                    .await
             }
             Database::Sqlite(pool) => {
                 let query = sqlx::query(AssertSqlSafe(text));
@@ -66,9 +64,10 @@ impl History {
                     },
                     Lookup::Pairs(pairs) => query.bind(sqlite::json_pairs(pairs)),
                 };
-                sqlite::take_rows(pool, query, &mut take).await
+                sqlite::take_rows(pool, timeout, query, &mut take).await
             }
-        }
+        };
+        session::timed_out(read, timeout)
     }
 
     async fn look_up_in_postgres(

@@ -17,7 +17,7 @@ pub mod refuse;
 mod says;
 mod scan;
 mod session;
-mod sqlite;
+pub(crate) mod sqlite;
 mod steady;
 pub mod stretch;
 mod try_out;

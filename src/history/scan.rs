@@ -10,7 +10,7 @@ use super::{Database, History, HistoryError, bulk, session, sqlite};
 
 /// A window may take this long before it is halved: twenty times its target.
 const WINDOW_TIMEOUT: Duration = Duration::from_secs(5);
-/// The single stream of `--one-pass` takes as long as it takes; PostgreSQL takes zero as no limit.
+/// The single stream of `--one-pass` takes as long as it takes; zero is no limit.
 const NO_TIMEOUT: Duration = Duration::ZERO;
 
 /// Consecutive runs.
@@ -33,11 +33,10 @@ impl History {
             Range::All => (None, NO_TIMEOUT),
             Range::Window(from, last) => (Some((from, last)), WINDOW_TIMEOUT),
         };
-        match &self.database {
+        let read = match &self.database {
             Database::Postgres(pool) => {
                 let text = self.mapping.bulk(window);
-                let read = bulk::read(pool, &text, self.mapping.types, timeout, &mut take).await;
-                session::timed_out(read, timeout)
+                bulk::read(pool, &text, self.mapping.types, timeout, &mut take).await
             }
             Database::Sqlite(pool) => {
                 let query = match window {
@@ -46,8 +45,9 @@ impl History {
                         .bind(from.key())
                         .bind(last),
                 };
-                sqlite::take_rows(pool, query, &mut take).await
+                sqlite::take_rows(pool, timeout, query, &mut take).await
             }
-        }
+        };
+        session::timed_out(read, timeout)
     }
 }

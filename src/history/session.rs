@@ -68,7 +68,10 @@ async fn begin_with(
     pool.begin_with(begin).await.map_err(HistoryError::Database)
 }
 
-/// Tells a statement that PostgreSQL ended because of its time-out from other failures.
+/// Codes of a statement that was ended: PostgreSQL's, and SQLite's `SQLITE_INTERRUPT`.
+const ENDED: [&str; 2] = ["57014", "9"];
+
+/// Tells a statement that was ended because of its time-out from other failures.
 pub(super) fn timed_out<T>(
     read: Result<T, HistoryError>,
     timeout: Duration,
@@ -77,7 +80,7 @@ pub(super) fn timed_out<T>(
         error
             .as_database_error()
             .and_then(|error| error.code())
-            .is_some_and(|code| code == "57014")
+            .is_some_and(|code| ENDED.contains(&code.as_ref()))
     };
     match read {
         Err(HistoryError::Database(error)) if cancelled(&error) => {

@@ -1,6 +1,9 @@
 //! Rows of a history in SQLite.
 
+use std::time::{Duration, Instant};
+
 use futures_util::TryStreamExt;
+use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Row, Sqlite, SqlitePool, TypeInfo, ValueRef};
@@ -10,13 +13,36 @@ use super::session::Taker;
 use crate::model::time::TimeError;
 use crate::model::{RawUse, Time};
 
+/// Steps of SQLite's machine between two looks at the clock: some microseconds.
+const STEPS: i32 = 10_000;
+
+/// A connection whose statements end after this time; zero is no limit. SQLite has no time-out of its own,
+/// and goes on with a statement of which nobody takes a row.
+pub(crate) async fn acquire(
+    pool: &SqlitePool,
+    timeout: Duration,
+) -> Result<PoolConnection<Sqlite>, sqlx::Error> {
+    let mut conn = pool.acquire().await?;
+    let end = Instant::now() + timeout;
+    let mut handle = conn.lock_handle().await?;
+    match timeout.is_zero() {
+        true => handle.remove_progress_handler(),
+        false => handle.set_progress_handler(STEPS, move || Instant::now() < end),
+    }
+    drop(handle);
+    Ok(conn)
+}
+
 /// Hands every row of `query` to `take`.
 pub(super) async fn take_rows(
     pool: &SqlitePool,
+    timeout: Duration,
     query: Query<'_, Sqlite, SqliteArguments>,
     take: &mut impl Taker,
 ) -> Result<(), HistoryError> {
-    let mut rows = query.fetch(pool);
+    let conn = acquire(pool, timeout).await;
+    let mut conn = conn.map_err(HistoryError::Database)?;
+    let mut rows = query.fetch(&mut *conn);
     while let Some(row) = rows.try_next().await.map_err(HistoryError::Database)? {
         let time = time_of(&row).map_err(HistoryError::Database)?;
         let raw = || -> Result<_, sqlx::Error> {

@@ -169,7 +169,8 @@ async fn rebuilds_beside_an_applications_life_lose_and_invent_nothing(db: TestDb
     }
     quiet(setup).await;
     let expected = visible(setup).await;
-    assert!(expected.len() > 50, "{} rows say little", expected.len());
+    // How many are left depends on how many whole lists were dismissed by chance.
+    assert!(expected.len() > 10, "{} rows say little", expected.len());
     same(&view(setup).await, &expected, "when it is quiet again");
     setup.recents(&["verify"]).expect(0);
     // One more changes nothing, and no watermark.
