@@ -37,6 +37,10 @@ pub struct Generations {
     workspaces: Box<[AtomicU64]>,
     scopes: Box<[AtomicU64]>,
     published_runs: Box<[AtomicU64]>,
+    /// Lists of which something was dismissed; two that share a slot only cost each other an answer while the
+    /// database is away.
+    hidden: Box<[AtomicU64]>,
+    hidden_everything: AtomicU64,
     /// The newest of `published_runs`: a list that began later need not ask for each of its items.
     newest_published_run: AtomicU64,
 }
@@ -55,6 +59,8 @@ impl Default for Generations {
             workspaces: slots(OTHERS),
             scopes: slots(SCOPES),
             published_runs: slots(OTHERS),
+            hidden: slots(OTHERS),
+            hidden_everything: AtomicU64::new(0),
             newest_published_run: AtomicU64::new(0),
         }
     }
@@ -91,6 +97,35 @@ impl Generations {
         if let Forgotten::PublishedRun(_) = what {
             self.newest_published_run.fetch_max(generation, SeqCst);
         }
+    }
+
+    /// Hides what was forgotten: not even while the database is away is it shown again. Workspaces and
+    /// published runs are always hidden.
+    pub fn hide(&self, what: Forgotten<'_>) {
+        let generation = self.now.fetch_add(1, SeqCst) + 1;
+        let slot = match what {
+            Forgotten::Scope(workspace, uid) => at(&self.hidden, scope_slot(workspace, uid)),
+            Forgotten::ScopeSlot(slot) => at(&self.hidden, slot),
+            Forgotten::Everything => &self.hidden_everything,
+            Forgotten::Workspace(_) | Forgotten::PublishedRun(_) => return,
+        };
+        slot.fetch_max(generation, SeqCst);
+    }
+
+    /// Whether a list whose load began at `began`, of these published runs, is not to be shown again.
+    pub fn is_hidden<'a>(
+        &self,
+        began: u64,
+        (workspace, uid): (&str, &str),
+        published_runs: impl Iterator<Item = &'a str>,
+    ) -> bool {
+        let hidden = [
+            &self.hidden_everything,
+            at(&self.workspaces, slot(&[workspace], self.workspaces.len())),
+            at(&self.hidden, scope_slot(workspace, uid)),
+        ];
+        let mut hidden = hidden.into_iter().map(|hidden| hidden.load(SeqCst));
+        !hidden.all(|hidden| sees(began, hidden)) || !self.are_current(began, published_runs)
     }
 
     /// Whether a list whose load began at `began` is current, as far as its scope goes.

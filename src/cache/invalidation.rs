@@ -81,6 +81,8 @@ pub enum Changed {
 pub struct News {
     /// Slots of lists.
     pub slots: HashSet<u32>,
+    /// Slots of lists of which something was dismissed.
+    pub dismissed: HashSet<u32>,
     /// Workspaces.
     pub workspaces: HashSet<Id>,
     /// Published runs.
@@ -95,25 +97,35 @@ impl News {
     fn is_empty(&self) -> bool {
         !self.everything
             && self.slots.is_empty()
+            && self.dismissed.is_empty()
             && self.workspaces.is_empty()
             && self.published_runs.is_empty()
     }
 
-    pub(super) fn add(&mut self, changed: &Changed) {
+    /// Slots of lists, of whichever kind.
+    pub(super) fn every_slot(&self) -> impl Iterator<Item = &u32> {
+        self.slots.iter().chain(&self.dismissed)
+    }
+
+    pub(super) fn add(&mut self, changed: &Changed, reason: Reason) {
         match changed {
             Changed::Rows(keys) => self.slots.extend(keys.iter().map(|key| {
                 let (workspace, uid, _) = key.parts();
                 scope_slot(workspace, uid)
             })),
             Changed::List(workspace, uid) => {
-                self.slots
-                    .insert(scope_slot(workspace, uid.as_deref().unwrap_or("")));
+                let slots = match reason {
+                    Reason::Dismissal => &mut self.dismissed,
+                    _ => &mut self.slots,
+                };
+                slots.insert(scope_slot(workspace, uid.as_deref().unwrap_or("")));
             }
             Changed::Workspace(workspace) => drop(self.workspaces.insert(workspace.clone())),
             Changed::PublishedRun(run) => drop(self.published_runs.insert(run.clone())),
             Changed::Everything => self.everything = true,
         }
-        let told = self.slots.len() + self.workspaces.len() + self.published_runs.len();
+        let slots = self.slots.len() + self.dismissed.len();
+        let told = slots + self.workspaces.len() + self.published_runs.len();
         if self.everything || told > MAX_TOLD {
             *self = Self {
                 everything: true,
@@ -205,9 +217,9 @@ impl Changes {
         self.forget(changed, reason);
         let mut news = lock(&self.news);
         news.sequence += 1;
-        news.add(changed);
+        news.add(changed, reason);
         if let Some(replayed) = self.replayed.get() {
-            replayed.commit(changed, news.sequence);
+            replayed.commit(changed, reason, news.sequence);
         }
         news.sequence
     }
@@ -233,6 +245,14 @@ impl Changes {
         })
     }
 
+    /// From now on changes are heard; of what was written before this position nothing is known.
+    pub(crate) fn begin_hearing(&self, position: u64) {
+        self.forget(&Changed::Everything, Reason::Listener);
+        if let Some(replayed) = self.replayed.get() {
+            replayed.begin(position);
+        }
+    }
+
     /// These news were told, at a position behind them.
     pub(crate) fn told(&self, news: &News, position: u64) {
         if let Some(replayed) = self.replayed.get() {
@@ -254,7 +274,13 @@ impl Changes {
 
     /// Forgets, here only.
     pub fn forget(&self, changed: &Changed, reason: Reason) {
-        let forget = |what| self.generations.forget(what);
+        let hides = matches!(reason, Reason::Dismissal | Reason::Admin);
+        let forget = |what| {
+            self.generations.forget(what);
+            if hides {
+                self.generations.hide(what);
+            }
+        };
         match changed {
             Changed::Rows(keys) => {
                 let mut last = ("", "");
@@ -319,12 +345,21 @@ impl Changes {
     /// Forgets what another process told. Of one with a newer protocol only that it told something.
     pub fn hear(&self, origin: u64, position: u64, news: &News) {
         if news.everything {
+            // Dismissals may be among it.
+            self.generations.hide(Forgotten::Everything);
             self.forget(&Changed::Everything, Reason::OtherProcess);
         }
-        for slot in &news.slots {
+        for slot in news
+            .dismissed
+            .iter()
+            .map(|slot| Forgotten::ScopeSlot(*slot))
+        {
+            self.generations.hide(slot);
+        }
+        for slot in news.every_slot() {
             self.generations.forget(Forgotten::ScopeSlot(*slot));
         }
-        self.count(Reason::OtherProcess, news.slots.len() as u64);
+        self.count(Reason::OtherProcess, news.every_slot().count() as u64);
         for workspace in &news.workspaces {
             let workspace = workspace.clone();
             self.forget(&Changed::Workspace(workspace), Reason::OtherProcess);

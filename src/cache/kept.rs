@@ -9,6 +9,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::{Cache as Lists, DefaultLifecycle};
 
 use super::Entry;
+use super::entry::ROWS;
 use super::invalidation::Changes;
 use crate::model::Scope;
 
@@ -94,11 +95,17 @@ impl Cache {
         }
     }
 
-    /// What was known of a list while the database is out of reach, if it is not too old.
-    pub(crate) fn stale(&self, scope: &Scope) -> Option<Arc<Entry>> {
+    /// What was known of a list while the database is out of reach, if it is not too old and nothing of it
+    /// was dismissed since.
+    pub(crate) fn stale(&self, changes: &Changes, scope: &Scope) -> Option<Arc<Entry>> {
         let Self::On(kept) = self else { return None };
         let entry = kept.lists.get(scope)?;
-        (entry.read_at.elapsed() < kept.settings.stale_if_error).then_some(entry)
+        let of = (scope.workspace.as_str(), scope.uid_column());
+        let is_hidden = changes
+            .generations
+            .is_hidden(entry.began, of, entry.shown(ROWS));
+        let is_young = entry.read_at.elapsed() < kept.settings.stale_if_error;
+        (is_young && !is_hidden).then_some(entry)
     }
 
     /// Drops everything, so that not even an outage shows it again.

@@ -52,7 +52,9 @@ pub async fn run(store: Store, cache: Arc<Cache>, listen_url: Option<String>) {
             "behind a transaction pooler nothing is kept: set listen_url to a direct connection"
         );
     }
-    if is_deaf || matches!(*cache, Cache::Off) {
+    // A replica is read where it has what is heard of.
+    let needs_nothing = matches!(*cache, Cache::Off) && !store.changes().tracks_replicas();
+    if is_deaf || needs_nothing {
         std::future::pending::<()>().await;
     }
     let listen_url = listen_url.unwrap_or_default();
@@ -78,10 +80,8 @@ pub async fn run(store: Store, cache: Arc<Cache>, listen_url: Option<String>) {
 }
 
 /// From now on changes are heard; what was before is unknown.
-fn begin(store: &Store, cache: &Cache) {
-    store
-        .changes()
-        .forget(&Changed::Everything, Reason::Listener);
+fn begin(store: &Store, cache: &Cache, place: Position) {
+    store.changes().begin_hearing(place.at);
     cache.set_hearing(true);
     tracing::info!("listening to changes of other processes");
 }
@@ -89,13 +89,17 @@ fn begin(store: &Store, cache: &Cache) {
 async fn ask(store: &Store, cache: &Cache) -> Deaf {
     let changes = store.changes();
     // Own changes are added after their commit, so that they never hide one of others.
-    let look = async || Ok::<_, Deaf>(-changes.owned() + position(store).await?.at.cast_signed());
+    let look = async || {
+        let owned = changes.owned();
+        let place = position(store).await?;
+        Ok::<_, Deaf>((place.at.cast_signed() - owned, place))
+    };
     let asking = async {
-        let mut known = look().await?;
-        begin(store, cache);
+        let (mut known, place) = look().await?;
+        begin(store, cache, place);
         loop {
             tokio::time::sleep(ASK_SQLITE_EVERY).await;
-            let now = look().await?;
+            let (now, _) = look().await?;
             if now != known {
                 changes.forget(&Changed::Everything, Reason::OtherProcess);
                 known = now;
@@ -181,10 +185,10 @@ async fn hear(
             if let Some(sent) = awaited.take() {
                 next_ping = sent + PING_EVERY;
             }
-            if !std::mem::replace(&mut begun, true) {
-                begin(store, cache);
-            }
             let now = position(store).await?;
+            if !std::mem::replace(&mut begun, true) {
+                begin(store, cache, now);
+            }
             if (now.database, now.timeline) != (place.database, place.timeline) {
                 // Positions of another log say nothing about this one.
                 changes.unhear();

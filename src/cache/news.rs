@@ -1,8 +1,10 @@
 //! How processes tell each other what they changed: texts of PostgreSQL's notifications.
 //!
 //! `1 <origin> <position> <sequence> <what>`, numbers in decimal; what is `*` for everything, or
-//! `s<slot>,<slot>…`, `w<workspace>` or `p<published run>`. Every message of one telling has its sequence;
+//! `s<slot>,<slot>…`, `d<slot>,<slot>…` where something was dismissed, `w<workspace>` or `p<published run>`. Every message of one telling has its sequence;
 //! the last one only counts when all came, which PostgreSQL promises of one transaction.
+
+use std::collections::HashSet;
 
 use super::invalidation::News;
 use crate::model::Id;
@@ -19,12 +21,11 @@ pub(crate) fn write(origin: u64, news: &News) -> (String, Vec<String>) {
     if news.everything {
         parts.push("*".to_owned());
     }
-    let slots: Vec<String> = news.slots.iter().map(ToString::to_string).collect();
-    parts.extend(
-        slots
-            .chunks(SLOTS)
-            .map(|slots| format!("s{}", slots.join(","))),
-    );
+    for (kind, slots) in [('s', &news.slots), ('d', &news.dismissed)] {
+        let slots: Vec<String> = slots.iter().map(ToString::to_string).collect();
+        let messages = slots.chunks(SLOTS);
+        parts.extend(messages.map(|slots| format!("{kind}{}", slots.join(","))));
+    }
     parts.extend(news.workspaces.iter().map(|id| format!("w{id}")));
     parts.extend(news.published_runs.iter().map(|id| format!("p{id}")));
     let count = parts.len();
@@ -39,6 +40,9 @@ pub(crate) fn write(origin: u64, news: &News) -> (String, Vec<String>) {
 
 /// What a message tells: origin, position, news. What cannot be read is everything.
 pub(crate) fn read(text: &str) -> (u64, u64, News) {
+    let parse = |slots: &str| -> Option<HashSet<u32>> {
+        slots.split(',').map(|slot| slot.parse().ok()).collect()
+    };
     let read = || {
         let mut parts = text.splitn(5, ' ');
         if parts.next()? != VERSION {
@@ -53,11 +57,8 @@ pub(crate) fn read(text: &str) -> (u64, u64, News) {
         let what = parts.next()?;
         match what.split_at_checked(1)? {
             ("*", "") => news.everything = true,
-            ("s", slots) => {
-                for slot in slots.split(',') {
-                    news.slots.insert(slot.parse().ok()?);
-                }
-            }
+            ("s", slots) => news.slots = parse(slots)?,
+            ("d", slots) => news.dismissed = parse(slots)?,
             ("w", id) => drop(news.workspaces.insert(Id::new(id).ok()?)),
             ("p", id) => drop(news.published_runs.insert(Id::new(id).ok()?)),
             _ => return None,
@@ -82,6 +83,7 @@ mod tests {
         let id = |text: &str| Id::new(text).unwrap();
         let told = News {
             slots: (0..2_500).map(|slot| slot * 100).collect(),
+            dismissed: [7, 200_000].into(),
             workspaces: [id("a b"), id(&"é".repeat(64))].into(),
             published_runs: [id("88")].into(),
             everything: false,
@@ -96,6 +98,7 @@ mod tests {
             assert_eq!((origin, at), (u64::MAX, u64::MAX));
             assert_eq!(heard.sequence, 0, "only the last one stands for all");
             heard.slots.extend(news.slots);
+            heard.dismissed.extend(news.dismissed);
             heard.workspaces.extend(news.workspaces);
             heard.published_runs.extend(news.published_runs);
             heard.sequence = news.sequence;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use super::generation::SCOPES;
-use super::invalidation::{Changed, News};
+use super::invalidation::{Changed, News, Reason};
 
 /// Marks the number of a write whose position is not known yet: no replica is far enough.
 const PENDING: u64 = 1 << 63;
@@ -31,9 +31,9 @@ impl Replayed {
     }
 
     /// A write of this process with this number was committed; its position comes with its telling.
-    pub(super) fn commit(&self, changed: &Changed, sequence: u64) {
+    pub(super) fn commit(&self, changed: &Changed, reason: Reason, sequence: u64) {
         let mut news = News::default();
-        news.add(changed);
+        news.add(changed, reason);
         self.each(&news, |at| at.store(PENDING | sequence, SeqCst));
     }
 
@@ -55,8 +55,13 @@ impl Replayed {
         });
     }
 
+    /// What was written before this position may have gone unheard.
+    pub(super) fn begin(&self, position: u64) {
+        self.all.fetch_max(position, SeqCst);
+    }
+
     fn each(&self, news: &News, change: impl Fn(&AtomicU64)) {
-        for slot in &news.slots {
+        for slot in news.every_slot() {
             change(self.slot(*slot));
         }
         // Too many lists are told as everything: each of them may have been noted by itself before.
@@ -88,16 +93,16 @@ mod tests {
         let has = |workspace, position| replayed.has(scope_slot(workspace, ""), position);
         let news = |changed: &Changed, sequence| {
             let mut news = News::default();
-            news.add(changed);
+            news.add(changed, Reason::Write);
             News { sequence, ..news }
         };
         assert!(has("a", 0));
-        replayed.commit(&rows("a"), 1);
+        replayed.commit(&rows("a"), Reason::Write, 1);
         assert!(
             !has("a", PENDING - 1) && has("b", 0),
             "its position is not known"
         );
-        replayed.commit(&rows("a"), 2);
+        replayed.commit(&rows("a"), Reason::Write, 2);
         replayed.told(&news(&rows("a"), 1), 10);
         assert!(!has("a", PENDING - 1), "the second one is still to be told");
         replayed.told(&news(&rows("a"), 2), 20);
@@ -105,11 +110,11 @@ mod tests {
         replayed.heard(&news(&rows("a"), 1), 30);
         assert!(!has("a", 29) && has("a", 30));
         let everywhere = Changed::PublishedRun(Id::new("p").unwrap());
-        replayed.commit(&everywhere, 3);
+        replayed.commit(&everywhere, Reason::Write, 3);
         assert!(!has("b", PENDING - 1), "it may be in any list");
         replayed.told(&news(&everywhere, 3), 40);
         assert!(!has("b", 39) && has("b", 40) && has("a", 40));
-        replayed.commit(&rows("b"), 4);
+        replayed.commit(&rows("b"), Reason::Write, 4);
         replayed.told(&news(&Changed::Everything, 4), 50);
         assert!(!has("b", 49) && has("b", 50));
     }

@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clap::Args;
+use serde::Serialize;
 
 use super::backfill::connect;
-use super::output::{chain, thousands};
-use super::{Done, Failure, open_existing};
+use super::output::{chain, print, thousands};
+use super::{Done, Failure, Json, open_existing};
 use crate::config::Config;
-use crate::dismiss::{dismiss, sweep};
+use crate::dismiss::{self, dismiss, sweep};
 use crate::history::{History, Lookup};
-use crate::model::{Id, RawUse, Scope, Time};
+use crate::model::{Id, Key, Newest, RawUse, Scope, Time};
 use crate::record::Fold;
+use crate::settings::{self, ReadPath};
 use crate::store::dismissal::Dismissed;
 use crate::store::recent::{self, MAX_KEYS};
 use crate::store::{Store, user};
@@ -36,9 +38,11 @@ pub(super) struct DismissArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ForgetArgs {
-    /// The user
+    /// The user, as the lists' addresses name them: ids are compared letter by letter
     #[arg(long, value_parser = |text: &str| Id::new(text))]
     uid: Id,
+    #[command(flatten)]
+    json: Json,
 }
 
 pub(super) async fn run(config: &Config, args: &DismissArgs) -> Result<Done, Failure> {
@@ -57,7 +61,9 @@ pub(super) async fn run(config: &Config, args: &DismissArgs) -> Result<Done, Fai
         }
         (None, None) => return Err(Failure::Usage("say which list".into())),
     };
-    dismiss(&store, &what, Time::now(), config.max_clock_skew).await?;
+    let now = Time::now();
+    let ahead = ahead(config, &store, &what, now).await?;
+    dismiss(&store, &what, now, config.max_clock_skew, &ahead).await?;
     let swept = match &what {
         Dismissed::Item(..) => Ok(0),
         Dismissed::List(scope) => sweep::list(&store, scope).await,
@@ -70,8 +76,31 @@ pub(super) async fn run(config: &Config, args: &DismissArgs) -> Result<Done, Fai
         );
     }
     store.close().await;
-    eprintln!("dismissed, until the next use");
+    match &what {
+        Dismissed::Everywhere(_) => eprintln!(
+            "dismissed from every list, until a use after {}",
+            now.saturating_add(config.max_clock_skew)
+        ),
+        _ => eprintln!("dismissed, until the next use"),
+    }
     Ok(Done::Complete)
+}
+
+/// What only the history has of it that is dated later, where lists are read from there.
+async fn ahead(
+    config: &Config,
+    store: &Store,
+    what: &Dismissed,
+    now: Time,
+) -> Result<Vec<(Key, Newest)>, Failure> {
+    let effective = settings::load(store, &config.settings).await?;
+    if config.history.is_none() || effective.read_path == ReadPath::Materialized {
+        return Ok(Vec::new());
+    }
+    let history = connect(config).await?;
+    let ahead = dismiss::ahead(&history, what, now).await;
+    history.close().await;
+    ahead.map_err(Failure::from_history)
 }
 
 pub(super) async fn forget(config: &Config, args: &ForgetArgs) -> Result<Done, Failure> {
@@ -81,27 +110,46 @@ pub(super) async fn forget(config: &Config, args: &ForgetArgs) -> Result<Done, F
     let store = open_existing(&patient).await?;
     let forgotten = user::forget(&store, &args.uid).await?;
     eprintln!(
-        "removed {} rows and {} dismissals of the user",
-        thousands(forgotten.rows),
-        thousands(forgotten.dismissals),
+        "removed {} and {} of the user",
+        counted(forgotten.rows, "row"),
+        counted(forgotten.dismissals, "dismissal"),
     );
+    let mut history_knows = None;
     if config.history.is_some() {
         let history = connect(config).await?;
         let known = known_of(&args.uid, &store, &history).await;
         history.close().await;
-        tell(&known?);
+        tell(history_knows.insert(known?));
     }
     store.close().await;
+    if args.json.json {
+        let told = Told {
+            rows: forgotten.rows,
+            dismissals: forgotten.dismissals,
+            history_knows,
+        };
+        print(serde_json::to_string(&told)? + "\n")?;
+    }
     Ok(Done::Complete)
 }
 
+/// What was done, for programs.
+#[derive(Debug, Serialize)]
+struct Told {
+    rows: u64,
+    dismissals: u64,
+    /// Absent without a history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    history_knows: Option<Known>,
+}
+
 /// What a history still knows of a user.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 struct Known {
     runs: u64,
     /// Items of their lists that a backfill would write.
-    items: usize,
-    workspaces: usize,
+    items: u64,
+    workspaces: u64,
 }
 
 async fn known_of(uid: &Id, store: &Store, history: &History) -> Result<Known, Failure> {
@@ -122,7 +170,7 @@ async fn known_of(uid: &Id, store: &Store, history: &History) -> Result<Known, F
             workspaces.insert(outdone.key.parts().0.to_owned());
         }
     }
-    known.workspaces = workspaces.len();
+    known.workspaces = workspaces.len() as u64;
     Ok(known)
 }
 
@@ -132,13 +180,18 @@ fn tell(known: &Known) {
         return;
     }
     eprintln!(
-        "the history still knows {} runs of theirs: the next backfill or repair brings back {} items in \
-         {} workspaces, also what they had dismissed, and a change of such a run its own; remove the \
-         user there, then run this again",
-        thousands(known.runs),
-        thousands(known.items as u64),
-        thousands(known.workspaces as u64),
+        "the history still knows {} of theirs: a service that audits, the next backfill or a repair brings \
+         back {} in {}, also what they had dismissed, and a change of such a run its own; the read path \
+         `history` shows them now. Remove the user there, then run this again",
+        counted(known.runs, "run"),
+        counted(known.items, "item"),
+        counted(known.workspaces, "workspace"),
     );
+}
+
+fn counted(number: u64, of: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {of}{plural}", thousands(number))
 }
 
 /// As long as a look-up in the history.

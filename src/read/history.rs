@@ -9,8 +9,10 @@ use tokio::sync::OnceCell;
 use super::page::RecentWorkflow;
 use super::rest::Rest;
 use crate::config::HistoryConfig;
+use crate::dismiss;
 use crate::history::{self, History, HistoryError};
-use crate::model::{Key, Newest, Scope};
+use crate::model::{Key, Newest, Scope, Time};
+use crate::store::dismissal::Dismissed;
 use crate::store::lists::ListStart;
 use crate::store::recent::MAX_KEYS;
 use crate::store::{Store, StoreError, dismissal};
@@ -55,6 +57,20 @@ impl HistoryLists {
             })
         };
         self.history.get_or_try_init(connect).await
+    }
+
+    /// What a dismissal hides that is dated later than `now`.
+    pub(super) async fn ahead(
+        &self,
+        what: &Dismissed,
+        now: Time,
+    ) -> Result<Vec<(Key, Newest)>, StoreError> {
+        let ahead = async {
+            let history = self.history().await?;
+            let ahead = dismiss::ahead(history, what, now).await;
+            ahead.map_err(as_store_error)
+        };
+        within_time(ahead).await
     }
 
     /// The next `rows` items of each list, as the history has them now, without what was dismissed.

@@ -12,8 +12,9 @@ use super::source::{PRIMARY, Source, Table, WHATEVER};
 use crate::cache::entry::ROWS;
 use crate::cache::{Cache, CacheSettings, Changed, Changes, Counts, Entry, Reason, Via};
 use crate::config::HistoryConfig;
-use crate::model::Scope;
+use crate::model::{Key, Newest, Scope, Time};
 use crate::settings::ReadPath;
+use crate::store::dismissal::Dismissed;
 use crate::store::lists::ListStart;
 use crate::store::{Store, StoreError, Token};
 
@@ -228,6 +229,23 @@ impl Reader {
         Ok(found)
     }
 
+    /// What a dismissal hides that is dated later than `now` and that only the history has, where lists are
+    /// read from that.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the history fails.
+    pub async fn ahead(
+        &self,
+        what: &Dismissed,
+        now: Time,
+        how: How<'_>,
+    ) -> Result<Vec<(Key, Newest)>, StoreError> {
+        match self.old(how) {
+            Some(old) => old.lists.ahead(what, now).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// The history, if it is to be read.
     fn old(&self, how: How<'_>) -> Option<&Old> {
         let old = self.old.as_ref();
@@ -266,7 +284,8 @@ impl Reader {
             Ok(entry) => Ok(found(entry, via)),
             Err(error) => {
                 let is_away = matches!(*error, StoreError::Unavailable(_));
-                let known = (is_away && token.is_none()).then(|| self.cache.stale(scope));
+                let stale = || self.cache.stale(self.changes(), scope);
+                let known = (is_away && token.is_none()).then(stale);
                 let stale = known.flatten().map(|entry| found(entry, Via::Stale));
                 stale.ok_or(error)
             }

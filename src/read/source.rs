@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::history::HistoryLists;
 use super::page::{self, RecentWorkflow};
 use super::rest::Rest;
+use crate::cache::Changes;
 use crate::store::lists::ListStart;
 use crate::store::{Store, StoreError};
 
@@ -98,7 +99,10 @@ impl Table {
         if let Some(replica) = self.replica.as_ref().filter(|_| least < PRIMARY)
             && replica.rest.is_over()
         {
-            match replica.read(starts, rows, least).await {
+            match replica
+                .read(starts, rows, least, self.primary.changes())
+                .await
+            {
                 Ok(Some(read)) => return Ok(read),
                 Ok(None) => tracing::debug!("the replica is behind; the primary answers"),
                 Err(error) => replica.leave_alone(&error),
@@ -119,12 +123,13 @@ impl Replica {
         tracing::warn!(error, "the replica cannot be read; the primary answers");
     }
 
-    /// `None` where it is too far behind.
+    /// `None` where it is too far behind: for the reader, or for what is known here of a list's changes.
     async fn read(
         &self,
         starts: &[ListStart],
         rows: u32,
         least: u64,
+        changes: &Changes,
     ) -> Result<Option<Read>, StoreError> {
         let deadline = Instant::now() + WAIT;
         let mut replayed = self.store.replayed().await?;
@@ -134,6 +139,12 @@ impl Replica {
             }
             tokio::time::sleep(ASK_EVERY).await;
             replayed = self.store.replayed().await?;
+        }
+        let has = |ListStart { scope, .. }: &ListStart| {
+            changes.is_replayed(&scope.workspace, scope.uid_column(), replayed)
+        };
+        if !starts.iter().all(has) {
+            return Ok(None);
         }
         let lists = page::read(&self.store, starts, rows).await?;
         Ok(Some(Read {

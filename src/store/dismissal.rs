@@ -5,16 +5,20 @@ use std::collections::HashMap;
 
 use sqlx::Row;
 
+use super::recent::MAX_KEYS;
 use super::rows::{BindRows, Rows};
-use super::statement::Statement;
+use super::statement::{Statement, clamped};
 use super::{Conn, Store, StoreError, lists, on_both};
 use crate::cache::{Changed, Reason};
-use crate::model::{Id, Key, Scope, Time};
+use crate::model::{Id, Key, Newest, Scope, Time};
 
-pub(super) const STATEMENTS: [&Statement; 5] = [
+pub(super) const STATEMENTS: [&Statement; 8] = [
     &DISMISS_ITEM,
     &DISMISS_LIST,
+    &DISMISS_LIST_AHEAD,
     &DISMISS_EVERYWHERE,
+    &DISMISS_EVERYWHERE_AHEAD,
+    &DISMISS_USES,
     &OF_KEYS,
     &ANY,
 ];
@@ -65,16 +69,19 @@ static DISMISS_ITEM: Statement = Statement::new("dismiss_item", || {
     )
 });
 
-// What is hidden already, swept or not, is not hidden by this one.
 static DISMISS_LIST: Statement = Statement::new("dismiss_list", || {
     format!(
         "insert into {{recents}}dismissal as d (workspace, uid, published_run, until)
-         select $1, $2, '', {{greatest}}($3, coalesce((
-             select r.last_used_at from {{recents}}recent_workflow as r
-             where r.workspace = $1 and r.uid = $2 and {}
-             order by r.last_used_at desc limit 1), $3))
-         where true {GROW}",
-        after_the_items("r"),
+         values ($1, $2, '', $3) {GROW}"
+    )
+});
+
+// What is dated later is dismissed item by item: one wrong time must not hide what is used in that list
+// until then.
+static DISMISS_LIST_AHEAD: Statement = Statement::new("dismiss_list_ahead", || {
+    rows_ahead(
+        "r.workspace = $1 and r.uid = $2 and r.last_used_at > $3
+         order by r.last_used_at desc, r.published_run desc",
     )
 });
 
@@ -82,6 +89,29 @@ static DISMISS_EVERYWHERE: Statement = Statement::new("dismiss_everywhere", || {
     format!(
         "insert into {{recents}}dismissal as d (workspace, uid, published_run, until)
          values ('', '', $1, $2) {GROW}"
+    )
+});
+
+// Looks through the table, as the sweep that follows does: it has no index by published run, which every
+// write would have to keep.
+static DISMISS_EVERYWHERE_AHEAD: Statement = Statement::new("dismiss_everywhere_ahead", || {
+    rows_ahead("r.published_run = $1 and r.last_used_at > $2 order by 1, 2, 3")
+});
+
+fn rows_ahead(which: &str) -> String {
+    format!(
+        "insert into {{recents}}dismissal as d (workspace, uid, published_run, until)
+         select r.workspace, r.uid, r.published_run, {} from {{recents}}recent_workflow as r
+         where {which} {GROW}",
+        clamped("r.last_used_at")
+    )
+}
+
+static DISMISS_USES: Statement = Statement::new("dismiss_uses", || {
+    format!(
+        "insert into {{recents}}dismissal as d (workspace, uid, published_run, until)
+         select u.workspace, u.uid, u.published_run, u.last_used_at from {{uses}} as u
+         where true order by 1, 2, 3 {GROW}"
     )
 });
 
@@ -112,26 +142,44 @@ pub enum Dismissed {
     Everywhere(Id),
 }
 
-/// Hides what was used up to `until`, and what the list holds now, also where its time is later.
+/// Hides what was used up to `until`, and what the table holds of it now, also where its time is later; and
+/// uses that only a history has, sorted, where lists are read from that.
 ///
 /// # Errors
 /// [`StoreError`]; nothing is dismissed then, or all of it where the answer was lost.
-pub async fn dismiss(store: &Store, what: &Dismissed, until: Time) -> Result<(), StoreError> {
+pub async fn dismiss(
+    store: &Store,
+    what: &Dismissed,
+    until: Time,
+    uses: &[(Key, Newest)],
+) -> Result<(), StoreError> {
     let mut tx = store.begin().await?;
     on_both!(Conn, tx.conn(), |conn, dialect| {
-        let query = match what {
-            Dismissed::List(scope) => sqlx::query(DISMISS_LIST.run(dialect))
-                .bind(scope.workspace.as_str())
-                .bind(scope.uid_column()),
-            Dismissed::Item(scope, published_run) => sqlx::query(DISMISS_ITEM.run(dialect))
-                .bind(scope.workspace.as_str())
-                .bind(scope.uid_column())
-                .bind(published_run.as_str()),
-            Dismissed::Everywhere(published_run) => {
-                sqlx::query(DISMISS_EVERYWHERE.run(dialect)).bind(published_run.as_str())
-            }
+        let statements: &[&Statement] = match what {
+            Dismissed::List(_) => &[&DISMISS_LIST, &DISMISS_LIST_AHEAD],
+            Dismissed::Item(..) => &[&DISMISS_ITEM],
+            Dismissed::Everywhere(_) => &[&DISMISS_EVERYWHERE, &DISMISS_EVERYWHERE_AHEAD],
         };
-        query.bind(until).execute(conn).await?;
+        for statement in statements {
+            let query = sqlx::query(statement.run(dialect));
+            let query = match what {
+                Dismissed::List(scope) => query
+                    .bind(scope.workspace.as_str())
+                    .bind(scope.uid_column()),
+                Dismissed::Item(scope, published_run) => query
+                    .bind(scope.workspace.as_str())
+                    .bind(scope.uid_column())
+                    .bind(published_run.as_str()),
+                Dismissed::Everywhere(published_run) => query.bind(published_run.as_str()),
+            };
+            query.bind(until).execute(&mut *conn).await?;
+        }
+        for chunk in uses.chunks(MAX_KEYS) {
+            let rows = Rows::keys(chunk.iter().map(|(key, _)| key))
+                .newest(chunk.iter().map(|(_, newest)| newest));
+            let query = sqlx::query(DISMISS_USES.run(dialect)).bind_rows(rows);
+            query.execute(&mut *conn).await?;
+        }
     });
     lists::expect_dismissed();
     let changed = match what {

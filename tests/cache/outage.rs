@@ -97,3 +97,59 @@ async fn what_is_too_old_is_not_given_even_then() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_dismissed_is_not_given_even_then() {
+    let cluster = Cluster::start();
+    let servers = [
+        Server::with(&cluster.url, &[]).await,
+        Server::with(&cluster.url, &[]).await,
+    ];
+    let (here, there) = (servers[0].public, servers[1].public);
+    let workspaces = ["item", "list", "everywhere", "written", "kept"];
+    let uses = workspaces.map(|workspace| Use::new(workspace, &format!("p of {workspace}"), 0));
+    here.post("/v1/runs", &body_of(&uses)).await.expect(200);
+    for server in &servers {
+        hears(server).await;
+        for workspace in workspaces {
+            until("its list is kept", async || {
+                let hits = came_by(server, "hit").await;
+                server
+                    .public
+                    .get(&list_path(workspace, None))
+                    .await
+                    .expect(200);
+                (came_by(server, "hit").await > hits).then_some(())
+            })
+            .await;
+        }
+    }
+    let heard = "recents_cache_invalidations_total{reason=\"other_process\"}";
+    let before = servers[1].metric(heard).await;
+    for path in [
+        format!("{}/p%20of%20item", list_path("item", None)),
+        list_path("list", None),
+        "/v1/published-runs/p%20of%20everywhere".to_owned(),
+    ] {
+        let nothing = hyper::body::Bytes::new();
+        here.send("DELETE", &path, &[], nothing).await.expect(204);
+    }
+    let written = body_of(&[Use::new("written", "p of written", 1)]);
+    here.post("/v1/runs", &written).await.expect(200);
+    until("the other replica heard of all", async || {
+        (servers[1].metric(heard).await >= before + 4.0).then_some(())
+    })
+    .await;
+    cluster.crash();
+    for client in [here, there] {
+        until("the database is away", async || {
+            let stale = client.get(&list_path("written", None)).await;
+            (stale.header("recents-stale") == Some("true")).then_some(())
+        })
+        .await;
+        for workspace in ["item", "list", "everywhere"] {
+            client.get(&list_path(workspace, None)).await.expect(503);
+        }
+        client.get(&list_path("kept", None)).await.expect(200);
+    }
+}

@@ -55,7 +55,25 @@ async fn a_read_from_a_replica_that_is_behind_keeps_its_promises() {
     })
     .await;
     let token = write("second", 1).await;
-    assert_eq!(newest(&asks, None).await, "first", "the replica answers");
+    assert_eq!(
+        newest(&asks, None).await,
+        "second",
+        "its own write is known there"
+    );
+    // What nobody told: a write by hand.
+    let mut by_hand = Beside::connect(Backend::Postgres, &cluster.url).await;
+    by_hand
+        .execute(
+            "insert into recents.recent_workflow (workspace, published_run, last_used_at)
+             values ('by hand', 'p', now())",
+        )
+        .await;
+    let list = asks
+        .public
+        .get(&list_path("by hand", None))
+        .await
+        .expect(200);
+    assert!(list.published_runs().is_empty(), "the replica answers");
     for server in [&kept, &asks] {
         let started = Instant::now();
         assert_eq!(

@@ -294,7 +294,8 @@ async fn several_services_share_the_work() {
 /// A statement over very many runs does not keep back what comes behind it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_statement_does_not_starve_what_comes_behind() {
-    let Followed { setup, server } = plain(TestDb::migrated(Backend::Postgres).await, 73, 100).await;
+    let Followed { setup, server } =
+        plain(TestDb::migrated(Backend::Postgres).await, 73, 100).await;
     // Both are there when the drain begins, the large one in front.
     drop(server);
     let large = "insert into saved_run select 100000 + n, 'bulk', 'u',

@@ -106,7 +106,7 @@ async fn assert_writes(meter: &Meter, state: &str) {
     let list = list_path("v", None);
     for (path, statements) in [
         (format!("{list}/p1"), &["dismiss_item", "sweep_item"][..]),
-        (list, &["dismiss_list"]),
+        (list, &["dismiss_list", "dismiss_list_ahead"]),
         (format!("/v1/published-runs/{}", "x".repeat(129)), &[]),
     ] {
         let dismiss = async || {
@@ -139,7 +139,7 @@ async fn what_another_process_dismisses_costs_one_statement_once(db: TestDb) {
     }
     let everywhere = async || delete(&meter.server, "/v1/published-runs/gone").await;
     let sent = named(meter.statements(Fence::Write, everywhere).await);
-    assert_eq!(sent, ["dismiss_everywhere"]);
+    assert_eq!(sent, ["dismiss_everywhere", "dismiss_everywhere_ahead"]);
 }
 
 /// As an application reads by SQL.

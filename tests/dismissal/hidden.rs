@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{delete, walk};
 use crate::support::client::list_path;
 use crate::support::uses::body_of;
-use crate::support::{Server, TestDb, Use, both, recents};
+use crate::support::{Backend, Server, TestDb, Use, both, recents};
 
 both!(
     an_item_is_hidden_from_its_list_alone_until_its_next_use,
@@ -14,6 +14,7 @@ both!(
     a_published_run_dismissed_everywhere_is_in_no_list,
     a_page_is_full_however_many_are_hidden,
     clocks_ahead_and_behind_hide_what_they_should,
+    what_is_dated_far_ahead_is_dismissed_with_the_rest,
     what_is_invalid_dismisses_nothing,
     the_command_line_does_the_same,
 );
@@ -201,9 +202,39 @@ async fn clocks_ahead_and_behind_hide_what_they_should(db: TestDb) {
     delete(&server, &format!("{}/behind", list_path("w", None))).await;
     send("behind", now - 10_000_000).await;
     assert_eq!(walk(&server, "w", None, 4).await, ["ahead"]);
-    // Clearing hides the newest, however far ahead it is.
+    // Clearing hides the newest, however far ahead it is, and nothing that is used from then on.
     delete(&server, &list_path("w", None)).await;
     assert!(walk(&server, "w", None, 4).await.is_empty());
+    send("other", recents::model::Time::now().micros() + 1_000).await;
+    assert_eq!(walk(&server, "w", None, 4).await, ["other"]);
+    send("ahead", later).await;
+    assert_eq!(walk(&server, "w", None, 4).await, ["other"]);
+}
+
+/// A history dates runs as it likes; the hook would not take them.
+async fn what_is_dated_far_ahead_is_dismissed_with_the_rest(db: TestDb) {
+    let server = served(&db).await;
+    let year_9999 = match db.backend {
+        Backend::Postgres => "'9999-01-01Z'",
+        Backend::Sqlite => "253370764800000000",
+    };
+    let ahead = format!(
+        "update {{recents}}recent_workflow set last_used_at = {year_9999} where published_run in ('p1', 'p2')"
+    );
+    db.connect().await.execute(&ahead).await;
+    delete(&server, "/v1/published-runs/p1").await;
+    assert_eq!(
+        walk(&server, "w", Some("u"), 2).await,
+        ["p2", "p3", "p0"],
+        "everywhere"
+    );
+    assert_eq!(walk(&server, "w", None, 2).await, ["p2", "p4", "p3", "p0"]);
+    delete(&server, &list_path("w", None)).await;
+    assert!(walk(&server, "w", None, 2).await.is_empty(), "the list");
+    assert_eq!(walk(&server, "w", Some("u"), 2).await, ["p2", "p3", "p0"]);
+    // A wrong time of one item is not the others'.
+    use_again(&server, "p3").await;
+    assert_eq!(walk(&server, "w", None, 2).await, ["p3"]);
 }
 
 async fn what_is_invalid_dismisses_nothing(db: TestDb) {

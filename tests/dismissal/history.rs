@@ -94,10 +94,25 @@ async fn a_user_who_is_forgotten_is_gone_and_what_the_history_knows_is_told(db: 
         .recents(&["dismiss", "w1", "p1", "--uid", "u1"])
         .expect(0);
     let server = serve(&setup).await;
-    let told = setup.recents(&["forget", "--uid", "u1"]).expect(0);
-    assert!(told.err.contains("the history still knows"), "{told:?}");
-    let left = names(&setup.history.rows(), |(_, u, _)| u != "u1");
+    // A plan names users, too.
     let mut conn = setup.store.connect().await;
+    conn.execute("delete from {recents}recent_workflow where uid = 'u1' and workspace = 'w2'")
+        .await;
+    setup.recents(&["resync", "--all", "--dry-run"]).expect(0);
+    let planned = "select uid from {recents}job_plan where uid = 'u1'";
+    assert!(!conn.texts(planned).await.is_empty());
+    let told = setup.json(&["forget", "--uid", "u1"], 0);
+    for count in [
+        "/rows",
+        "/dismissals",
+        "/history_knows/runs",
+        "/history_knows/items",
+    ] {
+        let count = told.pointer(count).and_then(serde_json::Value::as_u64);
+        assert!(count > Some(0), "{told}");
+    }
+    assert!(conn.texts(planned).await.is_empty());
+    let left = names(&setup.history.rows(), |(_, u, _)| u != "u1");
     assert_eq!(visible(&mut conn).await, left);
     drop(server);
     setup
@@ -148,7 +163,7 @@ async fn what_a_history_would_bring_back_is_told_to_the_item(db: TestDb) {
           and r.updated_at is not null";
     let runs = setup.source().connect().await.texts(runs).await;
     let expected = format!(
-        "{} runs of theirs: the next backfill or repair brings back {} items in {} workspaces",
+        "{} runs of theirs: a service that audits, the next backfill or a repair brings back {} items in {} workspaces",
         runs[0],
         items.len(),
         workspaces.len()

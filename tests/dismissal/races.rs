@@ -235,3 +235,36 @@ async fn a_watermark_that_is_pruned_while_it_grows_is_not_lost() {
         .expect(200);
     assert!(walk(&server, "w", None, 4).await.is_empty());
 }
+
+/// In the order in which every writer locks them, not in that in which they lie.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forgetting_a_user_locks_rows_as_every_writer_does() {
+    let db = TestDb::migrated(Backend::Postgres).await;
+    let mut conn = db.connect().await;
+    for workspace in ["b", "a"] {
+        let row = format!(
+            "insert into recents.recent_workflow (workspace, uid, published_run, last_used_at)
+             values ('{workspace}', 'u', 'p', now())"
+        );
+        conn.execute(&row).await;
+    }
+    let first = holding(
+        &db,
+        "select from recents.recent_workflow where workspace = 'a' for update",
+    )
+    .await;
+    let store = db.store();
+    let forgetting = tokio::spawn(async move {
+        let uid = recents::model::Id::new("u").expect("an id");
+        recents::store::user::forget(&store, &uid).await
+    });
+    waits(&db, "delete from recents.recent_workflow").await;
+    let other = "select from recents.recent_workflow where workspace = 'b' for update nowait";
+    assert!(
+        conn.try_execute(other).await.is_ok(),
+        "it holds no later row"
+    );
+    drop(first);
+    let forgotten = forgetting.await.expect("a task").expect("forgotten");
+    assert_eq!(forgotten.rows, 2);
+}

@@ -35,6 +35,9 @@ struct Model {
     until: BTreeMap<(String, String, String), i64>,
 }
 
+/// Whether a dismissal is of an item of a workspace's and user's list.
+type IsIt<'a> = Box<dyn Fn(&str, &str, &str) -> bool + 'a>;
+
 impl Model {
     fn visible(&self) -> Lists {
         let mut lists = Lists::new();
@@ -57,42 +60,44 @@ impl Model {
     }
 
     fn dismiss(&mut self, what: &Dismissed, now: i64) {
-        let newest = |of: &dyn Fn(&str) -> bool, scope: &Scope| {
-            let uid = scope.uid.as_ref().map_or("", Id::as_str);
-            let lists = self.visible();
-            let list = lists.get(&(scope.workspace.as_str().to_owned(), uid.to_owned()));
-            let items = list.into_iter().flatten().filter(|(p, _)| of(p));
-            items
-                .map(|(_, micros)| *micros)
-                .max()
-                .unwrap_or(now)
-                .max(now)
-        };
         let uid = |scope: &Scope| scope.uid.as_ref().map_or("", Id::as_str).to_owned();
-        let (key, until) = match what {
+        let key = |scope: &Scope, item: &str| {
+            let workspace = scope.workspace.as_str().to_owned();
+            (workspace, uid(scope), item.to_owned())
+        };
+        let skew = i64::try_from(SKEW.as_micros()).expect("small");
+        // What holds from now on, and the items that are dismissed by themselves where they are dated later.
+        let (until, is_it): (_, IsIt<'_>) = match what {
             Dismissed::List(scope) => (
-                (
-                    scope.workspace.as_str().to_owned(),
-                    uid(scope),
-                    String::new(),
-                ),
-                newest(&|_| true, scope),
+                (key(scope, ""), now),
+                Box::new(move |w, u, _| (w, u) == (scope.workspace.as_str(), uid(scope).as_str())),
             ),
             Dismissed::Item(scope, item) => (
-                (
-                    scope.workspace.as_str().to_owned(),
-                    uid(scope),
-                    item.as_str().to_owned(),
-                ),
-                newest(&|p| p == item.as_str(), scope),
+                (key(scope, item.as_str()), now),
+                Box::new(move |w, u, p| {
+                    (w, u, p) == (scope.workspace.as_str(), uid(scope).as_str(), item.as_str())
+                }),
             ),
             Dismissed::Everywhere(item) => (
-                (String::new(), String::new(), item.as_str().to_owned()),
-                now + SKEW.as_micros() as i64,
+                (
+                    (String::new(), String::new(), item.as_str().to_owned()),
+                    now + skew,
+                ),
+                Box::new(move |_, _, p| p == item.as_str()),
             ),
         };
-        let held = self.until.entry(key).or_insert(until);
-        *held = until.max(*held);
+        let mut until = vec![until];
+        for ((workspace, uid), items) in self.visible() {
+            for (item, micros) in items {
+                if is_it(&workspace, &uid, &item) && micros > until[0].1 {
+                    until.push(((workspace.clone(), uid.clone(), item), micros));
+                }
+            }
+        }
+        for (key, until) in until {
+            let held = self.until.entry(key).or_insert(until);
+            *held = until.max(*held);
+        }
     }
 }
 
@@ -120,7 +125,9 @@ async fn uses_dismissals_and_sweeps_in_any_order_end_as_the_model(db: TestDb) {
             model.uses.extend(usage.iter().cloned());
             model.dismiss(&what, now);
             let time = Time::from_micros(now).expect("a time");
-            dismiss(&store, &what, time, SKEW).await.expect("dismissed");
+            dismiss(&store, &what, time, SKEW, &[])
+                .await
+                .expect("dismissed");
         }
         let swept = match rng.bool() {
             true => sweep::everything(&store).await.expect("swept"),
@@ -159,7 +166,7 @@ async fn a_watermark_goes_only_where_another_one_hides_as_much(db: TestDb) {
         (Dismissed::Everywhere(id("below the one everywhere")), 10),
         (Dismissed::Everywhere(id("above the one everywhere")), 10),
     ] {
-        dismiss(&store, &what, at(micros), SKEW)
+        dismiss(&store, &what, at(micros), SKEW, &[])
             .await
             .expect("dismissed");
     }

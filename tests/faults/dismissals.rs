@@ -170,7 +170,7 @@ async fn a_dismissal_that_is_cut_off_at_any_step_is_whole_or_not_at_all() {
                 Id::new("p1").expect("an id"),
             );
             let started = Instant::now();
-            let done = dismiss(&store, &item, Time::now(), Duration::ZERO).await;
+            let done = dismiss(&store, &item, Time::now(), Duration::ZERO, &[]).await;
             assert!(started.elapsed() < Duration::from_secs(15), "step {step}");
             (done.is_ok(), turnstile.holds())
         })

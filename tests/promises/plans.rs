@@ -340,13 +340,15 @@ async fn postgres_looks_rows_to_raise_up_by_their_key() {
 }
 
 /// Statements that read the whole table, or all notes, and say so.
-const READ_EVERYTHING: [&str; 11] = [
+const READ_EVERYTHING: [&str; 13] = [
+    "dismiss_everywhere_ahead",
     "note_runs_of_all_rows",
     "note_rows_without_run",
     "analyze",
     "vacuum",
     "forget_rows",
     "forget_notes",
+    "forget_plans",
     "notes_standing",
     "notes_set_aside",
     "set_note_aside",
@@ -357,7 +359,7 @@ const READ_EVERYTHING: [&str; 11] = [
 /// The one index that a statement has to use.
 fn index_of(statement: &str) -> &'static str {
     match statement {
-        "dismiss_list" => "recent_workflow_newest",
+        "dismiss_list_ahead" => "recent_workflow_newest",
         _ if reads(Dialect::Postgres).any(|read| read.name == statement) => {
             "recent_workflow_newest"
         }

@@ -10,6 +10,7 @@ use crate::support::{Backend, Server, TestDb, both};
 both!(
     the_history_answers_in_every_layout_as_its_table_would,
     what_is_dismissed_is_hidden_in_the_history_too,
+    what_only_the_history_has_is_dismissed_too,
     with_the_tables_dropped_lists_come_from_the_history,
     lists_come_from_the_history_until_the_first_backfill_succeeded,
     what_the_application_changed_is_seen_at_once,
@@ -69,6 +70,60 @@ async fn runs_that_are_no_use_make_no_item() {
     setup.recents(&["backfill"]).expect(0);
     let table = forced(&setup, "materialized").await;
     assert_lists(&table, &expected, "the table").await;
+}
+
+/// The table does not hold it yet, and the server's clock is behind.
+async fn what_only_the_history_has_is_dismissed_too(db: TestDb) {
+    let setup = Setup::plain(db, 8, 0).await;
+    let ahead = recents::model::Time::now().micros() + 3_600_000_000;
+    let run = |at: i64| Run {
+        at: Some(At::Micros(ahead + at)),
+        ..Run::new(at, "w", 1_000 + at, 0).by("u")
+    };
+    for at in 0..3 {
+        let version = format!(
+            "insert into saved_run_version values ({}, 'p{at}')",
+            1_000 + at
+        );
+        setup.source().execute(&version).await;
+        let run = setup.history.insert(&[run(at)]);
+        setup.source().execute(&run).await;
+    }
+    let server = serve_with(&setup, &[]).await;
+    let seen = async |uid| {
+        server
+            .public
+            .get(&list_path("w", uid))
+            .await
+            .expect(200)
+            .published_runs()
+    };
+    assert_eq!(seen(None).await, ["p2", "p1", "p0"]);
+    let delete = async |path: String| {
+        let nothing = hyper::body::Bytes::new();
+        server
+            .public
+            .send("DELETE", &path, &[], nothing)
+            .await
+            .expect(204)
+    };
+    delete(format!("{}/p2", list_path("w", None))).await;
+    assert_eq!(seen(None).await, ["p1", "p0"]);
+    setup.recents(&["dismiss", "w", "p1"]).expect(0);
+    assert_eq!(seen(None).await, ["p0"]);
+    delete(list_path("w", Some("u"))).await;
+    assert!(seen(Some("u")).await.is_empty());
+    setup.recents(&["backfill"]).expect(0);
+    drop(server);
+    let table = forced(&setup, "materialized").await;
+    let list = table.public.get(&list_path("w", None)).await.expect(200);
+    assert_eq!(list.published_runs(), ["p0"]);
+    let list = table
+        .public
+        .get(&list_path("w", Some("u")))
+        .await
+        .expect(200);
+    assert!(list.published_runs().is_empty());
 }
 
 async fn what_is_dismissed_is_hidden_in_the_history_too(db: TestDb) {

@@ -133,7 +133,9 @@ async fn hide(app: &Arc<App>, query: Option<&str>, what: Dismissed) -> Result<Re
     // A client that goes away leaves nothing half done.
     let app = Arc::clone(app);
     let hidden = tokio::spawn(async move {
-        let hidden = dismiss(&app.store, &what, Time::now(), app.max_clock_skew).await;
+        let now = Time::now();
+        let ahead = app.reader.ahead(&what, now, app.how(None)).await?;
+        let hidden = dismiss(&app.store, &what, now, app.max_clock_skew, &ahead).await;
         // Also where it failed: the answer of the database may be all that was lost.
         app.sweeps.ask(what, room);
         hidden?;
