@@ -66,7 +66,7 @@ impl CaptureError {
     }
 }
 
-/// Who may do it always.
+/// Who may do it always: the table's owner has no right on what is ours.
 pub(super) fn by_hand(command: &str) -> String {
-    format!("the table's owner runs what `recents capture {command} --print` shows")
+    format!("a superuser runs what `recents capture {command} --print` shows")
 }

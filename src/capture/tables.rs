@@ -68,6 +68,15 @@ pub(super) async fn ours(conn: &mut PgConnection) -> Result<Vec<(String, String)
     sqlx::query_as(AssertSqlSafe(ours)).fetch_all(conn).await
 }
 
+/// Whether the role may do with every table that has a trigger of ours what its owner may.
+pub(super) async fn owns_tables(conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let owns =
+        format!("select coalesce(bool_and(pg_has_role(c.relowner, 'usage')), true) from {OURS}");
+    sqlx::query_scalar(AssertSqlSafe(owns))
+        .fetch_one(conn)
+        .await
+}
+
 /// Statements that drop the triggers on what is no part of the history.
 pub(super) async fn drop_strays(
     conn: &mut PgConnection,

@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use super::change::{self, LOCK_TIMEOUT, patiently};
 use super::error::{CaptureError, by_hand};
-use super::tables::ours;
+use super::tables::{ours, owns_tables};
 
 /// Whether the schema is there and nothing is in it.
 const SCHEMA_IS_EMPTY: &str = "select exists (select from pg_namespace where nspname = 'recents')
@@ -53,7 +53,12 @@ pub async fn uninstall_sql(pool: &PgPool) -> Result<String, CaptureError> {
     let sql = done.await.map_err(CaptureError::Database)?;
     let timeout = LOCK_TIMEOUT.as_millis();
     Ok(format!(
-        "begin;\nset local lock_timeout = '{timeout}ms';\n{sql}commit;\n"
+        "begin;\nset local lock_timeout = '{timeout}ms';\n{sql}do $recents$ begin
+  if ({SCHEMA_IS_EMPTY}) then
+    drop schema recents;
+  end if;
+end $recents$;
+commit;\n"
     ))
 }
 
@@ -66,9 +71,16 @@ async fn tables(pool: &PgPool) -> Result<Vec<String>, sqlx::Error> {
 }
 
 /// Statements that drop what is there; empty where nothing is. The tables are locked first, parents
-/// before their partitions, as by everybody who writes them, and the outbox behind them.
+/// before their partitions, as by everybody who writes them, and the outbox behind them. A role that may
+/// not do that, but owns the functions, drops the triggers with them.
 async fn statements(conn: &mut PgConnection) -> Result<String, sqlx::Error> {
-    let triggers = ours(conn).await?;
+    let is_owner = owns_tables(conn).await?;
+    let triggers = if is_owner {
+        ours(conn).await?
+    } else {
+        Vec::new()
+    };
+    let cascade = if is_owner { "" } else { " cascade" };
     let (mut locks, mut drops, mut last) = (String::new(), String::new(), None);
     for (trigger, table) in &triggers {
         if last.replace(table) != Some(table) {
@@ -78,7 +90,7 @@ async fn statements(conn: &mut PgConnection) -> Result<String, sqlx::Error> {
     }
     // Of the catalogue, which every role may read.
     let rest: Vec<String> = sqlx::query_scalar(
-        "select format('drop function recents.%I();', p.proname) || E'\\n'
+        "select format('drop function recents.%I()%s;', p.proname, $1) || E'\\n'
          from pg_proc p join pg_namespace n on n.oid = p.pronamespace
          where n.nspname = 'recents' and p.proname like 'capture\\_%'
          union all
@@ -86,6 +98,7 @@ async fn statements(conn: &mut PgConnection) -> Result<String, sqlx::Error> {
          from pg_class c join pg_namespace n on n.oid = c.relnamespace
          where n.nspname = 'recents' and c.relname = 'outbox'",
     )
+    .bind(cascade)
     .fetch_all(conn)
     .await?;
     Ok(locks + &drops + &rest.concat())

@@ -22,6 +22,9 @@ use crate::telemetry::Metrics;
 const SHARE: f64 = 0.01;
 /// Pieces follow each other no faster, so that a small table is not looked at all the time.
 const LEAST_PAUSE: Duration = Duration::from_secs(2);
+/// However long one took. A window of the history is given five seconds, which the share would have followed
+/// by eight minutes: whatever takes longer waited, for a lock or for a database that is busy with others.
+const MOST_PAUSE: Duration = Duration::from_secs(600);
 /// Rows of a piece at the most, and runs of one: some ten milliseconds each. A piece that takes too long, or
 /// has a run that cannot be mapped, is halved, down to that run, which is stepped over; then it grows again.
 const ROWS: u32 = 1_000;
@@ -139,7 +142,7 @@ impl Audit {
         let cursor = cursor.unwrap_or(Cursor::Rows(None));
         let mut spent = Duration::ZERO;
         let looked = self.look(&history, &cursor, &mut spent).await;
-        let mut pause = spent.mul_f64(1.0 / SHARE - 1.0);
+        let mut pause = pause_behind(spent);
         let (next, passed) = match looked {
             Ok(next) => {
                 pause = pause.max(LEAST_PAUSE);
@@ -315,5 +318,29 @@ impl Audit {
             .map(|differs| differs.key.clone())
             .collect();
         note_again(&self.store, &keys).await
+    }
+}
+
+/// How long nothing is asked for behind a piece.
+fn pause_behind(spent: Duration) -> Duration {
+    let pause = spent.mul_f64(1.0 / SHARE - 1.0);
+    if pause > MOST_PAUSE {
+        tracing::info!(
+            ?spent,
+            "the audit waited for the databases; it goes on later"
+        );
+    }
+    pause.min(MOST_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_a_hundred_pieces_long_and_a_lock_that_was_waited_for_stops_no_audit() {
+        let pause = pause_behind(Duration::from_millis(10));
+        assert_eq!(pause, Duration::from_millis(990));
+        assert_eq!(pause_behind(Duration::from_secs(45)), MOST_PAUSE);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
+use tokio::sync::watch;
 
 use super::output::{print, thousands};
 use super::progress::Progress;
@@ -61,7 +62,8 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
         dry_run: args.dry_run,
         noting: config.history.is_some(),
     };
-    let ran = backfill::run(&store, origin, options, signals::stop()?, |event| {
+    let stop = signals::stop()?;
+    let ran = backfill::run(&store, origin, options, stop.clone(), |event| {
         let Event::Progress(report) = event else {
             return jobs::say(&progress, &event);
         };
@@ -74,13 +76,15 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
     .await;
     progress.end();
     let settled = match &ran {
-        Ok(_)
+        // What it noted is left to the same command, which goes on.
+        Ok((outcome, _))
             if !args.dry_run
+                && *outcome != Outcome::Stopped
                 && let Some(history) = &history =>
         {
-            settle(&store, history).await
+            settle(&store, history, stop).await
         }
-        _ => Ok(()),
+        _ => Ok(true),
     };
     store.close().await;
     if let Some(history) = history {
@@ -90,9 +94,10 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
         eprintln!("{}", how_to_go_on(args));
     }
     let (outcome, report) = ran?;
-    settled?;
+    let settled = settled?;
     show(args, &outcome, &report)?;
-    Ok(jobs::done(&outcome, how_to_go_on(args)))
+    let done = jobs::done(&outcome, how_to_go_on(args));
+    Ok(if settled { done } else { Done::Resumable })
 }
 
 /// What becomes of work that ended early.
@@ -109,10 +114,24 @@ fn how_to_go_on(args: &BackfillArgs) -> &'static str {
 }
 
 /// Works off the notes that a job left: each row that it wrote is looked at once more, because
-/// its run may have changed meanwhile.
-pub(super) async fn settle(store: &Store, history: &Arc<History>) -> Result<(), Failure> {
+/// its run may have changed meanwhile. Returns whether it was not stopped before.
+pub(super) async fn settle(
+    store: &Store,
+    history: &Arc<History>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<bool, Failure> {
     let mut drain = Drain::new(store.clone(), Arc::clone(history), None);
-    Ok(drain.settle_all().await?)
+    tokio::select! {
+        settled = drain.settle_all() => settled?,
+        _ = stop.wait_for(|stop| *stop) => {
+            eprintln!(
+                "stopped while rows that it wrote were looked at once more: `recents serve` goes on with \
+                 that, or `recents verify --repair`"
+            );
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 async fn origin(

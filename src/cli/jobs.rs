@@ -13,8 +13,7 @@ pub(super) fn say<R>(progress: &Progress, event: &Event<R>) {
             job,
             remaining,
         } => progress.say(format_args!(
-            "{kind} {job} holds the table and may be dead; waiting up to {} s for its lease to run \
-             out",
+            "{kind} {job} is in the way, and nobody may be at work at it: waiting up to {} s to see",
             remaining.as_secs() + 1
         )),
         Event::Resumed { scanned } => progress.say(format_args!(

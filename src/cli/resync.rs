@@ -96,32 +96,42 @@ async fn resync(with: &With, args: &ResyncArgs, options: Options) -> Result<Done
     let (mut progress, mut began) = (Progress::start(), false);
     let workspace = args.workspace.as_ref();
     let stop = signals::stop()?;
-    let ran = resync::run(with, workspace, options, args.restart, stop, |event| {
-        let Event::Progress(report) = event else {
-            return jobs::say(&progress, &event);
-        };
-        if !std::mem::replace(&mut began, true) {
-            // The wait for a lease is none of the work.
-            progress.begin();
-        }
-        progress.show(report.scanned(), report.total, report.scanned_now);
-    })
+    let ran = resync::run(
+        with,
+        workspace,
+        options,
+        args.restart,
+        stop.clone(),
+        |event| {
+            let Event::Progress(report) = event else {
+                return jobs::say(&progress, &event);
+            };
+            if !std::mem::replace(&mut began, true) {
+                // The wait for a lease is none of the work.
+                progress.begin();
+            }
+            progress.show(report.scanned(), report.total, report.scanned_now);
+        },
+    )
     .await;
     progress.end();
     let settled = match &ran {
-        Ok(_) if !args.dry_run => settle(&with.store, &with.history).await,
-        _ => Ok(()),
+        Ok((outcome, _)) if !args.dry_run && *outcome != Outcome::Stopped => {
+            settle(&with.store, &with.history, stop).await
+        }
+        _ => Ok(true),
     };
     let (outcome, report) = ran.map_err(|error| match error {
         JobError::History(error) => Failure::from_history(error),
         error => Failure::failed(error),
     })?;
-    settled?;
+    let settled = settled?;
     if args.dry_run && outcome == Outcome::Complete {
         print_plan(&with.store, &report, args.json.json).await?;
     }
     show(args, options, &outcome, &report)?;
-    Ok(jobs::done(&outcome, "the same command goes on from here"))
+    let done = jobs::done(&outcome, "the same command goes on from here");
+    Ok(if settled { done } else { Done::Resumable })
 }
 
 /// Lines of the plan that are read together.

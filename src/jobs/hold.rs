@@ -1,17 +1,20 @@
 //! Getting hold of a job, by a command.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::{Event, JobError, Outcome};
 use crate::history::HistoryError;
-use crate::model::Time;
 use crate::store::job::{self, Held, Job, NewJob, State, Work};
 use crate::store::{Store, StoreError};
 
 /// How often a command that waits for another's lease looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How long a worker that is frozen is waited for: its transaction may rest for thirty seconds, behind its
+/// lease of as many.
+const FROZEN: Duration = Duration::from_secs(75);
 
 /// Where new work ends, and about how much it is.
 pub(super) type Range = (Option<String>, Option<u64>);
@@ -27,7 +30,7 @@ pub(super) async fn hold<R>(
     stop: &mut watch::Receiver<bool>,
     tell: &mut impl FnMut(Event<R>),
 ) -> Result<Result<Job, Outcome>, JobError> {
-    let mut first_lease: Option<Time> = None;
+    let (started, mut waited) = (Instant::now(), None);
     loop {
         match job::hold(store, work, resume).await {
             Ok(Held::Resumed(job)) => {
@@ -59,18 +62,16 @@ pub(super) async fn hold<R>(
             Ok(Held::Busy {
                 id,
                 kind,
-                lease: None,
-            }) => return Err(JobError::Busy { kind, job: id }),
-            Ok(Held::Busy {
-                id,
-                kind,
-                lease: Some((until, remaining)),
-            }) => match first_lease {
-                // It lives: it prolonged its lease.
-                Some(lease) if lease != until => return Err(JobError::Busy { kind, job: id }),
+                lease_until,
+                remaining,
+            }) => match waited {
+                // It lives: it prolonged its lease, or somebody else's job keeps its worker busy.
+                Some((lease, until)) if lease != lease_until || until < Instant::now() => {
+                    return Err(JobError::Busy { kind, job: id });
+                }
                 Some(_) => {}
                 None => {
-                    first_lease = Some(until);
+                    waited = Some((lease_until, Instant::now() + remaining + LOOK_AGAIN * 2));
                     tell(Event::Waiting {
                         kind,
                         job: id,
@@ -78,6 +79,9 @@ pub(super) async fn hold<R>(
                     });
                 }
             },
+            // A worker that is frozen in the middle of a transaction has the job's row until the database
+            // ends that.
+            Err(error) if error.is_statement_timeout() && started.elapsed() < FROZEN => {}
             // One that overlaps began while this one was about to be taken over: look who.
             Err(StoreError::Refused(_)) => continue,
             Err(error) => return Err(error.into()),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::away::Away;
 use super::history::HistoryLists;
 use super::loader::{Began, Loaded, Loader};
 use super::page::RecentWorkflow;
@@ -24,6 +25,7 @@ pub struct Reader {
     table: Arc<Table>,
     cache: Arc<Cache>,
     loader: Loader,
+    away: Away,
     old: Option<Old>,
     /// How lists were come by.
     pub counts: Arc<Counts>,
@@ -78,6 +80,7 @@ impl Reader {
             loader,
             cache,
             counts,
+            away: Away::default(),
             old: None,
             shadowed: Arc::default(),
         }
@@ -159,14 +162,22 @@ impl Reader {
             let entry = kept.and_then(|kept| kept.get(changes, scope, limit));
             entry.filter(|entry| sees(entry.began, entry.heard_position, entry.replayed))
         };
+        let at_once = |via| {
+            move |entry| Found {
+                entry,
+                via,
+                waited: Duration::ZERO,
+            }
+        };
         let mut found: Vec<Option<Found>> = Vec::with_capacity(scopes.len());
         for scope in scopes {
-            let entry = known(scope);
-            found.push(entry.map(|entry| Found {
-                entry,
-                via: Via::Hit,
-                waited: Duration::ZERO,
-            }));
+            found.push(known(scope).map(at_once(Via::Hit)));
+        }
+        if old.is_none() && token.is_none() && self.away.is_so() {
+            self.away.ask(&self.table.primary);
+            for (found, scope) in found.iter_mut().zip(scopes).filter(|(it, _)| it.is_none()) {
+                *found = self.cache.stale(changes, scope).map(at_once(Via::Stale));
+            }
         }
         let missing: Vec<&Scope> = scopes
             .iter()
@@ -281,9 +292,13 @@ impl Reader {
     ) -> Result<Found, Arc<StoreError>> {
         let found = |entry, via| Found { entry, via, waited };
         match loaded {
-            Ok(entry) => Ok(found(entry, via)),
+            Ok(entry) => {
+                self.away.set(false);
+                Ok(found(entry, via))
+            }
             Err(error) => {
                 let is_away = matches!(*error, StoreError::Unavailable(_));
+                self.away.set(is_away);
                 let stale = || self.cache.stale(self.changes(), scope);
                 let known = (is_away && token.is_none()).then(stale);
                 let stale = known.flatten().map(|entry| found(entry, Via::Stale));

@@ -13,6 +13,8 @@ use crate::store::{Store, StoreError};
 
 /// How long a replica that is behind is waited for; then the primary answers.
 const WAIT: Duration = Duration::from_millis(100);
+/// How long it may take to say how far it is, also where it has to be connected to first.
+const REPLY_WITHIN: Duration = Duration::from_millis(500);
 /// How often it is asked meanwhile.
 const ASK_EVERY: Duration = Duration::from_millis(5);
 
@@ -131,8 +133,10 @@ impl Replica {
         least: u64,
         changes: &Changes,
     ) -> Result<Option<Read>, StoreError> {
+        let replayed = tokio::time::timeout(REPLY_WITHIN, self.store.replayed()).await;
+        let mut replayed =
+            replayed.unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))?;
         let deadline = Instant::now() + WAIT;
-        let mut replayed = self.store.replayed().await?;
         while replayed < least {
             if Instant::now() >= deadline {
                 return Ok(None);

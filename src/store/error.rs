@@ -39,6 +39,14 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether PostgreSQL ended the statement because it took too long, or waited too long for a lock.
+    pub fn is_statement_timeout(&self) -> bool {
+        let Self::Unavailable(sqlx::Error::Database(error)) = self else {
+            return false;
+        };
+        error.code().is_some_and(|code| code == "57014")
+    }
+
     /// Whether trying the same again at once may succeed.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Conflict(_))

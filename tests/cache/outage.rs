@@ -41,6 +41,15 @@ async fn what_was_known_is_given_and_marked_while_the_database_is_away() {
     .await
     .expect(200);
     assert_eq!(stale.body, fresh.body);
+    let at_once = Instant::now();
+    for _ in 0..10 {
+        client.get(&path).await.expect(200);
+    }
+    let waited = at_once.elapsed();
+    assert!(
+        waited < Duration::from_secs(1),
+        "ten readers waited {waited:?}"
+    );
     let session = [("recents-session-token", token.as_str())];
     let refused = client.get_with(&path, &session).await.expect(503);
     assert_eq!(refused.problem(), "database_unavailable");

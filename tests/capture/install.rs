@@ -247,6 +247,12 @@ async fn a_role_without_the_right_hears_which_grants_mend_it() {
     assert_eq!(told.len(), 2, "{refused:?}");
     setup.source().execute(&told.join("\n")).await;
     install().expect(0);
+    // Nor does the role need more to take it away again.
+    let mut uninstall = setup.command(&["capture", "uninstall"]);
+    let uninstall = uninstall.env("RECENTS_HISTORY_URL", &url);
+    Ended::from(uninstall.output().expect("it runs")).expect(0);
+    let left = "select tgname::text from pg_trigger where tgname like 'recents%'";
+    assert!(setup.source().connect().await.texts(left).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

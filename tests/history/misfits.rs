@@ -1,6 +1,7 @@
 //! Mapping queries that do not fit their database: refused before anything is written.
 
 use super::refusing::{COLUMNS, FROM, Refusing};
+use crate::support::command::run;
 use crate::support::history::layout::Layout;
 use crate::support::history::{History, Run, Setup};
 use crate::support::{Backend, TestDb, both};
@@ -231,4 +232,27 @@ async fn a_query_that_names_another_tables_numbers_is_refused(db: TestDb) {
     refusing.refuses(&query, &words).await;
     refusing.0.query = format!("{COLUMNS} {FROM}");
     refusing.0.backfill(&[]).await;
+}
+
+/// A part of the history would pass for all of it, and its table for proven.
+#[tokio::test]
+async fn a_history_of_which_rows_are_hidden_from_the_role_is_refused() {
+    let mut setup = Setup::plain(TestDb::migrated(Backend::Postgres).await, 5, 100).await;
+    setup
+        .source()
+        .execute(
+            "alter table saved_run enable row level security;
+             create policy own on saved_run using (workspace_id = 'w1')",
+        )
+        .await;
+    let url = setup
+        .store
+        .role(&["grant select on saved_run, saved_run_version to %"])
+        .await;
+    let mut backfill = setup.command(&["backfill", "--dry-run"]);
+    let refused = run(backfill.env("RECENTS_HISTORY_URL", &url)).expect(2);
+    assert!(
+        refused.err.contains("row-level security policy"),
+        "{refused:?}"
+    );
 }

@@ -6,7 +6,7 @@ use super::{job, post, reaches};
 use crate::support::history::setup::{last_json, same};
 use crate::support::history::{Gate, Setup, Worker, maximum};
 use crate::support::uses::Rows;
-use crate::support::{Server, TestDb, both};
+use crate::support::{Server, TestDb, both, until};
 
 both!(
     a_backfill_is_paused_and_goes_on_when_it_was_resumed,
@@ -123,10 +123,17 @@ async fn what_is_over_is_not_changed_any_more(db: TestDb) {
 
 async fn a_backfill_is_refused_while_another_job_is_active(db: TestDb) {
     let setup = Setup::plain(db, 122, 50).await;
-    // A re-sync of one workspace that waits for a worker.
-    let queued = super::insert("other", &json!({"state": "queued", "workspace": "w1"}));
-    super::execute(&setup.store, &queued).await.expect("a job");
-    let refused = setup.recents(&["backfill"]).expect(1);
+    let active = json!({"state": "running", "workspace": "w1", "lease_until": "={ago:-20}"});
+    let active = super::insert("other", &active);
+    super::execute(&setup.store, &active).await.expect("a job");
+    let refused = setup.start(&["backfill"]);
+    until("it says that it waits", async || {
+        refused.said().contains("waiting up to").then_some(())
+    })
+    .await;
+    let alive = "update {recents}job set lease_until = {ago:-30} where id = 'other'";
+    super::execute(&setup.store, alive).await.expect("SQL");
+    let refused = refused.ended().await.expect(1);
     assert!(
         refused
             .err

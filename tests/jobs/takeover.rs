@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{job, post, post_json, reaches};
+use super::{execute, insert, job, post, post_json, reaches};
 use crate::capture::followed::serve;
 use crate::support::history::setup::{last_json, same};
 use crate::support::history::{Gate, Setup};
 use crate::support::uses::Rows;
-use crate::support::{Server, TestDb, both, until};
+use crate::support::{Backend, Server, TestDb, both, until};
 
 both!(
     a_killed_services_re_sync_is_taken_over,
@@ -18,6 +18,8 @@ both!(
     a_service_that_stops_hands_its_re_sync_on_at_once,
     a_re_sync_is_paused_while_it_waits_for_the_history_and_goes_on_when_resumed,
     an_interrupt_stops_the_command_and_the_same_goes_on,
+    an_interrupt_stops_what_comes_behind_the_job,
+    what_waits_for_nobody_keeps_no_command_waiting,
     what_goes_on_goes_on_where_it_was,
 );
 
@@ -214,6 +216,60 @@ async fn an_interrupt_stops_the_command_and_the_same_goes_on(db: TestDb) {
     setup.assert_equal("after an interrupt").await;
 }
 
+async fn an_interrupt_stops_what_comes_behind_the_job(db: TestDb) {
+    let setup = Gate::setup(db).await;
+    setup.backfill(&[]).await;
+    let mut closed = Gate::close(&setup, 500).await;
+    setup
+        .store
+        .execute("insert into {recents}note (run) values ('500')")
+        .await;
+    let mut command = setup.start(&["resync", "--workspace", "of nobody"]);
+    command
+        .until("the note is looked at", async || {
+            (closed.waiting().await > 0).then_some(())
+        })
+        .await;
+    assert_eq!(setup.job("state").await, "succeeded");
+    command.signal("INT");
+    let stopped = command.ended().await.expect(4);
+    assert!(
+        stopped.err.contains("`recents serve` goes on with that"),
+        "{stopped:?}"
+    );
+    closed.open().await;
+    let notes = "select cast(count(*) as text) from {recents}note";
+    assert_ne!(setup.store.connect().await.texts(notes).await, ["0"]);
+}
+
+/// No service runs, or none that would take it: a re-sync is a service's, a backfill that an operator
+/// resumed its own command's.
+async fn what_waits_for_nobody_keeps_no_command_waiting(db: TestDb) {
+    let setup = Setup::plain(db, 41, 100).await;
+    setup.backfill(&[]).await;
+    for kind in ["resync", "backfill"] {
+        let waits = insert(kind, &json!({"kind": kind, "state": "queued"}));
+        execute(&setup.store, &waits).await.expect("SQL");
+        setup.recents(&["resync", "--workspace", "w1"]).expect(0);
+        let state = format!("select state from {{recents}}job where id = '{kind}'");
+        let state = setup.store.connect().await.texts(&state).await;
+        assert_eq!(state, ["paused"], "it may be resumed");
+    }
+    // A worker that is busy elsewhere comes to it later.
+    for (id, workspace, state) in [("busy", "w2", "running"), ("next", "w3", "queued")] {
+        let lease = if state == "running" {
+            "={ago:-60}"
+        } else {
+            "={ago:20}"
+        };
+        let row = json!({"workspace": workspace, "state": state, "fence": 1, "lease_until": lease});
+        execute(&setup.store, &insert(id, &row)).await.expect("SQL");
+    }
+    let refused = setup.recents(&["resync", "--workspace", "w3"]).expect(1);
+    assert!(refused.err.contains("is at work"), "{refused:?}");
+    setup.recents(&["resync", "--workspace", "w4"]).expect(0);
+}
+
 async fn what_goes_on_goes_on_where_it_was(db: TestDb) {
     let (setup, mut closed) = before_a_gate(db).await;
     // A merge mends what is missing, not what is too high.
@@ -259,4 +315,30 @@ async fn what_goes_on_goes_on_where_it_was(db: TestDb) {
     let restarted = setup.json(&["resync", "--all", "--restart"], 0);
     assert_eq!(restarted["scanned"], 1_000);
     setup.assert_equal("after --restart").await;
+}
+
+/// Its session rests in a transaction that holds the job's row, until the database ends it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_is_frozen_in_a_transaction_is_waited_for() {
+    let setup = Setup::plain(TestDb::migrated(Backend::Postgres).await, 42, 100).await;
+    setup.backfill(&[]).await;
+    let gone =
+        "update {recents}job set state = 'running', finished_at = null, lease_until = {ago:11}";
+    execute(&setup.store, gone).await.expect("SQL");
+    let mut frozen = setup.store.connect().await;
+    frozen
+        .execute("begin; select from recents.job for update")
+        .await;
+    let command = setup.start(&["backfill", "--statement-timeout", "300ms"]);
+    let waits = "select '' from pg_stat_activity where datname = current_database()
+                 and wait_event_type = 'Lock' and query like '%recents.job%'";
+    let mut beside = setup.store.connect().await;
+    for is_waiting in [true, false, true] {
+        until("it waits, gives up, and waits again", async || {
+            (beside.texts(waits).await.is_empty() != is_waiting).then_some(())
+        })
+        .await;
+    }
+    frozen.execute("rollback").await;
+    command.ended().await.expect(0);
 }

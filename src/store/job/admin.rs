@@ -40,7 +40,8 @@ static CANCEL: Statement = Statement::new("job_cancel", || {
 });
 
 static RESUME: Statement = Statement::new("job_resume", || {
-    "update {recents}job set state = 'queued', paused_by = null, finished_at = null, error = null
+    "update {recents}job set state = 'queued', paused_by = null, finished_at = null, error = null,
+            lease_until = {now}
      where id = $1 and state in ('paused', 'failed')"
         .into()
 });

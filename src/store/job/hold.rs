@@ -10,8 +10,8 @@ use crate::model::{Id, Time};
 use crate::store::statement::Statement;
 use crate::store::{Conn, Store, StoreError, on_both};
 
-/// A job whose lease ran out is taken over within a second or two by any service; one that nobody took
-/// for so long keeps nobody else from starting.
+/// A job that waits for a worker, or whose lease ran out, is taken within a second or two by any service; one
+/// that nobody took for so long keeps nobody else from starting.
 const NOBODY_CAME: Duration = Duration::from_secs(10);
 
 pub(super) const STATEMENTS: [&Statement; 6] = [
@@ -25,6 +25,13 @@ pub(super) const STATEMENTS: [&Statement; 6] = [
 
 /// It keeps others that overlap from being active.
 pub(super) const ACTIVE: &str = "state in ('queued', 'running')";
+
+/// Whether an active job has a worker, or had one until a moment ago, or waits for one that may be busy
+/// with another job. One that waits has a lease that ended when it began to.
+pub(super) const SOMEBODY_MAY_COME: &str =
+    "(coalesce(lease_until, started_at) >= {now} - {nobody_came} * {second}
+      or (state = 'queued' and exists (
+          select 1 from {recents}job as live where live.state = 'running' and live.lease_until >= {now})))";
 
 /// Whether a job's scope meets that of workspace `$n`.
 pub(super) fn overlaps(n: u32) -> String {
@@ -47,9 +54,9 @@ const TAKEABLE: &str = "(kind = 'resync' or source = $4) and paused_by is null
 
 static IN_THE_WAY: Statement = Statement::new("job_in_the_way", || {
     expand(&format!(
-        "select id, kind, lease_until, {{now}} from {{recents}}job
+        "select id, kind, coalesce(lease_until, started_at), {{now}} from {{recents}}job
          where {ACTIVE} and {} and not ({SAME_WORK} and {TAKEABLE})
-           and coalesce(lease_until >= {{now}} - {{nobody_came}} * {{second}}, true)
+           and {SOMEBODY_MAY_COME}
          order by id limit 1",
         overlaps(2),
     ))
@@ -134,12 +141,13 @@ pub(crate) enum Held {
     Nothing,
     /// An operator paused it.
     Back { id: String },
-    /// A job whose scope overlaps is in the way, for this long if its worker says nothing more.
+    /// A job whose scope overlaps is in the way.
     Busy {
         id: String,
         kind: String,
-        /// `None`: it is queued.
-        lease: Option<(Time, Duration)>,
+        lease_until: Time,
+        /// For how long, if no worker says anything more.
+        remaining: Duration,
     },
 }
 
@@ -177,13 +185,14 @@ pub(crate) async fn hold(store: &Store, work: Work<'_>, resume: bool) -> Result<
         };
         let in_the_way = about(&IN_THE_WAY).bind(work.source);
         if let Some(row) = in_the_way.fetch_optional(&mut *conn).await? {
-            let (until, now): (Option<Time>, Time) = (row.try_get(2)?, row.try_get(3)?);
-            let remaining = |until: Time| until.micros().saturating_sub(now.micros()).max(0);
-            let remaining = |until| Duration::from_micros(remaining(until).unsigned_abs());
+            let (lease_until, now): (Time, Time) = (row.try_get(2)?, row.try_get(3)?);
+            let until = lease_until.saturating_add(NOBODY_CAME);
+            let remaining = until.micros().saturating_sub(now.micros()).max(0);
             return Ok(Held::Busy {
                 id: row.try_get(0)?,
                 kind: row.try_get(1)?,
-                lease: until.map(|until| (until, remaining(until))),
+                lease_until,
+                remaining: Duration::from_micros(remaining.unsigned_abs()),
             });
         }
         let aside = sqlx::query(SET_ASIDE.run(dialect)).bind(work.workspace.map(Id::as_str));

@@ -48,7 +48,7 @@ static SAVE: Statement = Statement::new("job_save", || {
 });
 
 static LET_GO: Statement = Statement::new("job_let_go", || {
-    "update {recents}job set state = $3, lease_until = null, error = $4,
+    "update {recents}job set state = $3, lease_until = case when $3 = 'queued' then {now} end, error = $4,
             finished_at = case when $3 in ('paused', 'queued') then null else {now} end
      where id = $1 and fence = $2 and state = 'running'"
         .into()

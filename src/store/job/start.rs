@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::hold::{ACTIVE, Work, expand, overlaps};
+use super::hold::{ACTIVE, SOMEBODY_MAY_COME, Work, expand, overlaps};
 use super::{Fence, Job, State, signed};
 use crate::model::Id;
 use crate::store::statement::Statement;
@@ -19,7 +19,7 @@ pub(super) const STATEMENTS: [&Statement; 4] = [&SET_ASIDE, &START, &OVERLAPPING
 pub(super) static SET_ASIDE: Statement = Statement::new("job_set_aside", || {
     expand(&format!(
         "update {{recents}}job set state = 'paused', fence = fence + 1, lease_until = null
-         where state = 'running' and lease_until < {{now}} - {{nobody_came}} * {{second}} and {}",
+         where {ACTIVE} and not {SOMEBODY_MAY_COME} and {}",
         overlaps(1),
     ))
 });
@@ -29,7 +29,7 @@ static START: Statement = Statement::new("job_start", || {
         "insert into {recents}job (id, kind, workspace, options, source, state, fence, lease_until,
                                    range_end, total, idempotency_key, started_at)
          values ($1, $2, $3, $4, $5, $6, case when $6 = 'running' then 1 else 0 end,
-                 case when $6 = 'running' then {now} + {lease} * {second} end, $7, $8, $9, {now})",
+                 case when $6 = 'running' then {now} + {lease} * {second} else {now} end, $7, $8, $9, {now})",
     )
 });
 
