@@ -6,6 +6,7 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use super::change::{self, LOCK_TIMEOUT, patiently};
 use super::error::{CaptureError, by_hand};
 use super::tables::{ours, owns_tables};
+use super::triggers::owner_in_sql;
 
 /// Whether the schema is there and nothing is in it.
 const SCHEMA_IS_EMPTY: &str = "select exists (select from pg_namespace where nspname = 'recents')
@@ -42,6 +43,16 @@ pub async fn uninstall(pool: &PgPool) -> Result<bool, CaptureError> {
             Err(CaptureError::of(error, &tables, by_hand("uninstall")))
         }
     }
+}
+
+/// The identity of the store that takes the notes, where one is recorded.
+///
+/// # Errors
+/// [`CaptureError::Database`].
+pub async fn owner(pool: &PgPool) -> Result<Option<String>, CaptureError> {
+    let owner = AssertSqlSafe(format!("select {}", owner_in_sql()));
+    let owner = sqlx::query_scalar(owner).fetch_one(pool).await;
+    owner.map_err(CaptureError::Database)
 }
 
 /// The statements that remove it.

@@ -13,6 +13,7 @@ use crate::capture::status::{self, Status};
 use crate::capture::uninstall;
 use crate::config::{Config, HistoryConfig};
 use crate::history::{self, HistoryError};
+use crate::store::identity;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum CaptureCommand {
@@ -21,7 +22,7 @@ pub(super) enum CaptureCommand {
     /// Tell whether every change of the history is noted, and what waits
     Status(Json),
     /// Remove the triggers and every trace of them
-    Uninstall(Print),
+    Uninstall(UninstallArgs),
 }
 
 impl CaptureCommand {
@@ -36,6 +37,15 @@ pub(super) struct InstallArgs {
     #[command(flatten)]
     print: Print,
     /// Also where the changes are noted for another store, which misses them from then on
+    #[arg(long)]
+    take_over: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UninstallArgs {
+    #[command(flatten)]
+    print: Print,
+    /// Also where the changes are noted for another store
     #[arg(long)]
     take_over: bool,
 }
@@ -80,10 +90,18 @@ async fn install(config: &Config, args: &InstallArgs) -> Result<Done, Failure> {
 }
 
 /// Whatever the mapping: it may no longer fit, and the triggers with it.
-async fn uninstall(config: &Config, args: &Print) -> Result<Done, Failure> {
+async fn uninstall(config: &Config, args: &UninstallArgs) -> Result<Done, Failure> {
     let (_, pool) = connect_postgres(config).await?;
     let done = async {
-        if args.print {
+        let store = uninstall::owner(&pool).await?;
+        if let Some(store) = store.filter(|_| !args.take_over)
+            && identity(config).await.is_some_and(|own| own != store)
+        {
+            return Err(Failure::failed(format!(
+                "the changes are noted for another store, {store}; --take-over removes that all the same"
+            )));
+        }
+        if args.print.print {
             return Ok(print(uninstall::uninstall_sql(&pool).await?)?);
         }
         match uninstall::uninstall(&pool).await? {
@@ -95,6 +113,14 @@ async fn uninstall(config: &Config, args: &Print) -> Result<Done, Failure> {
     let done = done.await;
     pool.close().await;
     done.map(|()| Done::Complete)
+}
+
+/// Which store this is; nobody knows where it cannot be asked.
+async fn identity(config: &Config) -> Option<String> {
+    let store = open_existing(config).await.ok()?;
+    let identity = identity::of(&store).await.ok();
+    store.close().await;
+    identity
 }
 
 async fn status(config: &Config, args: &Json) -> Result<Done, Failure> {

@@ -46,6 +46,7 @@ async fn another_store_leaves_the_notes_alone_until_it_is_told_to_take_over() {
     for args in [
         &["capture", "install"][..],
         &["capture", "install", "--print"],
+        &["capture", "uninstall"],
     ] {
         let refused = with(&setup, &other.url, args).expect(1);
         assert!(refused.err.contains("another store"), "{refused:?}");
