@@ -9,7 +9,7 @@ use super::outbox::{self, Notes};
 use crate::config::HistoryConfig;
 use crate::history::{self, History, HistoryError};
 use crate::store::{Pace, Store, note};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Said};
 
 /// The next look after work was done: bounds how long a change stays unseen under load, against what
 /// small batches cost. A batch of one run takes a millisecond or two of the processors.
@@ -62,6 +62,7 @@ pub async fn run(
         Some(Arc::clone(&metrics)),
     );
     let (mut looked, mut pause) = (None::<Instant>, BUSY);
+    let mut said = Said::default();
     let (mut installed, mut retried, mut told) = (false, None::<Instant>, None::<String>);
     loop {
         if retried.is_none_or(|at| at.elapsed() > RETRY_EVERY) {
@@ -94,11 +95,19 @@ pub async fn run(
         }
         let least = BUSY.max(pace.least());
         pause = match drain.step(installed).await {
-            Ok(Step::Worked) => least,
-            Ok(Step::Idle) => (pause * 2).clamp(least, IDLE),
+            Ok(Step::Worked) => {
+                said.well();
+                least
+            }
+            Ok(Step::Idle) => {
+                said.well();
+                (pause * 2).clamp(least, IDLE)
+            }
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "notes could not be worked off; trying again");
+                let error = &error as &(dyn std::error::Error + 'static);
+                if said.is_news(error) {
+                    tracing::warn!(error, "notes cannot be worked off; trying again");
+                }
                 FAILED
             }
         };

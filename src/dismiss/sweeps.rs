@@ -10,6 +10,7 @@ use super::sweep;
 use crate::model::Key;
 use crate::store::dismissal::Dismissed;
 use crate::store::{Store, StoreError};
+use crate::telemetry::Said;
 
 /// How often everything is swept: what was dismissed is swept soon after, so that little is left.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
@@ -92,6 +93,7 @@ impl Sweeps {
     /// service.
     pub async fn run(&self, store: Store) {
         // At the start, what an earlier one did not come to.
+        let mut said = Said::default();
         let (mut asked, mut everything_at) = (Asked::default(), Instant::now());
         loop {
             asked.add(std::mem::take(&mut self.lock()));
@@ -99,6 +101,7 @@ impl Sweeps {
             tokio::time::sleep(SWEEP_AFTER).await;
             let next = match asked.sweep(&store).await {
                 Ok(rows) => {
+                    said.well();
                     tracing::debug!(rows, "swept what stays hidden");
                     if asked.everything {
                         everything_at = Instant::now() + SWEEP_EVERY;
@@ -107,11 +110,10 @@ impl Sweeps {
                     everything_at
                 }
                 Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(
-                        error,
-                        "could not sweep what stays hidden; trying again later"
-                    );
+                    let error = &error as &(dyn std::error::Error + 'static);
+                    if said.is_news(error) {
+                        tracing::warn!(error, "what stays hidden cannot be swept; trying again");
+                    }
                     Instant::now() + TRY_AGAIN_AFTER
                 }
             };

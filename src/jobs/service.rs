@@ -13,7 +13,7 @@ use crate::config::HistoryConfig;
 use crate::history::{self, HistoryError};
 use crate::store::Store;
 use crate::store::job::{self, End};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Said};
 
 /// How often it is looked for a job of another replica: what taking one over costs beyond its lease.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -41,17 +41,26 @@ pub struct Needs {
 /// replica goes on with it at once.
 pub async fn run(needs: Needs, mut stop: watch::Receiver<bool>) {
     let (mut with, mut pruned) = (None, None::<Instant>);
+    let mut said = Said::default();
     while !*stop.borrow() {
         if pruned.is_none_or(|at| at.elapsed() > PRUNE_EVERY) {
             pruned = Some(Instant::now());
             hold::prune(&needs.store).await;
         }
         let pause = match work_at_one(&needs, &mut with, &mut stop).await {
-            Ok(true) => continue,
-            Ok(false) => LOOK_EVERY,
+            Ok(true) => {
+                said.well();
+                continue;
+            }
+            Ok(false) => {
+                said.well();
+                LOOK_EVERY
+            }
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "no re-sync can be worked at now; trying again");
+                let error = &error as &(dyn std::error::Error + 'static);
+                if said.is_news(error) {
+                    tracing::warn!(error, "no re-sync can be worked at now; trying again");
+                }
                 FAILED
             }
         };

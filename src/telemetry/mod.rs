@@ -1,9 +1,11 @@
 //! What the service says about itself.
 
 pub mod metrics;
+mod said;
 pub mod trace;
 
 pub use metrics::Metrics;
+pub(crate) use said::Said;
 
 /// An error with its causes, each said once.
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
