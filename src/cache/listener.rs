@@ -13,6 +13,7 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use super::invalidation::{Changed, Reason};
 use super::{Cache, news};
 use crate::store::{CHANNEL, Position, Store, StoreError, own_channel, ping_listener};
+use crate::telemetry::chain;
 
 /// How often this process sends itself a notification …
 const PING_EVERY: Duration = Duration::from_secs(1);
@@ -68,7 +69,7 @@ pub async fn run(store: Store, cache: Arc<Cache>, listen_url: Option<String>) {
         // Said once, as long as it stays the same.
         let said = deaf.to_string();
         if told.as_ref() != Some(&said) {
-            let error = &deaf as &dyn std::error::Error;
+            let error = chain(&deaf);
             tracing::warn!(
                 error,
                 "changes of other processes cannot be heard; reads go to the database"

@@ -9,7 +9,7 @@ use super::outbox::{self, Notes};
 use crate::config::HistoryConfig;
 use crate::history::{self, History, HistoryError};
 use crate::store::{Pace, Store, note};
-use crate::telemetry::{Metrics, Said};
+use crate::telemetry::{Metrics, Repeated, chain};
 
 /// The next look after work was done: bounds how long a change stays unseen under load, against what
 /// small batches cost. A batch of one run takes a millisecond or two of the processors.
@@ -50,7 +50,7 @@ pub async fn run(
                     error,
                     HistoryError::Misfit { .. } | HistoryError::Refused(_)
                 );
-                let error = &error as &dyn std::error::Error;
+                let error = chain(&error);
                 tracing::warn!(error, "the history cannot be followed yet; trying again");
                 tokio::time::sleep(FAILED).await;
             }
@@ -62,7 +62,7 @@ pub async fn run(
         Some(Arc::clone(&metrics)),
     );
     let (mut looked, mut pause) = (None::<Instant>, BUSY);
-    let mut said = Said::default();
+    let mut said = Repeated::default();
     let (mut installed, mut retried, mut told) = (false, None::<Instant>, None::<String>);
     loop {
         if retried.is_none_or(|at| at.elapsed() > RETRY_EVERY) {
@@ -104,8 +104,8 @@ pub async fn run(
                 (pause * 2).clamp(least, IDLE)
             }
             Err(error) => {
-                let error = &error as &(dyn std::error::Error + 'static);
-                if said.is_news(error) {
+                let error = chain(&error);
+                if said.is_news(&error) {
                     tracing::warn!(error, "notes cannot be worked off; trying again");
                 }
                 FAILED
@@ -122,11 +122,8 @@ async fn count(
     metrics: &Metrics,
     drain: &mut Drain,
 ) -> Result<Notes, String> {
-    fn said(error: impl std::error::Error) -> String {
-        match error.source() {
-            Some(source) => format!("{error}: {source}"),
-            None => error.to_string(),
-        }
+    fn said(error: impl std::error::Error + 'static) -> String {
+        chain(&error)
     }
     let identity = drain.identity().await.map_err(said)?;
     let notes = Notes::of(history, &identity).await.map_err(said)?;

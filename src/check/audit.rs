@@ -16,7 +16,7 @@ use crate::model::{Key, RawUse};
 use crate::record::Fold;
 use crate::store::recent::{self, RecentRow};
 use crate::store::{Store, StoreError, audit, job, with_retries};
-use crate::telemetry::{Metrics, Said};
+use crate::telemetry::{Metrics, Repeated, chain};
 
 /// The part of the databases' time that it takes: a piece is followed by so much longer a pause.
 const SHARE: f64 = 0.01;
@@ -104,7 +104,7 @@ impl Audit {
 
     /// Audits until it is dropped.
     pub async fn run(mut self) {
-        let mut said = Said::default();
+        let mut said = Repeated::default();
         loop {
             let pause = match self.step().await {
                 Ok(pause) => {
@@ -112,8 +112,8 @@ impl Audit {
                     pause
                 }
                 Err(error) => {
-                    let error = &error as &(dyn std::error::Error + 'static);
-                    if said.is_news(error) {
+                    let error = chain(&error);
+                    if said.is_news(&error) {
                         tracing::warn!(error, "the table cannot be audited; trying again");
                     }
                     WAIT

@@ -310,7 +310,7 @@ fn out_of_reach(config: &Config, error: StoreError) -> Failure {
 fn no_answer(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::PoolTimedOut => "nothing answers there".into(),
-        error => error.to_string(),
+        error => output::chain(error),
     }
 }
 

@@ -340,7 +340,7 @@ async fn watch_database(
             metrics.backfill_last_success.set(time.micros() / 1_000_000);
         }
         if let Ok(Err(error)) = tokio::time::timeout(PING_TIMEOUT, settings.refresh(&store)).await {
-            let error = &error as &dyn std::error::Error;
+            let error = output::chain(&error);
             tracing::debug!(
                 error,
                 "the settings could not be read; they stay as they are"

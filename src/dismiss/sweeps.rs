@@ -10,7 +10,7 @@ use super::sweep;
 use crate::model::Key;
 use crate::store::dismissal::Dismissed;
 use crate::store::{Store, StoreError};
-use crate::telemetry::Said;
+use crate::telemetry::{Repeated, chain};
 
 /// How often everything is swept: what was dismissed is swept soon after, so that little is left.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
@@ -93,7 +93,7 @@ impl Sweeps {
     /// service.
     pub async fn run(&self, store: Store) {
         // At the start, what an earlier one did not come to.
-        let mut said = Said::default();
+        let mut said = Repeated::default();
         let (mut asked, mut everything_at) = (Asked::default(), Instant::now());
         loop {
             asked.add(std::mem::take(&mut self.lock()));
@@ -110,8 +110,8 @@ impl Sweeps {
                     everything_at
                 }
                 Err(error) => {
-                    let error = &error as &(dyn std::error::Error + 'static);
-                    if said.is_news(error) {
+                    let error = chain(&error);
+                    if said.is_news(&error) {
                         tracing::warn!(error, "what stays hidden cannot be swept; trying again");
                     }
                     Instant::now() + TRY_AGAIN_AFTER

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{History, HistoryError, Lookup};
 use crate::model::RawUse;
+use crate::telemetry::chain;
 
 /// Runs from each end of the history that the mapping is tried with.
 const SAMPLE: u32 = 100;
@@ -40,7 +41,7 @@ impl History {
                 if error.is_of_the_data()
                     && matches!(self.database, super::Database::Postgres(_)) =>
             {
-                let error = &error as &dyn std::error::Error;
+                let error = chain(&error);
                 tracing::warn!(
                     error,
                     "a run cannot be mapped, so that the mapping was not tried"

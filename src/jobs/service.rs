@@ -13,7 +13,7 @@ use crate::config::HistoryConfig;
 use crate::history::{self, HistoryError};
 use crate::store::Store;
 use crate::store::job::{self, End};
-use crate::telemetry::{Metrics, Said};
+use crate::telemetry::{Metrics, Repeated, chain};
 
 /// How often it is looked for a job of another replica: what taking one over costs beyond its lease.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -41,7 +41,7 @@ pub struct Needs {
 /// replica goes on with it at once.
 pub async fn run(needs: Needs, mut stop: watch::Receiver<bool>) {
     let (mut with, mut pruned) = (None, None::<Instant>);
-    let mut said = Said::default();
+    let mut said = Repeated::default();
     while !*stop.borrow() {
         if pruned.is_none_or(|at| at.elapsed() > PRUNE_EVERY) {
             pruned = Some(Instant::now());
@@ -57,8 +57,8 @@ pub async fn run(needs: Needs, mut stop: watch::Receiver<bool>) {
                 LOOK_EVERY
             }
             Err(error) => {
-                let error = &error as &(dyn std::error::Error + 'static);
-                if said.is_news(error) {
+                let error = chain(&error);
+                if said.is_news(&error) {
                     tracing::warn!(error, "no re-sync can be worked at now; trying again");
                 }
                 FAILED

@@ -16,6 +16,7 @@ use crate::store::dismissal::Dismissed;
 use crate::store::lists::ListStart;
 use crate::store::recent::MAX_KEYS;
 use crate::store::{Store, StoreError, dismissal};
+use crate::telemetry::chain;
 
 /// A database that says nothing for so long is gone; longer than a list may take it.
 const READ_TIMEOUT: Duration = Duration::from_secs(12);
@@ -127,7 +128,7 @@ impl HistoryLists {
                 Err(StoreError::Unmigrated(_)) => break,
                 Err(error) if self.forced => {
                     self.untold.begin();
-                    let error = &error as &dyn std::error::Error;
+                    let error = chain(&error);
                     tracing::warn!(error, "lists are given with what was dismissed");
                     break;
                 }

@@ -10,6 +10,7 @@ use super::rest::Rest;
 use crate::cache::Changes;
 use crate::store::lists::ListStart;
 use crate::store::{Store, StoreError};
+use crate::telemetry::chain;
 
 /// How long a replica that is behind is waited for; then the primary answers.
 const WAIT: Duration = Duration::from_millis(100);
@@ -121,7 +122,7 @@ impl Table {
 impl Replica {
     fn leave_alone(&self, error: &StoreError) {
         self.rest.begin();
-        let error = error as &dyn std::error::Error;
+        let error = chain(error);
         tracing::warn!(error, "the replica cannot be read; the primary answers");
     }
 

@@ -9,7 +9,7 @@ use crate::model::{Key, Newest};
 use crate::store::note;
 use crate::store::recent::{self, MAX_KEYS};
 use crate::store::{Store, StoreError, Token, with_retries};
-use crate::telemetry::{Metrics, metrics::Source};
+use crate::telemetry::{Metrics, chain, metrics::Source};
 
 /// A database that says nothing for so long, not even that the statement took too long, is gone:
 /// the flushes behind this one must not wait for it for ever.
@@ -93,7 +93,7 @@ async fn write(mut requests: Vec<Pending>, fold: Fold, table: &Table, metrics: &
         }
         Err(error) => {
             tracing::error!(
-                error = &error as &dyn std::error::Error,
+                error = chain(&error),
                 requests = requests.len(),
                 rows = uses.len(),
                 "uses were not recorded"

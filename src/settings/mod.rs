@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use crate::jobs::BACKFILL;
 use crate::store::setting::{self, Stored};
 use crate::store::{Store, StoreError, with_retries};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, chain};
 pub use values::{DetailsMode, NoValue, ReadPath, ReadPathChoice};
 
 /// A statement takes milliseconds; a database that says nothing for so long is gone.
@@ -209,7 +209,7 @@ impl Settings {
             let store_first = with_retries(|| setting::set_first(store, &first));
             if let Err(error) = within_time(store_first).await {
                 // Who may only read serves lists all the same.
-                let error = &error as &dyn std::error::Error;
+                let error = chain(&error);
                 tracing::warn!(
                     error,
                     "the settings could not be stored; they are as configured"

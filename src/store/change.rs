@@ -10,6 +10,7 @@ use sqlx::{AssertSqlSafe, Row};
 use super::statement::Statement;
 use super::{Dialect, Store, StoreError, on_both};
 use crate::cache::news;
+use crate::telemetry::chain;
 
 pub(super) const STATEMENTS: [&Statement; 4] = [&PLACE, &POSITION, &REPLAYED, &TELL];
 
@@ -128,7 +129,7 @@ impl Store {
                     }
                 }
                 Err(error) => {
-                    let error = &error as &dyn std::error::Error;
+                    let error = chain(&error);
                     tracing::warn!(error, "other replicas were not told of a change");
                 }
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::StoreError;
+use crate::telemetry::chain;
 
 /// Tries of one piece of work, the first included.
 const TRIES: u32 = 5;
@@ -27,7 +28,7 @@ where
     for _ in 1..TRIES {
         match work().await {
             Err(error) if error.is_conflict() && Instant::now() + pause < end => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "trying again");
+                tracing::debug!(error = chain(&error), "trying again");
                 tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
                 pause *= 2;
             }

@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 
 use super::statement::{Dialect, Statement};
 use super::{Store, StoreError};
+use crate::telemetry::chain;
 
 /// So many writes are between two vacuums: ten seconds at full speed, two hours at three a second, when
 /// autovacuum was there long before.
@@ -47,7 +48,7 @@ impl Vacuum {
         let store = store.clone();
         tokio::spawn(async move {
             if let Err(error) = run(&store).await {
-                let error = &error as &dyn std::error::Error;
+                let error = chain(&error);
                 tracing::info!(error, "the table is left to autovacuum for an hour");
                 *alone_until = Some(Instant::now() + LEAVE_ALONE);
             }

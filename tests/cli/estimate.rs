@@ -81,3 +81,20 @@ async fn an_estimate_of_a_sqlite_history_is_refused() {
         "{refused:?}"
     );
 }
+
+/// What the database says, once, and nothing of its own source code.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_of_the_database_is_in_its_own_words_once() {
+    let history = History::random(Layout::of(Backend::Postgres), 92, 1_000);
+    let mut setup = Setup::apart(TestDb::empty(Backend::Postgres).await, history).await;
+    let apart = setup.apart.as_ref().expect("a history of its own");
+    apart.execute("analyze").await;
+    setup.query = setup.query.replace("r.uid,", "r.uid::bigint as uid,");
+    let ended = setup.recents(&["estimate"]).expect(1);
+    let said = ended.one_line();
+    let words = "invalid input syntax for type bigint: ";
+    assert_eq!(said.matches(words).count(), 1, "{said}");
+    for word in [" at line ", "error returned from database"] {
+        assert!(!said.contains(word), "{said}");
+    }
+}
