@@ -20,6 +20,8 @@ const TIMED_RUNS: u64 = 20_000;
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Busiest workspaces that are shown.
 const SHOWN: usize = 5;
+/// A value that was seen more often in a sample is one of those that would not be missed.
+const RARE: u64 = 3;
 /// What a row of the table takes in PostgreSQL with its two indexes, beside its ids: measured.
 const ROW_BYTES: u64 = 110;
 
@@ -70,7 +72,7 @@ pub async fn estimate(history: &History) -> Result<Estimate, HistoryError> {
             "is SQLite; estimate works on PostgreSQL, whose statistics it reads",
         ));
     };
-    let Some(runs) = history.about_how_many().await? else {
+    let Some(all) = history.about_how_many().await? else {
         return Err(HistoryError::misfit(
             "history.table",
             format_args!(
@@ -80,9 +82,9 @@ pub async fn estimate(history: &History) -> Result<Estimate, HistoryError> {
         ));
     };
     let started = Instant::now();
-    let sample = sample(history, pool, runs).await?;
+    let sample = sample(history, pool, all).await?;
     let sampling = started.elapsed();
-    let scale = |part: usize| scaled(part as u64, runs, sample.runs);
+    let scale = |part: usize| scaled(part as u64, all, sample.runs);
 
     let mut by_runs: Vec<_> = sample.workspaces.iter().collect();
     by_runs.sort_by(|a, b| b.1.runs.cmp(&a.1.runs).then(a.0.cmp(b.0)));
@@ -94,23 +96,30 @@ pub async fn estimate(history: &History) -> Result<Estimate, HistoryError> {
         busiest.push(Workspace {
             workspace: name.clone(),
             runs,
-            published_runs: distinct(published_runs.copied(), seen.runs as u64, runs),
+            published_runs: distinct(published_runs.copied(), sample.runs, all),
             today,
             timed_runs,
         });
     }
-    let rows = distinct(sample.keys.values().copied(), sample.runs, runs);
+    // Apart: users' lists are many and short, and as one population with the workspaces' they would seem
+    // as few as these.
+    let [of_workspaces, of_users] = [true, false].map(|of_workspace| {
+        let keys = sample.keys.iter();
+        let of = keys.filter(|((_, uid, _), _)| uid.is_empty() == of_workspace);
+        distinct(of.map(|(_, count)| *count), sample.runs, all)
+    });
+    let rows = of_workspaces + of_users;
     let row_bytes = ROW_BYTES + sample.key_bytes / (sample.keys.len() as u64).max(1) * 3;
     // A sample reads blocks here and there and maps their runs, as a window does with its range.
     let per_run = sampling.as_secs_f64() / sample.runs.max(1) as f64;
     Ok(Estimate {
-        runs,
+        runs: all,
         sampled: sample.runs,
         busiest,
         round_trip: round_trip(pool).await?,
         rows,
         table_bytes: rows * row_bytes,
-        backfill: Duration::from_secs_f64(per_run * runs as f64),
+        backfill: Duration::from_secs_f64(per_run * all as f64),
     })
 }
 
@@ -228,12 +237,76 @@ fn scaled(part: u64, runs: u64, sampled: u64) -> u64 {
 }
 
 /// How many distinct values a whole has of which a sample saw each value so often: the estimator of
-/// Haas and Stokes (1998) that PostgreSQL's own `n_distinct` uses, n·d / (n − f1 + f1·n/N).
+/// Haas and Stokes (1998) that PostgreSQL's own `n_distinct` uses, n·d / (n − f1 + f1·n/N), of the values
+/// that were seen rarely, and the others as they are. Without that, few values that occur often would hide
+/// that most of them occur once.
+///
+/// What is drawn are occurrences of values, n of N, which are fewer or more than the runs that they come
+/// from: a run counts for no list, for one or for two. So f1 ≤ n, and the estimate is between the d values
+/// that were seen and N.
 fn distinct(seen: impl Iterator<Item = u64> + Clone, sampled: u64, whole: u64) -> u64 {
-    let (values, once) = (
-        seen.clone().count() as f64,
-        seen.filter(|n| *n == 1).count() as f64,
-    );
-    let (n, whole) = (sampled.max(1) as f64, whole.max(sampled).max(1) as f64);
-    (n * values / (n - once + once * n / whole)).round() as u64
+    let often = seen.clone().filter(|n| *n > RARE).count() as u64;
+    let rare = seen.filter(|n| *n <= RARE);
+    let drawn = rare.clone().sum::<u64>() as f64;
+    if drawn == 0.0 {
+        return often;
+    }
+    let values = rare.clone().count() as f64;
+    let once = rare.filter(|n| *n == 1).count() as f64;
+    // Statistics may know fewer runs than were sampled.
+    let part = sampled.max(1) as f64 / whole.max(sampled).max(1) as f64;
+    often + (drawn * values / (drawn - once + once * part)).round() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn about(seen: &[u64], sampled: u64, whole: u64) -> u64 {
+        distinct(seen.iter().copied(), sampled, whole)
+    }
+
+    #[test]
+    fn what_was_seen_of_everything_is_all_there_is() {
+        for seen in [&[][..], &[1], &[1, 1, 1], &[5, 1, 2]] {
+            let values = seen.len() as u64;
+            let drawn: u64 = seen.iter().sum();
+            assert_eq!(about(seen, drawn, drawn), values, "{seen:?}");
+            // Of fewer runs than they are occurrences, and of statistics that are behind.
+            assert_eq!(about(seen, 3, 3), values, "{seen:?}");
+            assert_eq!(about(seen, 3, 1), values, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn values_seen_once_each_are_as_many_as_occurrences() {
+        let once = vec![1; 1_000];
+        assert_eq!(about(&once, 1_000, 50_000), 50_000);
+        // Two occurrences of each run.
+        assert_eq!(about(&once, 500, 25_000), 50_000);
+        // One of every second run.
+        assert_eq!(about(&once, 2_000, 100_000), 50_000);
+    }
+
+    #[test]
+    fn values_seen_often_are_those_that_were_seen() {
+        assert_eq!(about(&[100; 240], 24_000, 7_000_000), 240);
+    }
+
+    #[test]
+    fn an_estimate_is_between_what_was_seen_and_all_occurrences() {
+        for seen in [&[1, 1, 9][..], &[2, 2], &[1], &[1, 1_000_000]] {
+            let drawn: u64 = seen.iter().sum();
+            for sampled in [0, 1, drawn / 2, drawn, 3 * drawn] {
+                for times in [1, 2, 1_000] {
+                    let told = about(seen, sampled, sampled * times);
+                    let values = seen.len() as u64;
+                    assert!(
+                        (values..=drawn * times).contains(&told),
+                        "{seen:?} of {sampled} × {times}: {told}"
+                    );
+                }
+            }
+        }
+    }
 }

@@ -72,6 +72,43 @@ async fn an_estimate_only_reads_and_tells_of_the_busiest_workspaces() {
     }
 }
 
+/// Each run counts for the list of its workspace and for that of its user; more runs than are sampled,
+/// half of them by a user of their own, the others by one of a thousand.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_runs_that_count_for_two_lists_are_estimated_within_a_factor_of_two() {
+    let layout = Layout::of(Backend::Postgres);
+    let mut setup = Setup::apart(
+        TestDb::empty(Backend::Postgres).await,
+        History::of(layout, Vec::new()),
+    )
+    .await;
+    let apart = setup.apart.as_mut().expect("a history of its own");
+    apart
+        .execute(
+            "insert into saved_run_version select v, 'p' || v from generate_series(0, 19) as v;
+             insert into saved_run
+             select n, 'w' || n % 7, 'u' || case n % 2 when 0 then n else n % 2000 end, n % 20,
+                    '2026-01-01Z'::timestamptz + n * interval '1 second'
+             from generate_series(1, 200000) as n;
+             analyze",
+        )
+        .await;
+    let rows = "select sum(n)::text from (
+            select count(distinct (workspace_id, parent_version_id)) as n from saved_run
+            union all select count(distinct (workspace_id, uid, parent_version_id)) from saved_run
+        ) as lists";
+    let rows = apart.connect().await.texts(rows).await;
+    let rows: f64 = rows[0].parse().expect("a number");
+    let told = last_json(&setup.recents(&["estimate", "--json"]).expect(0));
+    assert!(told["sampled"].as_f64() < Some(100_000.0), "{told}");
+    let estimated = told["rows"].as_f64().expect("a number");
+    assert!(
+        estimated >= rows / 2.0 && estimated <= rows * 2.0,
+        "{rows} rows: {told}"
+    );
+    assert!(told["table_bytes"].as_f64() > Some(rows * 50.0), "{told}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_estimate_of_a_sqlite_history_is_refused() {
     let setup = Setup::plain(TestDb::empty(Backend::Sqlite).await, 91, 10).await;
