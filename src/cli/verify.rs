@@ -82,11 +82,11 @@ fn line(difference: &Difference, as_json: bool) -> String {
 
 /// A difference for people, with the reason where it has one.
 pub(super) fn told(difference: &Value) -> String {
-    let text = |name: &str| difference[name].as_str();
+    let text = |name: &str| difference[name].as_str().map(escaped);
     let use_of = |side: &str| match difference[side]["last_used_at"].as_str() {
         Some(at) => format!(
             "{at} (run {})",
-            difference[side]["run"].as_str().unwrap_or("-")
+            escaped(difference[side]["run"].as_str().unwrap_or("-"))
         ),
         None => "nothing".into(),
     };
@@ -100,4 +100,17 @@ pub(super) fn told(difference: &Value) -> String {
         use_of("history"),
         use_of("table")
     )
+}
+
+/// A text without what moves a terminal's cursor or ends the line: an id of a row that someone's SQL wrote
+/// may have it.
+fn escaped(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() {
+            true => shown.extend(c.escape_default()),
+            false => shown.push(c),
+        }
+    }
+    shown
 }

@@ -12,6 +12,7 @@ use crate::support::{TestDb, both};
 both!(
     each_difference_is_a_line_and_the_last_one_sums_up,
     as_json_each_difference_is_an_object_and_the_last_one_sums_up,
+    what_would_move_the_cursor_is_escaped,
     without_a_history_there_is_nothing_to_verify_by,
     a_table_that_was_never_made_is_a_failure,
 );
@@ -114,6 +115,22 @@ async fn as_json_each_difference_is_an_object_and_the_last_one_sums_up(db: TestD
     let counts = ["runs", "rows", "differences", "repaired"].map(|name| last[name].clone());
     assert_eq!(counts, [json!(1_200), json!(4), json!(4), json!(false)]);
     assert!(last["seconds"].is_f64(), "{last}");
+}
+
+/// Written by someone's SQL: no way in takes such an id.
+async fn what_would_move_the_cursor_is_escaped(db: TestDb) {
+    let setup = differing(db).await;
+    let newest = (T0, Some("7\r".to_owned()));
+    setup.put(&key("w", "v\n\u{1b}[2J", "p0"), &newest).await;
+    let ended = setup.recents(&["verify"]).expect(3);
+    let odd = ended.out.lines().find(|line| line.contains("[2J"));
+    let odd = odd.unwrap_or_else(|| panic!("{ended:?}"));
+    assert!(
+        odd.contains("user v\\n\\u{1b}[2J published run p0"),
+        "{odd:?}"
+    );
+    assert!(odd.ends_with("(run 7\\r)"), "{odd:?}");
+    assert_eq!(ended.out.lines().count(), 6, "{ended:?}");
 }
 
 async fn without_a_history_there_is_nothing_to_verify_by(db: TestDb) {
