@@ -6,7 +6,9 @@ use serde_json::{Map, Value, json};
 use super::output::{columns, print};
 use super::{Done, Failure, Json, open_existing};
 use crate::config::Config;
-use crate::settings::{self, Change, Effective, NoValue, SettingsError};
+use crate::jobs::BACKFILL;
+use crate::settings::{self, Change, Effective, NoValue, ReadPath, SettingsError};
+use crate::store::job;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SettingsCommand {
@@ -56,7 +58,18 @@ pub(super) async fn run(config: &Config, command: &SettingsCommand) -> Result<Do
                 SettingsError::Store(error) => Failure::failed(error),
             })?,
     };
+    let from_the_table = change.is_some_and(|change| change.read_path.is_some())
+        && effective.read_path == ReadPath::Materialized;
+    let is_unfilled = from_the_table
+        && config.history.is_some()
+        && job::last_success(&store, BACKFILL).await?.is_none();
     store.close().await;
+    if is_unfilled {
+        eprintln!(
+            "warning: lists come from the table now, which was never filled from the history: they \
+             lack what was used before; recents backfill, or recents settings set read_path auto"
+        );
+    }
     show(effective, name, json)?;
     Ok(Done::Complete)
 }

@@ -3,11 +3,13 @@
 use serde_json::{Value, json};
 
 use super::changed::{patch, settings};
+use crate::support::history::Setup;
 use crate::support::{Server, TestDb, both, recents, until};
 
 both!(
     it_shows_what_is_stored_else_what_is_configured,
     a_running_server_follows_what_it_sets,
+    reading_a_table_that_was_never_filled_is_warned_of,
     it_refuses_what_cannot_be_set,
 );
 
@@ -54,6 +56,22 @@ async fn a_running_server_follows_what_it_sets(db: TestDb) {
         json_of(&db, &["get", "read_path"]),
         json!({"read_path": "history"})
     );
+}
+
+async fn reading_a_table_that_was_never_filled_is_warned_of(db: TestDb) {
+    let setup = Setup::plain(db, 46, 50).await;
+    let set = |value| {
+        setup
+            .recents(&["settings", "set", "read_path", value])
+            .expect(0)
+    };
+    let warned = set("materialized");
+    assert!(warned.err.starts_with("warning: "), "{warned:?}");
+    assert!(warned.err.contains("recents backfill"), "{warned:?}");
+    assert_eq!(warned.out, "materialized\n");
+    assert_eq!(set("shadow").err, "");
+    setup.recents(&["backfill"]).expect(0);
+    assert_eq!(set("materialized").err, "");
 }
 
 async fn it_refuses_what_cannot_be_set(db: TestDb) {
