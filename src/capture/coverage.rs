@@ -3,7 +3,7 @@
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use super::error::CaptureError;
-use super::tables::{strays, tables};
+use super::tables::{ours, strays, tables};
 use super::triggers::{self, Table};
 use crate::history::Mapping;
 
@@ -63,7 +63,10 @@ async fn look(
     );
     let outbox = sqlx::query_as::<_, (Option<String>, Option<String>)>(AssertSqlSafe(outbox));
     let Some((description, store)) = outbox.fetch_optional(&mut *conn).await? else {
-        return Ok(Coverage::default());
+        return Ok(Coverage {
+            tables: without_outbox(&mut conn).await?,
+            ..Coverage::default()
+        });
     };
     let tables = tables(&mut conn, table).await?;
     let mut covered = Vec::new();
@@ -90,6 +93,20 @@ async fn look(
         store,
         tables: covered,
     })
+}
+
+/// Tables whose triggers were left behind when somebody dropped the outbox.
+async fn without_outbox(conn: &mut PgConnection) -> Result<Vec<Covered>, sqlx::Error> {
+    let problem = "its triggers are there, and the outbox that they write is gone, so that the \
+                   application cannot write; `recents capture install` or `uninstall` ends that";
+    let mut covered: Vec<Covered> = Vec::new();
+    for (_, table) in ours(conn).await? {
+        let problem = Some(problem.into());
+        if covered.iter().all(|seen| seen.table != table) {
+            covered.push(Covered { table, problem });
+        }
+    }
+    Ok(covered)
 }
 
 /// What keeps a table's changes from being noted.

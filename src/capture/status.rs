@@ -8,7 +8,7 @@ use super::coverage::{self, Coverage};
 use super::error::CaptureError;
 use super::outbox;
 use crate::check::CheckError;
-use crate::history::History;
+use crate::history::{History, Mapping};
 use crate::store::{Store, identity, note};
 
 /// Examples of notes that were set aside.
@@ -35,6 +35,18 @@ pub struct Status {
     pub examples: Vec<(String, String)>,
     /// An index on the history that computing a row again would use.
     pub index: Option<String>,
+}
+
+/// Looks at the history's side alone: whether `table` and its partitions have the triggers.
+///
+/// # Errors
+/// [`CaptureError`] where the history does not answer.
+pub(crate) async fn coverage(
+    pool: &PgPool,
+    table: &str,
+    mapping: Option<&Mapping>,
+) -> Result<Coverage, CaptureError> {
+    coverage::of(pool, table, mapping).await
 }
 
 /// Looks how capture of `table` stands, in the database `pool`. Where the mapping does not fit, there is

@@ -1,15 +1,25 @@
 //! `recents doctor`.
 
-use super::output::{columns, print};
+use super::output::print;
 use super::{Done, Failure, Json};
 use crate::config::Config;
 use crate::doctor::{self, Finding, Verdict};
 
+/// The longest name of a verdict, and of a check: a line is printed as soon as it is known.
+const VERDICT_WIDTH: usize = 7;
+const CHECK_WIDTH: usize = 18;
+
 pub(super) async fn run(config: &Config, args: &Json) -> Result<Done, Failure> {
-    let findings = doctor::examine(config).await;
-    match args.json {
-        true => print(serde_json::to_string_pretty(&findings)? + "\n")?,
-        false => print(lines(&findings))?,
+    let mut printed = Ok(());
+    let findings = doctor::examine(config, |finding| {
+        if !args.json && printed.is_ok() {
+            printed = print(lines(finding));
+        }
+    });
+    let findings = findings.await;
+    printed?;
+    if args.json {
+        print(serde_json::to_string_pretty(&findings)? + "\n")?;
     }
     let failures = findings
         .iter()
@@ -23,14 +33,15 @@ pub(super) async fn run(config: &Config, args: &Json) -> Result<Done, Failure> {
     }
 }
 
-fn lines(findings: &[Finding]) -> String {
-    let mut rows = Vec::new();
-    for finding in findings {
-        let verdict = finding.verdict.name().to_owned();
-        rows.push(vec![verdict, finding.check.into(), finding.detail.clone()]);
-        if let Some(mend) = &finding.mend {
-            rows.push(vec![String::new(), String::new(), format!("→ {mend}")]);
-        }
+fn lines(finding: &Finding) -> String {
+    let (verdict, check) = (finding.verdict.name(), finding.check);
+    let mut lines = format!(
+        "{verdict:<VERDICT_WIDTH$}  {check:<CHECK_WIDTH$}  {}\n",
+        finding.detail
+    );
+    if let Some(mend) = &finding.mend {
+        let indent = VERDICT_WIDTH + CHECK_WIDTH + 4;
+        lines += &format!("{:indent$}→ {mend}\n", "");
     }
-    columns(&rows)
+    lines
 }

@@ -3,10 +3,13 @@
 
 use std::time::Duration;
 
-use super::{Findings, said};
+use sqlx::PgPool;
+
+use super::findings::{Findings, is_no_answer, said};
+use super::{CLOSE_WITHIN, STATEMENT_WITHIN, grants};
 use crate::capture::status;
 use crate::config::{Config, HistoryConfig};
-use crate::history::{self, History, HistoryError};
+use crate::history::{self, Database, History, HistoryError};
 use crate::store::Store;
 
 /// Runs from each end that are mapped.
@@ -14,31 +17,105 @@ const SAMPLE: u32 = 100;
 /// Notes that wait for longer are not drained.
 const OLD_NOTES: Duration = Duration::from_secs(60);
 
-pub(super) async fn examine(config: &Config, store: &Store, findings: &mut Findings) {
+/// Where there is no table, there is no `store`.
+pub(super) async fn examine(config: &Config, store: Option<&Store>, findings: &mut Findings<'_>) {
     let Some(of) = &config.history else {
         return findings.ok(
             "history",
             "none is configured: the table is what the hook says",
         );
     };
-    let history = match history::connect(of).await {
-        Ok(history) => history,
-        Err(error) => {
-            let mend = match error {
-                HistoryError::Refused(_) | HistoryError::Misfit { .. } => "mend [history]",
-                _ => "mend history.url, or start its database",
-            };
-            return findings.fail("history", said(&error), mend);
+    let history = connect(of, findings).await;
+    if let Some(history) = &history {
+        let check = "mapping";
+        findings
+            .within(check, async |f| mapped(history, f).await)
+            .await;
+        let check = "history's indexes";
+        findings
+            .within(check, async |f| indexes(history, f).await)
+            .await;
+        if let Some(query) = &config.resync_pause_while {
+            let check = "resync.pause_while";
+            let asked = async |f: &mut Findings<'_>| pause_while(history, query, f).await;
+            findings.within(check, asked).await;
         }
-    };
-    findings.ok("history", format!("{}; the mapping fits", history.place()));
-    mapped(&history, findings).await;
-    indexes(&history, findings).await;
-    capture(of, store, &history, findings).await;
-    history.close().await;
+    }
+    let check = "capture";
+    let looked = async |f: &mut Findings<'_>| captured(of, store, history.as_ref(), f).await;
+    findings.within(check, looked).await;
+    if let Some(history) = history {
+        history.close().await;
+    }
 }
 
-async fn mapped(history: &History, findings: &mut Findings) {
+async fn connect(of: &HistoryConfig, findings: &mut Findings<'_>) -> Option<History> {
+    let mut connected = None;
+    let connect =
+        async |findings: &mut Findings<'_>| match history::connect_within(of, STATEMENT_WITHIN)
+            .await
+        {
+            Ok(history) => {
+                findings.ok("history", format!("{}; the mapping fits", history.place()));
+                connected = Some(history);
+            }
+            Err(error) => unread(of, &error, findings).await,
+        };
+    findings.within("history", connect).await;
+    connected
+}
+
+/// Why the history cannot be read.
+async fn unread(of: &HistoryConfig, error: &HistoryError, findings: &mut Findings<'_>) {
+    let check = "history";
+    if is_no_answer(error) {
+        let table = of.table.replace('\'', "''");
+        return findings.fail(
+            check,
+            format!(
+                "no answer within {} s: {} is locked, or its database does not answer",
+                STATEMENT_WITHIN.as_secs(),
+                of.table
+            ),
+            format!(
+                "see who holds it: select pid, state, xact_start, query from pg_stat_activity where \
+                 pid in (select pid from pg_locks where relation = '{table}'::regclass \
+                 and mode = 'AccessExclusiveLock');"
+            ),
+        );
+    }
+    // Only asked here, because it is not wrong to read what only some columns may be read of.
+    let grants = grants::missing(of).await.unwrap_or_default();
+    if !grants.is_empty() {
+        let detail = format!("the role may not read all of it: {}", said(error));
+        return findings.fail(check, detail, grants.join(" "));
+    }
+    let mend = match error {
+        HistoryError::Refused(_) | HistoryError::Misfit { .. } => "mend [history]",
+        _ => "mend history.url, or start its database",
+    };
+    findings.fail(check, said(error), mend);
+}
+
+async fn pause_while(history: &History, query: &str, findings: &mut Findings<'_>) {
+    let check = "resync.pause_while";
+    match history.says(query).await {
+        Ok(true) => findings.warn(
+            check,
+            "it says true: re-syncs and the audit wait",
+            "see what it asks of the history's database",
+        ),
+        Ok(false) => findings.ok(check, "it says that nothing need wait"),
+        Err(HistoryError::Misfit { problem, .. }) => findings.fail(
+            check,
+            format!("it does not run, so that re-syncs fail and the audit waits: {problem}"),
+            "mend resync.pause_while",
+        ),
+        Err(error) => findings.unknown(check, &error),
+    }
+}
+
+async fn mapped(history: &History, findings: &mut Findings<'_>) {
     match history.sample(SAMPLE).await {
         Err(error) => findings.unknown("mapping", &error),
         Ok((0, _)) => findings.ok("mapping", "there are no runs yet"),
@@ -56,7 +133,7 @@ async fn mapped(history: &History, findings: &mut Findings) {
     }
 }
 
-async fn indexes(history: &History, findings: &mut Findings) {
+async fn indexes(history: &History, findings: &mut Findings<'_>) {
     match history.scans_for_a_run().await {
         Err(error) => return findings.unknown("history's indexes", &error),
         Ok(true) => {
@@ -83,37 +160,80 @@ async fn indexes(history: &History, findings: &mut Findings) {
     }
 }
 
-async fn capture(of: &HistoryConfig, store: &Store, history: &History, findings: &mut Findings) {
+async fn captured(
+    of: &HistoryConfig,
+    store: Option<&Store>,
+    history: Option<&History>,
+    findings: &mut Findings<'_>,
+) {
     let check = "capture";
-    let crate::history::Database::Postgres(pool) = &history.database else {
+    if of.url.starts_with("sqlite:") {
         let detail =
             "a SQLite history is not captured: the hook tells of uses, the audit finds the rest";
         return findings.ok(check, detail);
-    };
-    let status = match status::of(store, pool, &of.table, Some(history)).await {
-        Ok(status) => status,
+    }
+    if let Some(Database::Postgres(pool)) = history.map(|history| &history.database) {
+        return capture(of, pool, store, history, findings).await;
+    }
+    // Whatever the mapping. Where nothing answers, that is told already.
+    if let Ok(pool) = history::connect_postgres_within(of, STATEMENT_WITHIN).await {
+        capture(of, &pool, store, None, findings).await;
+        let _ = tokio::time::timeout(CLOSE_WITHIN, pool.close()).await;
+    }
+}
+
+async fn capture(
+    of: &HistoryConfig,
+    pool: &PgPool,
+    store: Option<&Store>,
+    history: Option<&History>,
+    findings: &mut Findings<'_>,
+) {
+    let check = "capture";
+    let mapping = history.map(|history| &history.mapping);
+    let coverage = match status::coverage(pool, &of.table, mapping).await {
+        Ok(coverage) => coverage,
         Err(error) => return findings.unknown(check, &error),
     };
     let install = "recents capture install";
-    if !status.coverage.installed {
-        let detail =
-            "not installed: only the hook tells of uses, and deleted runs stay until the audit";
-        return findings.warn(check, detail, install);
-    }
-    if let Some(another) = &status.another_store {
-        let detail = format!("the changes are noted for another store, {another}");
-        return findings.fail(check, detail, "recents capture install --take-over");
-    }
-    let problems = status.coverage.tables.iter().filter_map(|covered| {
+    let problems = coverage.tables.iter().filter_map(|covered| {
         let problem = covered.problem.as_ref()?;
         Some(format!("{}: {problem}", covered.table))
     });
     let problems: Vec<_> = problems.collect();
-    match (status.coverage.is_whole(), problems.is_empty()) {
-        (true, _) => findings.ok(check, "installed, on the table and all its partitions"),
-        (false, true) => findings.fail(check, "of another version or for another key", install),
-        (false, false) => findings.fail(check, problems.join("; "), install),
+    if !coverage.installed && problems.is_empty() {
+        let detail =
+            "not installed: only the hook tells of uses, and deleted runs stay until the audit";
+        return findings.warn(check, detail, install);
     }
+    let status = match store {
+        Some(store) => match status::of(store, pool, &of.table, history).await {
+            Ok(status) => Some(status),
+            Err(error) => return findings.unknown(check, &error),
+        },
+        // Told already, with what waits for it.
+        None => None,
+    };
+    if let Some(another) = status
+        .as_ref()
+        .and_then(|status| status.another_store.as_ref())
+    {
+        let detail = format!("the changes are noted for another store, {another}");
+        return findings.fail(check, detail, "recents capture install --take-over");
+    }
+    // For which key, only a mapping that fits tells.
+    let is_current = coverage.current || history.is_none();
+    match (is_current, problems.is_empty()) {
+        (_, false) => findings.fail(check, problems.join("; "), install),
+        (true, true) if coverage.tables.is_empty() => {
+            findings.fail(check, "installed, and on no table", install);
+        }
+        (true, true) => findings.ok(check, "installed, on the table and all its partitions"),
+        (false, true) => findings.fail(check, "of another version or for another key", install),
+    }
+    let Some(status) = status.filter(|status| status.coverage.installed) else {
+        return;
+    };
     let lag = status.lag.as_secs_f64();
     let waiting = format!(
         "{} rows wait, the oldest for {lag:.1} s",

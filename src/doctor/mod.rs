@@ -1,20 +1,32 @@
 //! The doctor: looks at everything that can be wrong around a table, changes nothing, and says what
 //! mends each fault.
 
+mod asked;
+mod findings;
+mod grants;
 mod history;
 mod operation;
 mod postgres;
+mod rights;
 mod sessions;
 mod store;
 
+use std::time::Duration;
+
 use serde::Serialize;
 
-use crate::config::Config;
+use crate::config::{Config, HistoryConfig};
 use crate::store::{PoolSettings, Store};
-use crate::telemetry::chain as said;
+use findings::{Findings, said};
 
 /// Connections that the doctor takes.
 const CONNECTIONS: u32 = 2;
+/// The longest that one statement may take: each of them takes milliseconds, unless it waits for a lock.
+const STATEMENT_WITHIN: Duration = Duration::from_secs(3);
+/// A check asks a few statements. After so long it is given up, whatever it waits for.
+const CHECK_WITHIN: Duration = Duration::from_secs(10);
+/// How long a connection that does not answer is waited for at the end.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
 /// How a thing is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -53,69 +65,49 @@ pub struct Finding {
     pub mend: Option<String>,
 }
 
-/// What was found so far.
-#[derive(Debug, Default)]
-struct Findings(Vec<Finding>);
-
-impl Findings {
-    fn ok(&mut self, check: &'static str, detail: impl ToString) {
-        self.add(check, Verdict::Ok, detail, None);
-    }
-
-    fn warn(&mut self, check: &'static str, detail: impl ToString, mend: impl ToString) {
-        self.add(check, Verdict::Warning, detail, Some(mend.to_string()));
-    }
-
-    fn fail(&mut self, check: &'static str, detail: impl ToString, mend: impl ToString) {
-        self.add(check, Verdict::Failure, detail, Some(mend.to_string()));
-    }
-
-    /// A check that could not be made.
-    fn unknown(&mut self, check: &'static str, error: &(dyn std::error::Error + 'static)) {
-        let detail = format!("could not be looked at: {}", said(error));
-        let mend = "see what the database says";
-        self.add(check, Verdict::Warning, detail, Some(mend.into()));
-    }
-
-    fn add(
-        &mut self,
-        check: &'static str,
-        verdict: Verdict,
-        detail: impl ToString,
-        mend: Option<String>,
-    ) {
-        self.0.push(Finding {
-            check,
-            verdict,
-            detail: detail.to_string(),
-            mend,
-        });
-    }
-}
-
-/// Looks at everything, one thing after the other. What cannot be looked at because of an earlier failure
-/// is left out.
-pub async fn examine(config: &Config) -> Vec<Finding> {
-    let mut findings = Findings::default();
+/// Looks at everything, one thing after the other, and tells of each at once. What cannot be looked at
+/// because of an earlier failure is left out.
+pub async fn examine(config: &Config, mut tell: impl FnMut(&Finding)) -> Vec<Finding> {
+    let mut findings = Findings::told(&mut tell);
     configuration(config, &mut findings);
-    if let Some(store) = open(config, &mut findings).await {
-        if let Store::Postgres(pool, _) = &store {
-            postgres::privileges(pool, &mut findings).await;
-        }
-        if store::schema(&store, &mut findings).await {
-            operation::examine(config, &store, &mut findings).await;
-            if let Store::Postgres(pool, _) = &store {
-                postgres::examine(config, pool, &mut findings).await;
-                sessions::examine(config, &store, &mut findings).await;
-            }
-        }
-        history::examine(config, &store, &mut findings).await;
-        store.close().await;
+    let store = open(config, &mut findings).await;
+    let migrated = match &store {
+        Some(store) => table(config, store, &mut findings).await,
+        None => false,
+    };
+    // In the same database it is as far away as the table.
+    let elsewhere = |of: &HistoryConfig| of.url != config.database_url;
+    if store.is_some() || config.history.as_ref().is_some_and(elsewhere) {
+        let store = store.as_ref().filter(|_| migrated);
+        history::examine(config, store, &mut findings).await;
     }
-    findings.0
+    if let Some(store) = store {
+        let _ = tokio::time::timeout(CLOSE_WITHIN, store.close()).await;
+    }
+    findings.all()
 }
 
-fn configuration(config: &Config, findings: &mut Findings) {
+/// The table and what is around it; returns whether it is there.
+async fn table(config: &Config, store: &Store, findings: &mut Findings<'_>) -> bool {
+    let mut listens = true;
+    if let Store::Postgres(pool, _) = store {
+        listens = rights::writing(pool, findings).await;
+        rights::privileges(pool, findings).await;
+    }
+    let mut migrated = false;
+    let look = async |f: &mut Findings<'_>| migrated = store::schema(store, f).await;
+    findings.within("schema", look).await;
+    if migrated {
+        operation::examine(config, store, findings).await;
+        if let Store::Postgres(pool, _) = store {
+            postgres::examine(config, pool, findings).await;
+            sessions::examine(config, store, listens, findings).await;
+        }
+    }
+    migrated
+}
+
+fn configuration(config: &Config, findings: &mut Findings<'_>) {
     let (url, origin) = config.explain_store();
     findings.ok(
         "configuration",
@@ -127,19 +119,21 @@ fn configuration(config: &Config, findings: &mut Findings) {
     }
 }
 
-async fn open(config: &Config, findings: &mut Findings) -> Option<Store> {
+async fn open(config: &Config, findings: &mut Findings<'_>) -> Option<Store> {
     let settings = PoolSettings {
         size: CONNECTIONS,
-        statement_timeout: config.statement_timeout,
+        statement_timeout: STATEMENT_WITHIN,
         behind_pooler: config.transaction_pooler,
     };
-    match Store::open(&config.database_url, settings) {
-        Ok(store) => store::connection(config, &store, findings)
-            .await
-            .then_some(store),
+    let store = match Store::open(&config.database_url, settings) {
+        Ok(store) => store,
         Err(error) => {
             findings.fail("connection", said(&error), "mend database_url");
-            None
+            return None;
         }
-    }
+    };
+    let mut answers = false;
+    let look = async |f: &mut Findings<'_>| answers = store::connection(config, &store, f).await;
+    findings.within("connection", look).await;
+    answers.then_some(store)
 }

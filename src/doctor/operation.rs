@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use super::Findings;
+use super::findings::{Findings, said};
+use super::{CLOSE_WITHIN, STATEMENT_WITHIN};
 use crate::config::Config;
-use crate::details;
+use crate::details::{self, DetailsError};
+use crate::jobs::resync::Options;
 use crate::jobs::{BACKFILL, RESYNC};
 use crate::model::Time;
-use crate::settings;
-use crate::store::job::{self, State};
-use crate::store::{PoolSettings, Store, audit};
+use crate::settings::{self, ReadPath};
+use crate::store::job::{self, JobRow, State};
+use crate::store::{PoolSettings, Store, StoreError, audit};
 
 /// A pass of the audit over the longest measured history takes a quarter of an hour.
 const OLD_AUDIT: Duration = Duration::from_secs(24 * 3_600);
@@ -17,44 +19,86 @@ const OLD_AUDIT: Duration = Duration::from_secs(24 * 3_600);
 /// Jobs that are looked at.
 const NEWEST_JOBS: u32 = 100;
 
-pub(super) async fn examine(config: &Config, store: &Store, findings: &mut Findings) {
-    settings(config, store, findings).await;
+pub(super) async fn examine(config: &Config, store: &Store, findings: &mut Findings<'_>) {
+    let mut read_path = None;
+    let look = async |f: &mut Findings<'_>| read_path = settings(config, store, f).await;
+    findings.within("settings", look).await;
     if config.history.is_some() {
-        backfill(store, findings).await;
-        audited(config, store, findings).await;
-        jobs(store, findings).await;
+        let look = async |f: &mut Findings<'_>| backfill(config, store, read_path, f).await;
+        findings.within("backfill", look).await;
+        let look = async |f: &mut Findings<'_>| audited(config, store, f).await;
+        findings.within("audit", look).await;
+        let look = async |f: &mut Findings<'_>| jobs(store, f).await;
+        findings.within("jobs", look).await;
     }
-    replica(config, findings).await;
-    details(config, findings).await;
+    let look = async |f: &mut Findings<'_>| replica(config, f).await;
+    findings.within("replica", look).await;
+    let look = async |f: &mut Findings<'_>| details(config, f).await;
+    findings.within("details", look).await;
 }
 
-async fn settings(config: &Config, store: &Store, findings: &mut Findings) {
-    match settings::load(store, &config.settings).await {
-        Ok(effective) => {
-            let detail = format!(
-                "lists are read from: {}; details: {}",
-                effective.read_path.name(),
-                effective.details_mode.name()
-            );
-            findings.ok("settings", detail);
+/// Returns where lists are read from.
+async fn settings(config: &Config, store: &Store, findings: &mut Findings<'_>) -> Option<ReadPath> {
+    let check = "settings";
+    let loaded = async {
+        let unknown = settings::unknown(store).await?;
+        Ok::<_, StoreError>((unknown, settings::load(store, &config.settings).await?))
+    };
+    let (unknown, effective) = match loaded.await {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            findings.unknown(check, &error);
+            return None;
         }
-        Err(error) => findings.unknown("settings", &error),
+    };
+    let detail = format!(
+        "lists are read from: {}; details: {}",
+        effective.read_path.name(),
+        effective.details_mode.name()
+    );
+    findings.ok(check, detail);
+    for unknown in unknown {
+        let (name, value) = (unknown.name, unknown.value);
+        findings.warn(
+            check,
+            format!("{name} is `{value}`, which this version does not know: it counts as not set"),
+            format!("recents settings set {name} {}", unknown.first),
+        );
     }
+    Some(effective.read_path)
 }
 
-async fn backfill(store: &Store, findings: &mut Findings) {
+async fn backfill(
+    config: &Config,
+    store: &Store,
+    read_path: Option<ReadPath>,
+    findings: &mut Findings<'_>,
+) {
+    let check = "backfill";
     match job::last_success(store, BACKFILL).await {
-        Ok(Some(time)) => findings.ok("backfill", format!("the last one ended {time}")),
+        Ok(Some(time)) => findings.ok(check, format!("the last one ended {time}")),
+        Ok(None) if read_path == Some(ReadPath::Materialized) => {
+            let otherwise = match config.settings.force_read_path {
+                Some(_) => "start without force_read_path",
+                None => "recents settings set read_path auto",
+            };
+            findings.fail(
+                check,
+                "lists are read from the table, which was never filled from the history: they lack \
+                 what was used before",
+                format!("recents backfill, or {otherwise}"),
+            );
+        }
         Ok(None) => findings.warn(
-            "backfill",
+            check,
             "the table was never filled from the history; until then `auto` reads the history",
             "recents backfill",
         ),
-        Err(error) => findings.unknown("backfill", &error),
+        Err(error) => findings.unknown(check, &error),
     }
 }
 
-async fn audited(config: &Config, store: &Store, findings: &mut Findings) {
+async fn audited(config: &Config, store: &Store, findings: &mut Findings<'_>) {
     if !config.audit {
         let detail = "turned off: what fires no trigger and calls no hook stays wrong in silence";
         return findings.warn(
@@ -79,7 +123,7 @@ async fn audited(config: &Config, store: &Store, findings: &mut Findings) {
     }
 }
 
-async fn jobs(store: &Store, findings: &mut Findings) {
+async fn jobs(store: &Store, findings: &mut Findings<'_>) {
     let newest = match job::list(store, None, None, NEWEST_JOBS).await {
         Ok(newest) => newest,
         Err(error) => return findings.unknown("jobs", &error),
@@ -94,9 +138,8 @@ async fn jobs(store: &Store, findings: &mut Findings) {
             failed = true;
             let error = job.error.as_deref().unwrap_or("for an unknown reason");
             let detail = format!("the last {kind} failed: {error}");
-            let mend = match (kind, &job.workspace) {
-                (RESYNC, Some(workspace)) => format!("recents resync --workspace {workspace}"),
-                (RESYNC, None) => "recents resync --all".into(),
+            let mend = match kind {
+                RESYNC => resync_of(job),
                 _ => "recents backfill".into(),
             };
             findings.warn("jobs", detail, mend);
@@ -107,19 +150,33 @@ async fn jobs(store: &Store, findings: &mut Findings) {
     }
 }
 
-async fn replica(config: &Config, findings: &mut Findings) {
+/// The command that does again what a re-sync did.
+fn resync_of(job: &JobRow) -> String {
+    let scope = match &job.workspace {
+        Some(workspace) => format!("--workspace {workspace}"),
+        None => "--all".into(),
+    };
+    let options = Options::read(&job.options).unwrap_or_default();
+    let dry_run = if options.dry_run { " --dry-run" } else { "" };
+    format!(
+        "recents resync {scope} --mode {}{dry_run}",
+        options.mode.name()
+    )
+}
+
+async fn replica(config: &Config, findings: &mut Findings<'_>) {
     let Some(url) = &config.read_database_url else {
         return;
     };
     let check = "replica";
     let settings = PoolSettings {
         size: 1,
-        statement_timeout: config.statement_timeout,
+        statement_timeout: STATEMENT_WITHIN,
         behind_pooler: config.transaction_pooler,
     };
     let replica = match Store::open(url, settings) {
         Ok(replica) => replica,
-        Err(error) => return findings.fail(check, super::said(&error), "mend read_database_url"),
+        Err(error) => return findings.fail(check, said(&error), "mend read_database_url"),
     };
     let Store::Postgres(pool, _) = &replica else {
         return;
@@ -141,18 +198,19 @@ async fn replica(config: &Config, findings: &mut Findings) {
         ),
         Err(error) => {
             let mend = "mend read_database_url; until then the primary answers";
-            findings.fail(check, super::said(&error), mend);
+            findings.fail(check, said(&error), mend);
         }
     }
-    replica.close().await;
+    let _ = tokio::time::timeout(CLOSE_WITHIN, replica.close()).await;
 }
 
-async fn details(config: &Config, findings: &mut Findings) {
+async fn details(config: &Config, findings: &mut Findings<'_>) {
     let Some(details) = &config.details else {
         return;
     };
     match details::try_query(details).await {
         Ok(()) => findings.ok("details", "the database understands the query"),
-        Err(error) => findings.fail("details", super::said(&error), "mend details.query"),
+        Err(error @ DetailsError::Database(_)) => findings.unknown("details", &error),
+        Err(error) => findings.fail("details", said(&error), "mend details.query"),
     }
 }

@@ -1,8 +1,10 @@
-//! PostgreSQL below the table: rights, plans, vacuum, what holds it back.
+//! PostgreSQL below the table: plans, vacuum, what holds it back.
 
-use sqlx::{AssertSqlSafe, PgConnection, Row};
+use sqlx::PgConnection;
+use sqlx::postgres::PgRow;
 
-use super::Findings;
+use super::asked::{alone, number, row, rows, text};
+use super::findings::Findings;
 use crate::config::Config;
 use crate::store::{Dialect, PgStore, planned_once, statements};
 
@@ -23,56 +25,19 @@ const STORAGE: [&str; 4] = [
     "vacuum_truncate=off",
 ];
 
-pub(super) async fn examine(config: &Config, pool: &PgStore, findings: &mut Findings) {
-    // In one transaction, so that a pooler is of no importance.
-    let mut tx = match pool.pool().begin().await {
-        Ok(tx) => tx,
-        Err(error) => return findings.unknown("database", &error),
+pub(super) async fn examine(config: &Config, pool: &PgStore, findings: &mut Findings<'_>) {
+    alone("version", pool, findings, version).await;
+    let look = async |conn: &mut PgConnection, findings: &mut Findings<'_>| {
+        clock(config, conn, findings).await;
     };
-    version(&mut tx, findings).await;
-    clock(config, &mut tx, findings).await;
-    plans(&mut tx, findings).await;
-    vacuum(&mut tx, findings).await;
-    old_transactions(&mut tx, findings).await;
-    queue(&mut tx, findings).await;
+    alone("clock", pool, findings, look).await;
+    alone("plans", pool, findings, plans).await;
+    alone("vacuum", pool, findings, vacuum).await;
+    alone("transactions", pool, findings, old_transactions).await;
+    alone("notification queue", pool, findings, queue).await;
 }
 
-/// Whether the role may read and write the tables.
-pub(super) async fn privileges(pool: &PgStore, findings: &mut Findings) {
-    match pool.pool().begin().await {
-        Ok(mut tx) => rights(&mut tx, findings).await,
-        Err(error) => findings.unknown("privileges", &error),
-    }
-}
-
-/// The first row of a statement without parameters, sent as plain text: a pooler passes on nothing else
-/// for sure.
-async fn row(conn: &mut PgConnection, sql: &str) -> Result<sqlx::postgres::PgRow, sqlx::Error> {
-    let rows = rows(conn, sql).await?;
-    rows.into_iter().next().ok_or(sqlx::Error::RowNotFound)
-}
-
-async fn rows(
-    conn: &mut PgConnection,
-    sql: &str,
-) -> Result<Vec<sqlx::postgres::PgRow>, sqlx::Error> {
-    use sqlx::Executor;
-    conn.fetch_all(sqlx::raw_sql(AssertSqlSafe(sql.to_owned())))
-        .await
-}
-
-/// A column of a row that came as text.
-fn text(row: &sqlx::postgres::PgRow, at: usize) -> Option<String> {
-    row.try_get_unchecked::<Option<String>, _>(at)
-        .ok()
-        .flatten()
-}
-
-fn number<T: std::str::FromStr>(row: &sqlx::postgres::PgRow, at: usize) -> Option<T> {
-    text(row, at)?.parse().ok()
-}
-
-async fn version(conn: &mut PgConnection, findings: &mut Findings) {
+async fn version(conn: &mut PgConnection, findings: &mut Findings<'_>) {
     let sql = "select current_setting('server_version'), current_setting('server_version_num')";
     match row(conn, sql).await {
         Err(error) => findings.unknown("version", &error),
@@ -90,32 +55,7 @@ async fn version(conn: &mut PgConnection, findings: &mut Findings) {
     }
 }
 
-async fn rights(conn: &mut PgConnection, findings: &mut Findings) {
-    let sql = "select current_user, string_agg(c.relname || ': ' || r.name, ', ')
-         from pg_class c join pg_namespace n on n.oid = c.relnamespace,
-              unnest(array['select', 'insert', 'update', 'delete']) as r (name)
-         where n.nspname = 'recents' and c.relkind = 'r' and c.relname <> 'outbox'
-           and not has_table_privilege(c.oid, r.name)";
-    match row(conn, sql).await {
-        Err(error) => findings.unknown("privileges", &error),
-        Ok(row) => {
-            let user = text(&row, 0).unwrap_or_default();
-            match text(&row, 1) {
-                None => findings.ok("privileges", format!("{user} may read and write the tables")),
-                Some(missing) => findings.fail(
-                    "privileges",
-                    format!("{user} lacks {missing}"),
-                    format!(
-                        "grant usage on schema recents to \"{user}\"; grant select, insert, update, \
-                         delete on all tables in schema recents to \"{user}\";"
-                    ),
-                ),
-            }
-        }
-    }
-}
-
-async fn clock(config: &Config, conn: &mut PgConnection, findings: &mut Findings) {
+async fn clock(config: &Config, conn: &mut PgConnection, findings: &mut Findings<'_>) {
     let now = || {
         let since = std::time::SystemTime::UNIX_EPOCH.elapsed();
         since.map_or(0.0, |since| since.as_secs_f64())
@@ -144,7 +84,7 @@ async fn clock(config: &Config, conn: &mut PgConnection, findings: &mut Findings
 }
 
 /// The statement that reads a list must be a range of its index.
-async fn plans(conn: &mut PgConnection, findings: &mut Findings) {
+async fn plans(conn: &mut PgConnection, findings: &mut Findings<'_>) {
     let read = statements().find(|statement| statement.name == "read_1");
     let Some(read) = read else { return };
     let sql = format!(
@@ -178,7 +118,7 @@ async fn plans(conn: &mut PgConnection, findings: &mut Findings) {
     }
 }
 
-async fn vacuum(conn: &mut PgConnection, findings: &mut Findings) {
+async fn vacuum(conn: &mut PgConnection, findings: &mut Findings<'_>) {
     let on = "select bool_and(setting = 'on') from pg_settings
               where name in ('autovacuum', 'track_counts')";
     match row(conn, on).await.map(|row| text(&row, 0)) {
@@ -233,42 +173,59 @@ async fn vacuum(conn: &mut PgConnection, findings: &mut Findings) {
     }
 }
 
-async fn old_transactions(conn: &mut PgConnection, findings: &mut Findings) {
-    let sql = "select pid, extract(epoch from clock_timestamp() - xact_start), state
-         from pg_stat_activity
-         where backend_xmin is not null and datname = current_database() and pid <> pg_backend_pid()
-           and backend_type <> 'autovacuum worker'
-           and pid not in (select pid from pg_stat_progress_vacuum)
-         order by xact_start limit 1";
-    match rows(conn, sql).await {
-        Err(error) => findings.unknown("transactions", &error),
-        Ok(rows) => {
-            let oldest = rows.first();
-            let age = oldest.and_then(|row| number::<f64>(row, 1)).unwrap_or(0.0);
-            match oldest.filter(|_| age > OLD_TRANSACTION) {
-                None => match hidden(conn).await {
-                    Some(user) => findings.warn(
-                        "transactions",
-                        format!(
-                            "{user} sees only its own: an old one of another role goes unnoticed"
-                        ),
-                        format!("grant pg_read_all_stats to \"{user}\";"),
-                    ),
-                    None => findings.ok("transactions", "none is open for long"),
-                },
-                Some(row) => {
-                    let pid = text(row, 0).unwrap_or_default();
-                    let state = text(row, 2).unwrap_or_default();
-                    findings.warn(
-                        "transactions",
-                        format!(
-                            "one is open for {age:.0} s ({state}): vacuum stands still, and writes are \
-                             kept apart meanwhile"
-                        ),
-                        format!("select pg_terminate_backend({pid});"),
-                    );
-                }
-            }
+async fn old_transactions(conn: &mut PgConnection, findings: &mut Findings<'_>) {
+    let check = "transactions";
+    // One that idles keeps no versions alive, and may hold a table all the same.
+    let sql = "select pid, extract(epoch from clock_timestamp() - xact_start), state,
+                backend_xmin is not null and backend_type <> 'autovacuum worker'
+                  and pid not in (select pid from pg_stat_progress_vacuum),
+                (select string_agg(distinct c.oid::regclass::text, ', ')
+                 from pg_locks l join pg_class c on c.oid = l.relation
+                 where l.pid = a.pid and l.granted and l.mode = 'AccessExclusiveLock'
+                   and c.relkind in ('r', 'p'))
+         from pg_stat_activity a
+         where xact_start is not null and datname = current_database() and pid <> pg_backend_pid()
+         order by xact_start";
+    let rows = match rows(conn, sql).await {
+        Ok(rows) => rows,
+        Err(error) => return findings.unknown(check, &error),
+    };
+    let age = |row: &PgRow| number::<f64>(row, 1).unwrap_or(0.0);
+    let old: Vec<_> = rows
+        .iter()
+        .filter(|row| age(row) > OLD_TRANSACTION)
+        .collect();
+    let holds_back = old
+        .iter()
+        .find(|row| text(row, 3).is_some_and(|is| is == "t"));
+    let locks = old.iter().find_map(|row| Some((row, text(row, 4)?)));
+    let end = |row: &PgRow| {
+        let pid = text(row, 0).unwrap_or_default();
+        format!("select pg_terminate_backend({pid});")
+    };
+    let of = |row: &PgRow| {
+        let state = text(row, 2).unwrap_or_default();
+        format!("one is open for {:.0} s ({state})", age(row))
+    };
+    if let Some((row, tables)) = &locks {
+        let detail = format!(
+            "{} and holds {tables}: whoever reads or writes it waits",
+            of(row)
+        );
+        findings.warn(check, detail, end(row));
+    }
+    if let Some(row) = holds_back {
+        let detail = "vacuum stands still, and writes are kept apart meanwhile";
+        findings.warn(check, format!("{}: {detail}", of(row)), end(row));
+    }
+    if locks.is_none() && holds_back.is_none() {
+        match hidden(conn).await {
+            Some(user) => findings.warn(
+                check,
+                format!("{user} sees only its own: an old one of another role goes unnoticed"),
+                format!("grant pg_read_all_stats to \"{user}\";"),
+            ),
+            None => findings.ok(check, "none is open for long"),
         }
     }
 }
@@ -280,7 +237,7 @@ async fn hidden(conn: &mut PgConnection) -> Option<String> {
     text(&row, 0)
 }
 
-async fn queue(conn: &mut PgConnection, findings: &mut Findings) {
+async fn queue(conn: &mut PgConnection, findings: &mut Findings<'_>) {
     match row(conn, "select pg_notification_queue_usage()").await {
         Err(error) => findings.unknown("notification queue", &error),
         Ok(row) => {

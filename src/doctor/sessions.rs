@@ -4,20 +4,30 @@ use std::time::Duration;
 
 use sqlx::postgres::PgListener;
 
-use super::{Findings, said};
+use super::findings::{Findings, said};
 use crate::config::Config;
 use crate::store::Store;
 
 /// A notification takes a millisecond; after so long it does not come.
 const HEARD_WITHIN: Duration = Duration::from_secs(2);
 
-pub(super) async fn examine(config: &Config, store: &Store, findings: &mut Findings) {
-    pooler(config, store, findings).await;
-    notifications(config, store, findings).await;
+/// A standby listens to nobody.
+pub(super) async fn examine(
+    config: &Config,
+    store: &Store,
+    listens: bool,
+    findings: &mut Findings<'_>,
+) {
+    let look = async |f: &mut Findings<'_>| pooler(config, store, f).await;
+    findings.within("pooler", look).await;
+    if listens {
+        let look = async |f: &mut Findings<'_>| notifications(config, store, f).await;
+        findings.within("notifications", look).await;
+    }
 }
 
 /// A pooler listens on another port than the server behind it.
-async fn pooler(config: &Config, store: &Store, findings: &mut Findings) {
+async fn pooler(config: &Config, store: &Store, findings: &mut Findings<'_>) {
     let Store::Postgres(pool, _) = store else {
         return;
     };
@@ -40,7 +50,7 @@ async fn pooler(config: &Config, store: &Store, findings: &mut Findings) {
     }
 }
 
-async fn notifications(config: &Config, store: &Store, findings: &mut Findings) {
+async fn notifications(config: &Config, store: &Store, findings: &mut Findings<'_>) {
     let check = "notifications";
     let mend = "set listen_url to a direct connection; until then every read asks the database";
     let Some(url) = &config.listen_url else {

@@ -2,14 +2,25 @@
 
 use std::time::Instant;
 
-use super::{Findings, said};
+use super::findings::{Findings, said};
 use crate::config::Config;
 use crate::store::migrate::MigrateError;
-use crate::store::{Store, StoreError, is_missing_file};
+use crate::store::{Store, StoreError, is_missing_file, missing_directory};
 
 /// Whether the database answers.
-pub(super) async fn connection(config: &Config, store: &Store, findings: &mut Findings) -> bool {
+pub(super) async fn connection(
+    config: &Config,
+    store: &Store,
+    findings: &mut Findings<'_>,
+) -> bool {
     if is_missing_file(&config.database_url) {
+        if let Some(directory) = missing_directory(&config.database_url) {
+            let directory = directory.display();
+            let detail = format!("there is no directory {directory} to make the file in");
+            let mend = format!("mkdir -p {directory}, or mend database_url");
+            findings.fail("connection", detail, mend);
+            return false;
+        }
         let detail = "there is no such file yet; it is made by the first command that writes";
         findings.warn("connection", detail, "recents migrate");
         return false;
@@ -37,7 +48,7 @@ pub(super) async fn connection(config: &Config, store: &Store, findings: &mut Fi
 }
 
 /// Whether the schema is this program's.
-pub(super) async fn schema(store: &Store, findings: &mut Findings) -> bool {
+pub(super) async fn schema(store: &Store, findings: &mut Findings<'_>) -> bool {
     match store.check_schema().await {
         Ok(()) => {
             findings.ok("schema", "as this version needs it");

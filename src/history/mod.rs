@@ -30,9 +30,12 @@ use sqlx::{PgPool, SqlitePool};
 pub use look_up::Lookup;
 pub use mapping::Mapping;
 pub use open::{connect, connect_postgres, judge};
-pub(crate) use open::{read_only_postgres, read_only_sqlite};
+pub(crate) use open::{
+    connect_postgres_within, connect_within, read_only_postgres, read_only_sqlite,
+};
 pub use scan::Range;
 pub use session::Taker;
+pub(crate) use session::was_ended;
 pub use stretch::{Gathered, Stretch, Stretches, Tally};
 
 /// A history that is open: its database, and the mapping query that was checked against it.

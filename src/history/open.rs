@@ -78,6 +78,15 @@ fn is_name(text: &str) -> bool {
 /// [`HistoryError::Refused`] or [`HistoryError::Misfit`] with what does not fit and what to write
 /// instead; [`HistoryError::Database`] where the database does not answer.
 pub async fn connect(config: &HistoryConfig) -> Result<History, HistoryError> {
+    connect_within(config, look_up::TIMEOUT).await
+}
+
+/// The same, with another time-out of its statements: they ask the catalogue, and wait only where the
+/// table is locked.
+pub(crate) async fn connect_within(
+    config: &HistoryConfig,
+    timeout: Duration,
+) -> Result<History, HistoryError> {
     let judged = judge(config)?;
     let history = if config.url.starts_with("sqlite:") {
         let options = read_only_sqlite(&config.url)
@@ -90,7 +99,9 @@ pub async fn connect(config: &HistoryConfig) -> Result<History, HistoryError> {
             .map_err(HistoryError::Database)?;
         describe_sqlite(pool, config, judged).await?
     } else {
-        describe_postgres(connect_postgres(config).await?, config, judged).await?
+        let pool = connect_postgres_within(config, timeout).await?;
+        let described = describe_postgres(pool, config, judged, timeout).await;
+        session::timed_out(described, timeout)?
     };
     history.try_out().await?;
     Ok(history)
@@ -117,7 +128,15 @@ pub(crate) fn read_only_sqlite(url: &str) -> Result<SqliteConnectOptions, sqlx::
 /// # Errors
 /// [`HistoryError::Misfit`] where the URL is none, [`HistoryError::Database`] where nothing answers.
 pub async fn connect_postgres(config: &HistoryConfig) -> Result<PgPool, HistoryError> {
-    let options = read_only_postgres(&config.url, look_up::TIMEOUT)
+    connect_postgres_within(config, look_up::TIMEOUT).await
+}
+
+/// The same, with another time-out of its statements.
+pub(crate) async fn connect_postgres_within(
+    config: &HistoryConfig,
+    timeout: Duration,
+) -> Result<PgPool, HistoryError> {
+    let options = read_only_postgres(&config.url, timeout)
         .map_err(|error| HistoryError::misfit("history.url", error))?;
     pg_pool(CONNECTIONS)
         .acquire_timeout(CONNECT_TIMEOUT)
@@ -132,8 +151,9 @@ async fn describe_postgres(
     pool: PgPool,
     config: &HistoryConfig,
     judged: Judged,
+    timeout: Duration,
 ) -> Result<History, HistoryError> {
-    let mut tx = session::begin(&pool, look_up::TIMEOUT).await?;
+    let mut tx = session::begin(&pool, timeout).await?;
     steady::functions(&mut tx, &judged.functions).await?;
     let names = refuse::COLUMNS
         .map(|column| format!("q.{column}"))
@@ -277,6 +297,7 @@ fn bad_key(key: &str, kind: &str) -> HistoryError {
 /// What the database says of the configured SQL is the operator's to see.
 fn said(place: &'static str, error: sqlx::Error) -> HistoryError {
     match error {
+        error if session::was_ended(&error) => HistoryError::Database(error),
         sqlx::Error::Database(database) => HistoryError::misfit(place, database.message()),
         error => HistoryError::Database(error),
     }

@@ -77,18 +77,20 @@ pub(super) fn timed_out<T>(
     read: Result<T, HistoryError>,
     timeout: Duration,
 ) -> Result<T, HistoryError> {
-    let cancelled = |error: &sqlx::Error| {
-        error
-            .as_database_error()
-            .and_then(|error| error.code())
-            .is_some_and(|code| ENDED.contains(&code.as_ref()))
-    };
     match read {
-        Err(HistoryError::Database(error)) if cancelled(&error) => {
+        Err(HistoryError::Database(error)) if was_ended(&error) => {
             Err(HistoryError::TimedOut(timeout))
         }
         read => read,
     }
+}
+
+/// Whether a statement was ended before it was done.
+pub(crate) fn was_ended(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .and_then(|error| error.code())
+        .is_some_and(|code| ENDED.contains(&code.as_ref()))
 }
 
 impl History {

@@ -85,9 +85,7 @@ pub(super) async fn postgres(
     table: &str,
     judged: &Judged,
 ) -> Result<(), HistoryError> {
-    let quoted = |part: &String| format!("\"{}\"", part.replace('"', "\"\""));
-    let written = |parts: &Vec<String>| parts.iter().map(quoted).collect::<Vec<_>>().join(".");
-    let names: Vec<_> = judged.relations.iter().map(written).collect();
+    let names: Vec<_> = judged.relation_names().collect();
     let rows = sqlx::query(BEHIND).bind(table).bind(names);
     let rows = rows.fetch_all(&mut *conn).await;
     for row in rows.map_err(HistoryError::Database)? {

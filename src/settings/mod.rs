@@ -105,6 +105,35 @@ pub async fn load(store: &Store, configured: &Configured) -> Result<Effective, S
     Ok(configured.effective(&stored(store).await?))
 }
 
+/// A stored value that this version does not know.
+#[derive(Debug)]
+pub(crate) struct Unknown {
+    /// The setting.
+    pub(crate) name: &'static str,
+    /// Its value.
+    pub(crate) value: String,
+    /// The value that it has first, unless the configuration says otherwise.
+    pub(crate) first: &'static str,
+}
+
+/// The stored values that are as good as none.
+pub(crate) async fn unknown(store: &Store) -> Result<Vec<Unknown>, StoreError> {
+    let stored = stored(store).await?;
+    let is_known = |name: &str, value: &str| match name {
+        READ_PATH => value.parse::<ReadPathChoice>().is_ok(),
+        _ => value.parse::<DetailsMode>().is_ok(),
+    };
+    let first = [
+        (READ_PATH, ReadPathChoice::Auto.name()),
+        (DETAILS_MODE, DetailsMode::Batched.name()),
+    ];
+    let unknown = first.into_iter().filter_map(|(name, first)| {
+        let value = stored.values.get(name)?.clone();
+        (!is_known(name, &value)).then_some(Unknown { name, value, first })
+    });
+    Ok(unknown.collect())
+}
+
 async fn stored(store: &Store) -> Result<Stored, StoreError> {
     within_time(with_retries(|| setting::all(store, BACKFILL))).await
 }

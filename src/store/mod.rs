@@ -41,7 +41,7 @@ pub(crate) use change::{CHANNEL, own_channel, ping_listener};
 pub(crate) use codec::time_from_postgres;
 pub use error::StoreError;
 pub use open::{PG_PLANNING, PoolSettings, is_missing_file, pg_options};
-pub(crate) use open::{pg_pool, planned_once};
+pub(crate) use open::{missing_directory, pg_pool, planned_once};
 pub use pace::Pace;
 pub use retry::with_retries;
 pub use session::PgStore;

@@ -1,5 +1,6 @@
 //! Opening the store: URL to pool.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,6 +95,15 @@ pub fn is_missing_file(url: &str) -> bool {
     let is_file = url.starts_with("sqlite:") && !is_in_memory(url);
     let options = SqliteConnectOptions::from_str(url);
     is_file && options.is_ok_and(|options| !options.get_filename().exists())
+}
+
+/// The directory in which the database file of this URL would be made, where there is no such directory.
+pub(crate) fn missing_directory(url: &str) -> Option<PathBuf> {
+    let options = SqliteConnectOptions::from_str(url).ok()?;
+    let directory = options.get_filename().parent()?;
+    // A name alone is a file of the working directory.
+    let is_here = directory.as_os_str().is_empty();
+    (!is_here && !directory.is_dir()).then(|| directory.to_owned())
 }
 
 fn is_in_memory(url: &str) -> bool {

@@ -12,7 +12,7 @@ both!(
 );
 
 /// The verdict, what was seen and what mends it, of each finding of a check.
-fn findings(told: &Value, check: &str) -> Vec<(String, String, String)> {
+pub(super) fn findings(told: &Value, check: &str) -> Vec<(String, String, String)> {
     let all = told.as_array().expect("findings");
     let of = all.iter().filter(|finding| finding["check"] == check);
     let text = |finding: &Value, name: &str| finding[name].as_str().unwrap_or("").to_owned();
@@ -22,7 +22,7 @@ fn findings(told: &Value, check: &str) -> Vec<(String, String, String)> {
 
 /// The one finding of a check.
 #[track_caller]
-fn finding(told: &Value, check: &str) -> (String, String, String) {
+pub(super) fn finding(told: &Value, check: &str) -> (String, String, String) {
     let mut found = findings(told, check);
     assert_eq!(found.len(), 1, "{check}: {told:#}");
     found.remove(0)
@@ -36,14 +36,14 @@ fn doctor(setup: &Setup, more: &[&str], code: i32) -> Value {
     serde_json::from_str(&ended.out).expect("JSON")
 }
 
-fn not_ok(told: &Value) -> Vec<&Value> {
+pub(super) fn not_ok(told: &Value) -> Vec<&Value> {
     let all = told.as_array().expect("findings");
     all.iter()
         .filter(|finding| finding["verdict"] != "ok")
         .collect()
 }
 
-async fn followed(db: TestDb) -> Setup {
+pub(super) async fn followed(db: TestDb) -> Setup {
     let setup = Setup::plain(db, 41, 300).await;
     if setup.store.backend == Backend::Postgres {
         setup.recents(&["capture", "install"]).expect(0);

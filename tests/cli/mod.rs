@@ -1,5 +1,6 @@
 //! What users of the command line are promised.
 
+mod broken;
 mod config;
 mod data;
 mod doctor;

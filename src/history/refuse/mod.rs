@@ -58,6 +58,16 @@ pub struct Judged {
     pub without_users: bool,
 }
 
+impl Judged {
+    /// [`Judged::relations`] as SQL writes them.
+    pub(crate) fn relation_names(&self) -> impl Iterator<Item = String> {
+        let quoted = |part: &String| format!("\"{}\"", part.replace('"', "\"\""));
+        let written =
+            move |parts: &Vec<String>| parts.iter().map(quoted).collect::<Vec<_>>().join(".");
+        self.relations.iter().map(written)
+    }
+}
+
 /// Judges a mapping query by its text.
 ///
 /// `history_table` is the table that `runs` stands for, as configured: `saved_run`,
