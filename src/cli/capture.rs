@@ -13,7 +13,8 @@ use crate::capture::status::{self, Status};
 use crate::capture::uninstall;
 use crate::config::{Config, HistoryConfig};
 use crate::history::{self, HistoryError};
-use crate::store::identity;
+use crate::jobs::BACKFILL;
+use crate::store::{identity, job};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum CaptureCommand {
@@ -75,10 +76,15 @@ async fn install(config: &Config, args: &InstallArgs) -> Result<Done, Failure> {
             return Ok(print(capture.install_sql().await.map_err(failure)?)?);
         }
         match capture.install().await.map_err(failure)? {
-            true => eprintln!(
-                "installed; from now on every change of the history is noted. What was there before \
-                 is the backfill's: recents backfill"
-            ),
+            true => {
+                // A backfill only raises and adds: deletes and moves of a time in which nothing was noted
+                // for this store are not its to find.
+                let before = match job::last_success(&store, BACKFILL).await? {
+                    None => "What was there before is the backfill's: recents backfill",
+                    Some(_) => "What changed before, and nobody noted: recents verify --repair",
+                };
+                eprintln!("installed; from now on every change of the history is noted. {before}");
+            }
             false => eprintln!("it is installed already, on the table and all its partitions"),
         }
         Ok::<_, Failure>(())

@@ -44,6 +44,22 @@ async fn a_key_that_was_renamed_is_told_and_the_application_can_write_again() {
     application.execute(insert).await;
 }
 
+/// A backfill does not find what was deleted or moved while nobody noted it.
+#[tokio::test]
+async fn what_was_missed_before_another_installation_is_left_to_verify() {
+    let setup = setup(POSTGRES).await;
+    let first = setup.recents(&["capture", "install"]).expect(0);
+    assert!(first.err.contains("recents backfill"), "{first:?}");
+    setup.recents(&["backfill"]).expect(0);
+    setup.recents(&["capture", "uninstall"]).expect(0);
+    setup.source().execute("delete from saved_run").await;
+    let again = setup.recents(&["capture", "install"]).expect(0);
+    assert!(again.err.contains("recents verify --repair"), "{again:?}");
+    assert!(!again.err.contains("recents backfill"), "{again:?}");
+    setup.recents(&["verify", "--repair"]).expect(3);
+    setup.recents(&["verify"]).expect(0);
+}
+
 #[tokio::test]
 async fn a_query_that_is_refused_is_told_and_no_obstacle() {
     let mut setup = setup(POSTGRES).await;
