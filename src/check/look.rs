@@ -161,7 +161,7 @@ pub(crate) async fn at_keys<'a>(
     let mut fold = Fold::default();
     if !pairs.is_empty() {
         history
-            .look_up(Lookup::Pairs(&pairs), |raw: RawUse<'_>| {
+            .look_up(Lookup::Pairs(&pairs, None), |raw: RawUse<'_>| {
                 if let Ok(usage) = raw.check() {
                     fold.add(&usage);
                 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{CheckError, Difference, complete, supported};
 use crate::capture::drain::Drain;
-use crate::history::{History, HistoryError, Stretches, Tally, windows};
+use crate::history::{History, HistoryError, Stretches, Tally, Unmappable, one_pass, windows};
 use crate::model::{Id, Key};
 use crate::store::{Store, StoreError, audit, note, recent, with_retries};
 
@@ -135,8 +135,18 @@ async fn stretches(
 ) -> Result<Option<Stretches>, HistoryError> {
     if let Some(workspace) = workspace {
         let workspace = Some(workspace.as_str().to_owned());
-        return Ok(Some(windows::one_pass(Arc::clone(history), workspace)));
+        let unmappable = Unmappable::default();
+        return Ok(Some(one_pass(Arc::clone(history), workspace, unmappable)));
     }
     let last = history.last_key().await?;
-    Ok(last.map(|last| windows::walk(Arc::clone(history), None, last, windows::MAX_RUNS)))
+    Ok(last.map(|last| {
+        let unmappable = Unmappable::default();
+        windows::walk(
+            Arc::clone(history),
+            None,
+            last,
+            windows::MAX_RUNS,
+            unmappable,
+        )
+    }))
 }

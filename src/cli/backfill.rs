@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::output::{print, thousands};
 use super::progress::Progress;
+use super::unmappable::Told;
 use super::{Done, Failure, Json, jobs, migrated, no_answer, signals, usage};
 use crate::capture::drain::Drain;
 use crate::config::{Config, ConfigError, HistoryConfig};
@@ -31,7 +32,8 @@ pub(super) struct BackfillArgs {
     /// Begin anew, whatever an earlier backfill did
     #[arg(long)]
     restart: bool,
-    /// Read everything in one query over one snapshot: faster, and it holds back vacuum meanwhile
+    /// Read everything in one query over one snapshot: faster, and it holds back vacuum meanwhile; a run
+    /// that cannot be mapped fails it
     #[arg(long, conflicts_with = "from")]
     one_pass: bool,
     /// Runs of a window at the most
@@ -57,6 +59,7 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
     let (origin, history) = origin(config, args).await?;
     let store = migrated(config, args.dry_run).await?;
     let (mut progress, mut began) = (Progress::start(), false);
+    let mut told = Told::default();
     let options = Options {
         restart: args.restart,
         dry_run: args.dry_run,
@@ -71,10 +74,12 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
             // The wait for a lease is none of the work.
             progress.begin();
         }
+        told.name(&progress, &report.unmappable);
         progress.show(report.tally.scanned, report.total, report.scanned_now);
     })
     .await;
     progress.end();
+    told.end();
     let settled = match &ran {
         // What it noted is left to the same command, which goes on.
         Ok((outcome, _))

@@ -26,6 +26,7 @@ mod resync;
 mod serve;
 mod settings;
 mod signals;
+mod unmappable;
 mod verify;
 
 use std::collections::BTreeMap;

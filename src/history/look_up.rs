@@ -6,6 +6,7 @@ use futures_util::TryStreamExt;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 
+use super::mapping::From;
 use super::session::Taker;
 use super::{Database, History, HistoryError, session, sqlite};
 use crate::model::RawUse;
@@ -14,17 +15,31 @@ use crate::store::time_from_postgres;
 /// Without a fitting index, a look-up reads the whole history once.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(300);
 
+/// The runs behind one key up to another.
+#[derive(Debug, Clone, Copy)]
+pub struct Window<'a>(pub &'a From, pub &'a str);
+
 /// Some runs.
 #[derive(Debug, Clone, Copy)]
 pub enum Lookup<'a> {
     /// These; what cannot be a key of the history is left out.
     Runs(&'a [String]),
-    /// Every run that maps to a workspace.
-    Workspace(&'a str),
+    /// Every run that maps to a workspace, or every one of a window.
+    Workspace(&'a str, Option<Window<'a>>),
     /// Every run that maps to a user, whatever the workspace. Seldom by index: it may read everything.
     User(&'a str),
-    /// Every run that maps to one of these pairs of a workspace and a published run.
-    Pairs(&'a [(&'a str, &'a str)]),
+    /// Every run that maps to one of these pairs of a workspace and a published run, or every one of a
+    /// window.
+    Pairs(&'a [(&'a str, &'a str)], Option<Window<'a>>),
+}
+
+impl<'a> Lookup<'a> {
+    fn window(self) -> Option<Window<'a>> {
+        match self {
+            Self::Runs(_) | Self::User(_) => None,
+            Self::Workspace(_, window) | Self::Pairs(_, window) => window,
+        }
+    }
 }
 
 impl History {
@@ -45,9 +60,11 @@ impl History {
     ) -> Result<(), HistoryError> {
         let text = match lookup {
             Lookup::Runs(_) => self.mapping.runs(),
-            Lookup::Workspace(_) => self.mapping.workspace(),
+            Lookup::Workspace(_, None) => self.mapping.workspace(),
+            Lookup::Workspace(_, Some(Window(from, _))) => self.mapping.workspace_in(from),
             Lookup::User(_) => self.mapping.user(),
-            Lookup::Pairs(_) => self.mapping.pairs(),
+            Lookup::Pairs(_, None) => self.mapping.pairs(),
+            Lookup::Pairs(_, Some(Window(from, _))) => self.mapping.pairs_in(from),
         };
         let read = match &self.database {
             Database::Postgres(pool) => {
@@ -55,14 +72,17 @@ impl History {
                     .await
             }
             Database::Sqlite(pool) => {
-                let query = sqlx::query(AssertSqlSafe(text));
+                let mut query = sqlx::query(AssertSqlSafe(text));
+                if let Some(Window(from, last)) = lookup.window() {
+                    query = query.bind(from.key()).bind(last);
+                }
                 let query = match lookup {
                     Lookup::Runs(runs) => query.bind(serde_json::json!(runs).to_string()),
-                    Lookup::Workspace(id) | Lookup::User(id) => match sqlite::number(id) {
+                    Lookup::Workspace(id, _) | Lookup::User(id) => match sqlite::number(id) {
                         Some(number) => query.bind(id).bind(number),
                         None => query.bind(id).bind(id),
                     },
-                    Lookup::Pairs(pairs) => query.bind(sqlite::json_pairs(pairs)),
+                    Lookup::Pairs(pairs, _) => query.bind(sqlite::json_pairs(pairs)),
                 };
                 sqlite::take_rows(pool, timeout, query, &mut take).await
             }
@@ -79,17 +99,20 @@ impl History {
         take: &mut impl Taker,
     ) -> Result<(), HistoryError> {
         let types = self.mapping.types;
-        let query = sqlx::query(AssertSqlSafe(text));
+        let mut query = sqlx::query(AssertSqlSafe(text));
+        if let Some(Window(from, last)) = lookup.window() {
+            query = query.bind(from.key()).bind(last);
+        }
         let query = match lookup {
             Lookup::Runs(runs) => {
                 let runs = runs.iter().filter(|run| types.key.accepts(run));
                 query.bind(runs.cloned().collect::<Vec<_>>())
             }
             // It cannot be a value of the column: there are none.
-            Lookup::Workspace(id) if !types.workspace.accepts(id) => return Ok(()),
+            Lookup::Workspace(id, _) if !types.workspace.accepts(id) => return Ok(()),
             Lookup::User(id) if !types.uid.accepts(id) => return Ok(()),
-            Lookup::Workspace(id) | Lookup::User(id) => query.bind(id),
-            Lookup::Pairs(pairs) => {
+            Lookup::Workspace(id, _) | Lookup::User(id) => query.bind(id),
+            Lookup::Pairs(pairs, _) => {
                 let valid = |(workspace, published_run): &(&str, &str)| {
                     types.workspace.accepts(workspace) && types.published_run.accepts(published_run)
                 };

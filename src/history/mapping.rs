@@ -255,46 +255,74 @@ impl Mapping {
 
     /// All runs of one workspace, `$1`; in SQLite `$2` is the same as a number, where it is one.
     pub(crate) fn workspace(&self) -> String {
-        self.with("workspace", self.types.workspace)
+        self.with("workspace", self.types.workspace, None)
+    }
+
+    /// Those of a window, whose keys are `$1` and `$2`; the other parameters come behind.
+    pub(crate) fn workspace_in(&self, window: &From) -> String {
+        self.with("workspace", self.types.workspace, Some(window))
     }
 
     /// All runs of one user, with parameters as of [`Mapping::workspace`].
     pub(crate) fn user(&self) -> String {
-        self.with("uid", self.types.uid)
+        self.with("uid", self.types.uid, None)
     }
 
-    fn with(&self, column: &str, of: IdType) -> String {
+    fn with(&self, column: &str, of: IdType, window: Option<&From>) -> String {
+        let (runs, n) = self.among(window);
         let filter = match self.dialect {
             Dialect::Postgres => format!(
                 " where {} = {}",
                 of.comparable(&format!("q.{column}")),
-                self.parameter(1, of)
+                self.parameter(n, of)
             ),
             // The first finds by index, the second leaves out other spellings of a number.
-            Dialect::Sqlite => {
-                format!(" where q.{column} in ($1, $2) and cast(q.{column} as text) = $1")
-            }
+            Dialect::Sqlite => format!(
+                " where q.{column} in (${n}, ${}) and cast(q.{column} as text) = ${n}",
+                n + 1
+            ),
         };
-        self.over(&format!("select * from {}", self.table), &filter)
+        self.over(&runs, &filter)
+    }
+
+    /// All runs, or those of a window, and the number of the first parameter behind its keys.
+    fn among(&self, window: Option<&From>) -> (String, usize) {
+        let all = format!("select * from {}", self.table);
+        match window {
+            None => (all, 1),
+            Some(from) => (format!("{all} where {}", self.in_window(from)), 3),
+        }
     }
 
     /// All runs of the pairs of a workspace and a published run that `$1` and `$2` list; SQLite
     /// takes them as one JSON array of pairs, `$1`.
     pub(crate) fn pairs(&self) -> String {
+        self.of_pairs(None)
+    }
+
+    /// Those of a window, whose keys are `$1` and `$2`; the other parameters come behind.
+    pub(crate) fn pairs_in(&self, window: &From) -> String {
+        self.of_pairs(Some(window))
+    }
+
+    fn of_pairs(&self, window: Option<&From>) -> String {
         let (workspace, published_run) = (self.types.workspace, self.types.published_run);
+        let (runs, n) = self.among(window);
         let filter = match self.dialect {
             Dialect::Postgres => format!(
-                " where ({}, {}) in (select * from unnest(($1::text[])::{}[], ($2::text[])::{}[]))",
+                " where ({}, {}) in (select * from unnest((${n}::text[])::{}[], (${}::text[])::{}[]))",
                 workspace.comparable("q.workspace"),
                 published_run.comparable("q.published_run"),
                 workspace.sql(),
+                n + 1,
                 published_run.sql()
             ),
-            Dialect::Sqlite => " where (q.workspace, q.published_run) in \
-                 (select value ->> 0, value ->> 1 from json_each($1))"
-                .into(),
+            Dialect::Sqlite => format!(
+                " where (q.workspace, q.published_run) in \
+                 (select value ->> 0, value ->> 1 from json_each(${n}))"
+            ),
         };
-        self.over(&format!("select * from {}", self.table), &filter)
+        self.over(&runs, &filter)
     }
 
     /// The newest use of each published run in the lists of the workspaces `$1`, or of the users `$2` in

@@ -5,6 +5,7 @@
 //! end. A source that breaks off is an error, never an end.
 
 mod advice;
+mod around;
 mod bulk;
 pub mod estimate;
 pub mod file;
@@ -12,7 +13,9 @@ mod keys;
 mod look_up;
 pub mod mapping;
 mod newest;
+mod one_pass;
 mod open;
+mod outward;
 pub mod refuse;
 mod says;
 mod scan;
@@ -21,6 +24,7 @@ pub(crate) mod sqlite;
 mod steady;
 pub mod stretch;
 mod try_out;
+mod unmappable;
 pub mod windows;
 
 use std::time::Duration;
@@ -29,6 +33,7 @@ use sqlx::{PgPool, SqlitePool};
 
 pub use look_up::Lookup;
 pub use mapping::Mapping;
+pub use one_pass::one_pass;
 pub use open::{connect, connect_postgres, judge};
 pub(crate) use open::{
     connect_postgres_within, connect_within, read_only_postgres, read_only_sqlite,
@@ -37,6 +42,7 @@ pub use scan::Range;
 pub use session::Taker;
 pub(crate) use session::was_ended;
 pub use stretch::{Gathered, Stretch, Stretches, Tally};
+pub use unmappable::{Passed, Unmappable};
 
 /// A history that is open: its database, and the mapping query that was checked against it.
 #[derive(Debug, Clone)]
@@ -103,6 +109,30 @@ pub enum HistoryError {
         to: String,
         /// Why not.
         problem: String,
+        /// The same without the database's words.
+        outward: String,
+    },
+    /// More runs cannot be mapped than are passed over.
+    #[error(
+        "more than {most} runs cannot be mapped, {runs} among them: history.query itself seems to be \
+         wrong ({problem})"
+    )]
+    Unmappable {
+        /// So many are passed over.
+        most: usize,
+        /// Some of them.
+        runs: String,
+        /// What the database says of the next one.
+        problem: String,
+    },
+    /// A run of the single stream cannot be mapped.
+    #[error(
+        "a run cannot be mapped, and in one pass it cannot be told which ({problem}); without \
+         --one-pass such runs are named, counted and passed over"
+    )]
+    OnePass {
+        /// What the database says of it.
+        problem: String,
     },
     /// A file cannot be read as uses.
     #[error(transparent)]
@@ -121,13 +151,17 @@ impl HistoryError {
     /// its database is away or busy.
     pub(crate) fn is_of_the_data(&self) -> bool {
         let Self::Database(sqlx::Error::Database(database)) = self else {
-            return matches!(self, Self::Database(sqlx::Error::Decode(_)));
+            return matches!(
+                self,
+                Self::Database(sqlx::Error::Decode(_)) | Self::Unmappable { .. }
+            );
         };
         let code = database.code().unwrap_or_default();
         match database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
             Some(_) => OF_THE_DATA.iter().any(|class| code.starts_with(class)),
-            // SQLite has one code for everything that an expression may fail of.
-            None => code == "1",
+            // SQLite has one code for everything that an expression may fail of, and for what the query
+            // names and is gone.
+            None => code == "1" && !database.message().starts_with("no such "),
         }
     }
 

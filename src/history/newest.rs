@@ -94,7 +94,7 @@ impl History {
                     fold.add(&usage);
                 }
             };
-            let lookup = Lookup::Workspace(workspace);
+            let lookup = Lookup::Workspace(workspace, None);
             self.look_up_within(TIMEOUT, lookup, take).await?;
         }
         Ok(fold.into_sorted())

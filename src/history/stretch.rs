@@ -62,6 +62,8 @@ pub struct Tally {
     pub skipped: [u64; NoUse::ALL.len()],
     /// Runs that the mapping query gives no row for, or that a file's broken lines are.
     pub unmapped: u64,
+    /// Runs that the mapping query fails with: they were passed over.
+    pub unmappable: u64,
     /// Uses whose user is not a valid id: they count in the workspace's list only.
     pub invalid_uid: u64,
     /// Uses later than the clock.
@@ -77,13 +79,29 @@ impl Tally {
             *count += more;
         }
         self.unmapped += other.unmapped;
+        self.unmappable += other.unmappable;
         self.invalid_uid += other.invalid_uid;
         self.future += other.future;
     }
 
+    /// These counts without those of runs that are among them.
+    pub(super) fn without(mut self, others: &Self) -> Self {
+        let take = |count: &mut u64, fewer: u64| *count = count.saturating_sub(fewer);
+        take(&mut self.scanned, others.scanned);
+        take(&mut self.uses, others.uses);
+        for (count, fewer) in self.skipped.iter_mut().zip(others.skipped) {
+            take(count, fewer);
+        }
+        take(&mut self.unmapped, others.unmapped);
+        take(&mut self.unmappable, others.unmappable);
+        take(&mut self.invalid_uid, others.invalid_uid);
+        take(&mut self.future, others.future);
+        self
+    }
+
     /// Runs that are no use, for whatever reason.
     pub fn skipped_in_all(&self) -> u64 {
-        self.skipped.iter().sum::<u64>() + self.unmapped
+        self.skipped.iter().sum::<u64>() + self.unmapped + self.unmappable
     }
 
     /// The reasons that occurred, with their counts.
@@ -94,6 +112,7 @@ impl Tally {
             .zip(self.skipped)
             .chain([
                 ("unmapped", self.unmapped),
+                ("unmappable", self.unmappable),
                 ("invalid_uid", self.invalid_uid),
                 ("future_last_used_at", self.future),
             ])

@@ -37,10 +37,7 @@ impl History {
         let mut seen = match self.runs_named(&keys).await {
             Err(HistoryError::TimedOut(_)) => return Ok(()),
             // One run that cannot be mapped must not keep all others from being followed.
-            Err(error)
-                if error.is_of_the_data()
-                    && matches!(self.database, super::Database::Postgres(_)) =>
-            {
+            Err(error) if error.is_of_the_data() => {
                 let error = chain(&error);
                 tracing::warn!(
                     error,

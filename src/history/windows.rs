@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use super::look_up::Lookup;
+use super::around::{Around, Part};
 use super::mapping::From;
 use super::scan::Range;
-use super::session::Taker;
 use super::stretch::{Gathered, Sender, Stretch, Stretches};
+use super::unmappable::Unmappable;
 use super::{History, HistoryError};
 use crate::model::{RawUse, Time};
+use crate::telemetry::chain;
 
 /// Windows that are read at the same time: enough to keep the database busy while one is folded,
 /// few enough that its other users hardly notice.
@@ -47,12 +48,13 @@ impl Drop for Reading {
 }
 
 /// Sends the history's runs up to the key `last`, in windows of at most `max_runs`, beginning behind
-/// the cursor of an earlier walk.
+/// the cursor of an earlier walk. Runs that cannot be mapped are counted and passed over.
 pub fn walk(
     history: Arc<History>,
     cursor: Option<String>,
     last: String,
     max_runs: u32,
+    unmappable: Unmappable,
 ) -> Stretches {
     let (sender, stretches) = Stretches::channel();
     let max_runs = max_runs.clamp(1, MAX_RUNS);
@@ -65,6 +67,7 @@ pub fn walk(
         reading: VecDeque::new(),
         all_begun: false,
         gathered: sender.gathered.clone(),
+        unmappable,
     };
     tokio::spawn(walk.run(sender));
     stretches
@@ -82,6 +85,7 @@ struct Walk {
     reading: VecDeque<Reading>,
     all_begun: bool,
     gathered: Gathered,
+    unmappable: Unmappable,
 }
 
 impl Walk {
@@ -134,8 +138,10 @@ impl Walk {
                     self.reading.clear();
                     tracing::warn!(runs = self.runs, "a window took too long; it is halved");
                 }
-                Ok(Err(error)) => return Err(lost(&first, &error)),
-                Err(error) => return Err(lost(&first, &error)),
+                // It is not for this window alone.
+                Ok(Err(error @ HistoryError::Unmappable { .. })) => return Err(error),
+                Ok(Err(error)) => return Err(lost(&first, chain(&error), error.outward())),
+                Err(error) => return Err(lost(&first, error.to_string(), BROKE_OFF.into())),
             }
         }
     }
@@ -156,11 +162,16 @@ impl Walk {
             .await?;
         self.all_begun = end == self.last;
         let from = std::mem::replace(&mut self.next, From::Behind(end.clone()));
+        let window = Part {
+            from: from.clone(),
+            end: end.clone(),
+            runs,
+        };
         let task = tokio::spawn(read(
             Arc::clone(&self.history),
-            from.clone(),
-            end.clone(),
+            window,
             self.gathered.clone(),
+            self.unmappable.clone(),
         ));
         self.reading.push_back(Reading {
             from,
@@ -182,96 +193,39 @@ impl Walk {
 
 async fn read(
     history: Arc<History>,
-    from: From,
-    end: String,
+    window: Part,
     gathered: Gathered,
+    unmappable: Unmappable,
 ) -> Result<(Stretch, Duration), HistoryError> {
     let (mut stretch, started, now) = (Stretch::default(), Instant::now(), Time::now());
-    let window = Range::Window(&from, &end);
-    history
-        .scan(window, |raw: RawUse<'_>| stretch.take(raw, now, &gathered))
-        .await?;
+    let mut around = Around::of(&history, &unmappable, window);
+    while let Some(part) = around.next() {
+        let mut taken = Stretch::default();
+        let take = |raw: RawUse<'_>| taken.take(raw, now, &gathered);
+        let scanned = history.scan(Range::Window(&part.from, &part.end), take);
+        let scanned = scanned.await;
+        // A part that fails counts for nothing; its uses do no harm.
+        if scanned.is_ok() {
+            stretch.tally.add(&taken.tally);
+        }
+        around.was(part, scanned).await?;
+    }
+    stretch.tally.unmappable = around.passed_over;
     Ok((stretch, started.elapsed()))
 }
 
-fn lost(window: &Reading, error: &(dyn std::error::Error + 'static)) -> HistoryError {
+/// What is said outward of a window whose task ended by itself.
+const BROKE_OFF: &str = "reading it broke off";
+
+fn lost(window: &Reading, problem: String, outward: String) -> HistoryError {
     let from = match &window.from {
         From::First => "the first".into(),
         From::Behind(key) => format!("behind {key}"),
     };
-    let mut problem = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        problem = format!("{problem}: {cause}");
-        source = cause.source();
-    }
     HistoryError::Window {
         from,
         to: window.end.clone(),
         problem,
+        outward,
     }
-}
-
-/// Sends the whole history, or one workspace of it, as one query reads it: one snapshot, no cursor.
-pub fn one_pass(history: Arc<History>, workspace: Option<String>) -> Stretches {
-    let (sender, stretches) = Stretches::channel();
-    tokio::spawn(async move {
-        let sent = send_one_pass(&history, workspace.as_deref(), &sender).await;
-        // Nobody may be waiting any more; then nobody needs to know.
-        let _ = sender.send(sent.map(|()| None)).await;
-    });
-    stretches
-}
-
-/// The single stream is told of in stretches of so many runs, so that progress is seen.
-const ONE_PASS_RUNS: u64 = 100_000;
-
-/// Takes the single stream, stretch by stretch.
-struct OnePass<'a> {
-    stretch: Stretch,
-    now: Time,
-    sender: &'a Sender,
-}
-
-impl Taker for &mut OnePass<'_> {
-    fn take(&mut self, raw: RawUse<'_>) -> bool {
-        self.stretch.tally.scanned += 1;
-        self.stretch.take(raw, self.now, &self.sender.gathered);
-        self.stretch.tally.scanned >= ONE_PASS_RUNS
-    }
-
-    async fn hand_over(&mut self) {
-        let sent = std::mem::take(&mut self.stretch);
-        // Where nobody receives any more, the reading is about to be dropped.
-        let _ = self.sender.send(Ok(Some(sent))).await;
-    }
-}
-
-async fn send_one_pass(
-    history: &History,
-    workspace: Option<&str>,
-    sender: &Sender,
-) -> Result<(), HistoryError> {
-    let mut taker = OnePass {
-        stretch: Stretch::default(),
-        now: Time::now(),
-        sender,
-    };
-    let reading = async {
-        match workspace {
-            None => history.scan(Range::All, &mut taker).await,
-            Some(workspace) => {
-                history
-                    .look_up(Lookup::Workspace(workspace), &mut taker)
-                    .await
-            }
-        }
-    };
-    tokio::select! {
-        read = reading => read?,
-        () = sender.closed() => return Ok(()),
-    }
-    // Nobody may be waiting any more; then nobody needs to know.
-    let _ = sender.send(Ok(Some(taker.stretch))).await;
-    Ok(())
 }

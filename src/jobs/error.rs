@@ -41,6 +41,14 @@ fn noun(kind: &str) -> &str {
 }
 
 impl JobError {
+    /// What the job keeps of it, and whoever asks over HTTP hears: nothing in a database's words.
+    pub(super) fn outward(&self) -> String {
+        match self {
+            Self::History(error) => error.outward(),
+            error => error.to_string(),
+        }
+    }
+
     /// Whether the job is no longer this worker's.
     pub(super) fn is_lost(&self) -> bool {
         matches!(self, Self::Store(StoreError::LostJob))

@@ -16,3 +16,4 @@ mod real;
 mod resume;
 mod steps;
 mod summary;
+mod unmappable;

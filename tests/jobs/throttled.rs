@@ -4,13 +4,12 @@ use serde_json::json;
 
 use super::{job, post_json, reaches};
 use crate::capture::followed::{serve, serve_with};
-use crate::support::history::{Gate, History, Layout, Run, Setup};
+use crate::support::history::{Gate, Setup};
 use crate::support::{Backend, Cluster, Server, TestDb, both, until};
 
 both!(
     a_re_sync_waits_while_the_query_says_true,
     a_query_that_is_none_fails_the_re_sync_and_is_told,
-    a_run_that_cannot_be_mapped_fails_the_re_sync_which_says_why,
 );
 
 async fn ask(server: &Server, body: &serde_json::Value) -> String {
@@ -84,36 +83,6 @@ async fn a_query_that_is_none_fails_the_re_sync_and_is_told(db: TestDb) {
     );
     assert!(failed["finished_at"].is_string());
     assert!(setup.store.rows().await.is_empty());
-}
-
-/// Tried again a few times; what was read before the window that fails stays.
-async fn a_run_that_cannot_be_mapped_fails_the_re_sync_which_says_why(db: TestDb) {
-    let runs = (1..=800).map(|key| Run::new(key, "w", key % 30, key).by("1"));
-    let history = History::of(Layout::of(Backend::Postgres), runs.collect());
-    let mut setup = Setup::of(db, history).await;
-    setup.query = setup.query.replace("r.uid", "(r.uid::int)::text as uid");
-    setup
-        .source()
-        .execute("update saved_run set uid = 'x' where id = 400")
-        .await;
-    let server = serve(&setup).await;
-    let id = ask(&server, &json!({"all": true})).await;
-    let failed = reaches(&server, &id, "failed").await;
-    let said = failed["error"].as_str().expect("an error");
-    assert!(
-        said.contains("were not read") && said.contains("integer"),
-        "{said}"
-    );
-    setup
-        .source()
-        .execute("update saved_run set uid = '1' where id = 400")
-        .await;
-    super::post(&server, &format!("/admin/v1/jobs/{id}/resume"))
-        .await
-        .expect(200);
-    let done = reaches(&server, &id, "succeeded").await;
-    assert_eq!(done.get("error"), None, "it is over");
-    setup.assert_equal("when it was mended").await;
 }
 
 /// The history's server is killed while a rebuild waits for it, and is back some seconds later.

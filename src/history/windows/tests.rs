@@ -75,6 +75,7 @@ async fn walk_of(last: u32, max_runs: u32, reading: Vec<Reading>) -> (Walk, Send
         reading: reading.into(),
         all_begun: true,
         gathered: sender.gathered.clone(),
+        unmappable: Unmappable::default(),
     };
     (walk, sender, stretches)
 }
@@ -105,7 +106,9 @@ async fn a_window_that_failed_panicked_or_was_cancelled_ends_the_walk_with_an_er
             .expect("no end");
         assert_eq!(first.cursor.as_deref(), Some("100"), "{why}");
         match stretches.next().await {
-            Err(HistoryError::Window { from, to, problem }) => {
+            Err(HistoryError::Window {
+                from, to, problem, ..
+            }) => {
                 assert_eq!((from.as_str(), to.as_str()), ("behind 100", "200"), "{why}");
                 assert!(problem.contains(why), "{why}: {problem}");
             }

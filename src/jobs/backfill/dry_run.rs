@@ -22,7 +22,7 @@ pub(super) async fn dry_run(
         ..Report::default()
     };
     let range_end = origin.last_key().await?;
-    let Some(mut stretches) = origin.stretches(None, range_end) else {
+    let Some(mut stretches) = origin.stretches(None, range_end, &report.unmappable) else {
         return Ok((Outcome::Complete, report));
     };
     loop {
@@ -41,7 +41,7 @@ pub(super) async fn dry_run(
         }
         report.scanned_now = report.tally.scanned;
         report.elapsed = started.elapsed();
-        tell(Event::Progress(report));
+        tell(Event::Progress(report.clone()));
         if end {
             return Ok((Outcome::Complete, report));
         }

@@ -12,7 +12,7 @@ use super::hold::hold;
 use super::keep::{keep, why_lost};
 use super::walk::{FOLD_BYTES, Sink, walk};
 use super::{BACKFILL, JobError, analyze, write};
-use crate::history::{Stretch, Tally};
+use crate::history::{Stretch, Tally, Unmappable};
 use crate::record::Fold;
 use crate::store::job::{End, Job, Work};
 use crate::store::{Store, with_retries};
@@ -36,7 +36,7 @@ pub struct Options {
 pub type Event = super::Event<Report>;
 
 /// What a backfill did.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Report {
     /// Runs that were read, those of an earlier part included.
     pub tally: Tally,
@@ -48,6 +48,8 @@ pub struct Report {
     pub total: Option<u64>,
     /// Time of this process.
     pub elapsed: Duration,
+    /// Runs that this process passed over.
+    pub unmappable: Unmappable,
 }
 
 /// Runs a backfill until it is done, fails, or `stop` turns true.
@@ -87,12 +89,14 @@ pub async fn run(
         before: counts.tally.scanned,
         started: Instant::now(),
         counts,
+        unmappable: Unmappable::default(),
         job,
         tell: &mut tell,
     };
     let stop = async { drop(stop.wait_for(|stop| *stop).await) };
     let work = async {
-        match origin.stretches(cursor.clone(), backfill.job.range_end.clone()) {
+        let range_end = backfill.job.range_end.clone();
+        match origin.stretches(cursor.clone(), range_end, &backfill.unmappable) {
             Some(stretches) => walk(stretches, cursor, stop, &mut backfill).await,
             None => Ok(Outcome::Complete),
         }
@@ -112,7 +116,7 @@ pub async fn run(
         Err(error) if error.is_lost() => why_lost(store, &fence, BACKFILL).await?,
         Err(error) => {
             // Best effort: where this fails too, the lease runs out by itself.
-            let _ = fence.let_go(store, End::Failed(&error.to_string())).await;
+            let _ = fence.let_go(store, End::Failed(&error.outward())).await;
             return Err(error);
         }
     };
@@ -124,6 +128,7 @@ struct Backfill<'a, T> {
     to: write::To<'a>,
     job: Job,
     counts: Counts,
+    unmappable: Unmappable,
     /// Runs that were read by earlier workers.
     before: u64,
     started: Instant,
@@ -140,6 +145,7 @@ impl<T> Backfill<'_, T> {
             applied: self.counts.changes.in_all(),
             total: pending.total.or(self.job.total),
             elapsed: self.started.elapsed(),
+            unmappable: self.unmappable.clone(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::history::file::FileSource;
-use crate::history::{History, HistoryError, Stretches, windows};
+use crate::history::{History, HistoryError, Stretches, Unmappable, one_pass, windows};
 
 /// Where the runs come from.
 #[derive(Debug, Clone)]
@@ -42,15 +42,19 @@ impl Origin {
         }
     }
 
-    /// Its stretches behind `cursor`; `None` for a history without a single run.
+    /// Its stretches behind `cursor`; `None` for a history without a single run. Windows pass over what
+    /// is `unmappable`.
     pub(super) fn stretches(
         self,
         cursor: Option<String>,
         range_end: Option<String>,
+        unmappable: &Unmappable,
     ) -> Option<Stretches> {
         Some(match self {
-            Self::Windows(history, runs) => windows::walk(history, cursor, range_end?, runs),
-            Self::OnePass(history) => windows::one_pass(history, None),
+            Self::Windows(history, runs) => {
+                windows::walk(history, cursor, range_end?, runs, unmappable.clone())
+            }
+            Self::OnePass(history) => one_pass(history, None, unmappable.clone()),
             Self::File(file) => file.read(cursor.as_deref()),
         })
     }

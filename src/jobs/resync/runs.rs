@@ -6,7 +6,7 @@ use super::cursor::Cursor;
 use super::worker::Worker;
 use super::{Report, plan};
 use crate::check::complete;
-use crate::history::{Stretch, Tally, windows};
+use crate::history::{Stretch, Tally, Unmappable, one_pass, windows};
 use crate::record::Fold;
 use crate::telemetry::metrics::Source;
 
@@ -26,14 +26,16 @@ impl<T: FnMut(Report)> Worker<'_, T> {
                 self.counts.kept = self.counts.kept.min(changes.in_all());
             }
         }
+        let unmappable = Unmappable::default();
         let stretches = match &self.job.workspace {
             Some(workspace) => {
                 let workspace = Some(workspace.as_str().to_owned());
-                windows::one_pass(history.clone(), workspace)
+                one_pass(history.clone(), workspace, unmappable)
             }
             None => match history.last_key().await? {
                 Some(last) => {
-                    windows::walk(history.clone(), cursor.clone(), last, windows::MAX_RUNS)
+                    let (history, cursor) = (history.clone(), cursor.clone());
+                    windows::walk(history, cursor, last, windows::MAX_RUNS, unmappable)
                 }
                 None => return Ok(()),
             },

@@ -1,6 +1,7 @@
 //! Histories: tables of runs shaped as real ones are, and the commands that read them.
 
 pub(crate) mod file;
+pub(crate) mod garbled;
 pub(crate) mod gate;
 pub(crate) mod layout;
 pub(crate) mod runs;

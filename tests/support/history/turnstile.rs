@@ -15,6 +15,7 @@ pub(crate) struct Turnstile {
     /// The url of the database behind it.
     pub(crate) url: String,
     passed: Arc<AtomicUsize>,
+    executed: Arc<AtomicUsize>,
     lets: usize,
     task: JoinHandle<()>,
 }
@@ -29,6 +30,8 @@ impl Turnstile {
         let port = listener.local_addr().expect("its address").port();
         let passed = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&passed);
+        let executed = Arc::new(AtomicUsize::new(0));
+        let executions = Arc::clone(&executed);
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let Ok(server) = TcpStream::connect(server).await else {
@@ -42,16 +45,23 @@ impl Turnstile {
                     // The answers' end is the connection's.
                     let _ = tokio::io::copy(&mut from_server, &mut to_client).await;
                 });
-                tokio::spawn(pass(from_client, to_server, Arc::clone(&counter), requests));
+                let counters = [Arc::clone(&counter), Arc::clone(&executions)];
+                tokio::spawn(pass(from_client, to_server, counters, requests));
             }
         });
         let url = format!("{before}@127.0.0.1:{port}/{database}");
         Self {
             url,
             passed,
+            executed,
             lets: requests,
             task,
         }
+    }
+
+    /// How many statements were executed so far, preparing them apart.
+    pub(crate) fn executed(&self) -> usize {
+        self.executed.load(Ordering::SeqCst)
     }
 
     /// Whether a request is being held back.
@@ -66,11 +76,12 @@ impl Drop for Turnstile {
     }
 }
 
-/// Passes a client's messages on. `Sync` and a simple query end a request.
+/// Passes a client's messages on. `Sync` and a simple query end a request, `Bind` and a simple query
+/// begin to execute something.
 async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    passed: Arc<AtomicUsize>,
+    [passed, executed]: [Arc<AtomicUsize>; 2],
     lets: usize,
 ) -> std::io::Result<()> {
     // Before the start-up message there may be one that asks for TLS, which is denied.
@@ -84,6 +95,9 @@ async fn pass(
     loop {
         let kind = from.read_u8().await?;
         let body = body(&mut from).await?;
+        if matches!(kind, b'B' | b'Q') {
+            executed.fetch_add(1, Ordering::SeqCst);
+        }
         if matches!(kind, b'S' | b'Q') && passed.fetch_add(1, Ordering::SeqCst) >= lets {
             // Keeps both connections open for as long as the client lives.
             while from.read_u8().await.is_ok() {}
