@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::write::{Held, Looked};
 use crate::check::CheckError;
 use crate::check::look::{self, Uses};
-use crate::history::{History, HistoryError};
+use crate::history::{History, HistoryError, Passed, Unmappable};
 use crate::model::{Changes, Key, Newest};
 use crate::store::job::Fence;
 use crate::store::note::{self, Note};
@@ -70,7 +70,7 @@ impl Apply<'_> {
     pub(crate) async fn noted(&self, noted: Noted, notes: Held) -> Result<Changes, CheckError> {
         let seen = self.rows_of(&noted.keys).await?;
         let said = self.map(&noted.runs).await?;
-        let best = self.best(&noted.keys).await?;
+        let best = self.best(&noted.keys, &seen).await?;
         let (runs, uses) = (noted.runs.len() as u64, said.len() as u64);
         let looked = Looked {
             runs: noted.runs,
@@ -105,39 +105,52 @@ impl Apply<'_> {
             match look::at(self.history, part).await {
                 Ok(uses) => said.extend(uses),
                 Err(error) if !error.is_of_the_data() => return Err(error.into()),
-                Err(error) => match part {
-                    [run] => {
-                        self.set_aside(Note::Run(run.as_str().into()), &error)
-                            .await?
+                Err(error) => {
+                    if let Some(run) = look::halve(&mut parts, part) {
+                        let note = Note::Run(run.as_str().into());
+                        self.set_aside(note, &error).await?;
                     }
-                    _ => {
-                        let (half, rest) = part.split_at(part.len() / 2);
-                        parts.extend([half, rest].into_iter().filter(|part| !part.is_empty()));
-                    }
-                },
+                }
             }
         }
         Ok(said)
     }
 
-    /// The greatest use of each of these keys now; `None` for a key whose computing fails, which is
-    /// set aside.
-    async fn best(&self, keys: &[Key]) -> Result<HashMap<Key, Option<Newest>>, CheckError> {
+    /// The greatest use of each of these keys now, without the runs whose mapping fails, which are set
+    /// aside. A row that names one of them, and would go down, is left out: it may be right. So is a key of which too many fail; it is set aside itself.
+    async fn best(
+        &self,
+        keys: &[Key],
+        seen: &HashMap<Key, Newest>,
+    ) -> Result<HashMap<Key, Option<Newest>>, CheckError> {
         let mut best = HashMap::new();
         let mut parts = vec![keys];
         while let Some(part) = parts.pop() {
-            match look::at_keys(self.history, part.iter()).await {
+            let unmappable = Unmappable::default();
+            match look::at_keys(self.history, part.iter(), &unmappable).await {
                 Ok(mut found) => {
-                    best.extend(part.iter().map(|key| (key.clone(), found.remove(key))));
+                    let fails = unmappable.all();
+                    for Passed { run, problem } in &fails {
+                        let note = Note::Run(run.as_str().into());
+                        self.keep_aside(&note, problem).await?;
+                    }
+                    let names_one = |row: &Newest| {
+                        let run = row.run.as_deref();
+                        fails.iter().any(|failed| Some(failed.run.as_str()) == run)
+                    };
+                    for key in part {
+                        let (row, newest) = (seen.get(key), found.remove(key));
+                        if newest.as_ref() >= row || !row.is_some_and(names_one) {
+                            best.insert(key.clone(), newest);
+                        }
+                    }
                 }
                 Err(error) if !error.is_of_the_data() => return Err(error.into()),
-                Err(error) => match part {
-                    [key] => self.set_aside(Note::Key(key.clone()), &error).await?,
-                    _ => {
-                        let (half, rest) = part.split_at(part.len() / 2);
-                        parts.extend([half, rest].into_iter().filter(|part| !part.is_empty()));
+                Err(error) => {
+                    if let Some(key) = look::halve(&mut parts, part) {
+                        self.set_aside(Note::Key(key.clone()), &error).await?;
                     }
-                },
+                }
             }
         }
         Ok(best)
@@ -148,13 +161,17 @@ impl Apply<'_> {
             error = error as &dyn std::error::Error,
             "a run cannot be mapped; it is set aside (recents capture status counts them)"
         );
-        if let Some((metrics, source)) = self.metrics {
-            metrics.count_runs(source, "rejected", 1);
-        }
         let text = match std::error::Error::source(error) {
             Some(source) => source.to_string(),
             None => error.to_string(),
         };
-        with_retries(|| note::set_aside(self.store, &note, &text)).await
+        self.keep_aside(&note, &text).await
+    }
+
+    async fn keep_aside(&self, note: &Note, problem: &str) -> Result<(), StoreError> {
+        if let Some((metrics, source)) = self.metrics {
+            metrics.count_runs(source, "rejected", 1);
+        }
+        with_retries(|| note::set_aside(self.store, note, problem)).await
     }
 }

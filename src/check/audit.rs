@@ -10,7 +10,7 @@ use super::verify::note_again;
 use super::{CheckError, Difference, complete, supported};
 use crate::config::HistoryConfig;
 use crate::history::mapping::From;
-use crate::history::{self, History, HistoryError, Range};
+use crate::history::{self, History, HistoryError, Range, Unmappable};
 use crate::jobs::BACKFILL;
 use crate::model::{Key, RawUse};
 use crate::record::Fold;
@@ -280,14 +280,15 @@ impl Audit {
         part: Part,
         spent: &mut Duration,
     ) -> Result<Vec<Difference>, CheckError> {
-        let started = Instant::now();
+        let (started, unmappable) = (Instant::now(), Unmappable::default());
         match part {
             Part::Rows(rows) => {
-                let seen = supported::unsupported(&self.store, history, rows).await;
+                let seen = supported::unsupported(&self.store, history, rows, &unmappable).await;
                 *spent += started.elapsed();
-                let persist = supported::persistent(&self.store, history, seen?).await?;
+                let persist =
+                    supported::persistent(&self.store, history, seen?, &unmappable).await?;
                 let started = Instant::now();
-                let named = supported::named(history, persist).await;
+                let named = supported::named(history, persist, &unmappable).await;
                 *spent += started.elapsed();
                 named
             }
@@ -305,7 +306,7 @@ impl Audit {
                     Err(error) => Err(error.into()),
                 };
                 *spent += started.elapsed();
-                complete::confirm(&self.store, history, seen?).await
+                complete::confirm(&self.store, history, seen?, &unmappable).await
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::look::{self, LOOK_AGAIN_AFTER, Suspects};
 use super::{CheckError, Difference, Kind, Reason};
 use crate::capture::settled;
-use crate::history::History;
+use crate::history::{History, Unmappable};
 use crate::model::{Key, Newest};
 use crate::store::recent::{self, MAX_KEYS, Outdone};
 use crate::store::{Store, with_retries};
@@ -14,9 +14,10 @@ pub(crate) async fn check(
     store: &Store,
     history: &History,
     uses: &[(Key, Newest)],
+    unmappable: &Unmappable,
 ) -> Result<Vec<Difference>, CheckError> {
     let seen = outdone(store, uses).await?;
-    confirm(store, history, seen).await
+    confirm(store, history, seen, unmappable).await
 }
 
 /// The uses that are greater than their rows.
@@ -36,13 +37,14 @@ pub(super) async fn confirm(
     store: &Store,
     history: &History,
     seen: Vec<Outdone>,
+    unmappable: &Unmappable,
 ) -> Result<Vec<Difference>, CheckError> {
     let mut suspects = Suspects::new(seen);
     while let Some(open) = suspects.open() {
         tokio::time::sleep(LOOK_AGAIN_AFTER).await;
         // What changed meanwhile has notes: it is for the drain to see, not a difference.
         settled(store, history).await?;
-        suspects.saw(look_again(store, history, &open).await?);
+        suspects.saw(look_again(store, history, &open, unmappable).await?);
     }
     let mut outdone = suspects.persist();
     outdone.sort_unstable_by(|a, b| a.key.cmp(&b.key));
@@ -67,13 +69,14 @@ async fn look_again(
     store: &Store,
     history: &History,
     outdone: &[Outdone],
+    unmappable: &Unmappable,
 ) -> Result<Vec<Outdone>, CheckError> {
     let mut still = Vec::new();
     for chunk in outdone.chunks(MAX_KEYS) {
-        let said = look::at_runs(history, chunk.iter().map(|o| &o.newest)).await?;
+        let said = look::at_runs(history, chunk.iter().map(|o| &o.newest), unmappable).await?;
         let uses: Vec<_> = chunk
             .iter()
-            .filter(|o| said.deny(&o.key, &o.newest).is_none())
+            .filter(|o| said.confirm(&o.key, &o.newest))
             .map(|o| (o.key.clone(), o.newest.clone()))
             .collect();
         still.extend(with_retries(|| recent::outdone(store, &uses)).await?);

@@ -1,11 +1,11 @@
 //! Looking at the history: by run, and by key.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::time::Duration;
 
 use super::Reason;
-use crate::history::{History, HistoryError, Lookup};
+use crate::history::{History, HistoryError, Lookup, Unmappable};
 use crate::model::{Key, Newest, RawUse};
 use crate::record::Fold;
 
@@ -61,9 +61,14 @@ impl<T: Clone + Eq + Hash> Suspects<T> {
     }
 }
 
-/// What runs say now: for each use its keys and its time.
+/// What runs say now.
 #[derive(Default)]
-pub(crate) struct Uses(HashMap<Box<str>, Said>);
+pub(crate) struct Uses {
+    /// For each use its keys and its time.
+    said: HashMap<Box<str>, Said>,
+    /// What these say cannot be known.
+    unmappable: HashSet<String>,
+}
 
 struct Said {
     keys: [Option<Key>; 2],
@@ -73,30 +78,38 @@ struct Said {
 impl Uses {
     /// The rows that a run stands for.
     pub(crate) fn of(&self, run: &str) -> impl Iterator<Item = (&Key, &Newest)> {
-        self.0.get(run).into_iter().flat_map(Said::rows)
+        self.said.get(run).into_iter().flat_map(Said::rows)
     }
 
     /// The rows that all of them stand for.
     pub(crate) fn uses(&self) -> impl Iterator<Item = (&Key, &Newest)> {
-        self.0.values().flat_map(Said::rows)
+        self.said.values().flat_map(Said::rows)
     }
 
     /// How many runs are a use.
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.said.len()
     }
 
     /// Takes in what other runs say.
     pub(crate) fn extend(&mut self, others: Self) {
-        self.0.extend(others.0);
+        self.said.extend(others.said);
     }
 
-    /// Why the row `(key, newest)` is not supported; `None` where its run maps to exactly this.
+    /// Whether the run of the row `(key, newest)` maps to exactly this.
+    pub(super) fn confirm(&self, key: &Key, newest: &Newest) -> bool {
+        let run = newest.run.as_deref().unwrap_or_default();
+        !self.unmappable.contains(run) && self.deny(key, newest).is_none()
+    }
+
+    /// Why the row `(key, newest)` is not supported; `None` where its run maps to exactly this, or cannot
+    /// be mapped.
     pub(super) fn deny(&self, key: &Key, newest: &Newest) -> Option<Reason> {
         let Some(run) = newest.run.as_deref() else {
             return Some(Reason::NoRun);
         };
-        match self.0.get(run) {
+        match self.said.get(run) {
+            None if self.unmappable.contains(run) => None,
             None => Some(Reason::UnknownRun),
             Some(said) if said.keys.iter().flatten().all(|k| k != key) => Some(Reason::OtherRow),
             Some(said) if said.newest != *newest => Some(Reason::OtherTime),
@@ -111,25 +124,37 @@ impl Said {
     }
 }
 
-/// What the runs that these rows name say now.
+/// What the runs that these rows name say now; those that cannot be mapped are passed over.
 pub(super) async fn at_runs(
     history: &History,
     runs: impl Iterator<Item = &Newest>,
+    unmappable: &Unmappable,
 ) -> Result<Uses, HistoryError> {
     let runs: Vec<String> = runs
         .filter_map(|newest| newest.run.as_deref().map(ToOwned::to_owned))
         .collect();
-    at(history, &runs).await
+    let mut uses = Uses::default();
+    let mut parts = vec![runs.as_slice()];
+    while let Some(part) = parts.pop() {
+        match at(history, part).await {
+            Ok(said) => uses.extend(said),
+            Err(error) if !error.is_of_the_data() => return Err(error),
+            Err(error) => {
+                if let Some(run) = halve(&mut parts, part) {
+                    unmappable.pass_over(run, &error)?;
+                    uses.unmappable.insert(run.clone());
+                }
+            }
+        }
+    }
+    Ok(uses)
 }
 
 /// What these runs say now.
 pub(crate) async fn at(history: &History, runs: &[String]) -> Result<Uses, HistoryError> {
-    let mut uses = HashMap::new();
-    if runs.is_empty() {
-        return Ok(Uses(uses));
-    }
-    history
-        .look_up(Lookup::Runs(runs), |raw: RawUse<'_>| {
+    let mut said = HashMap::new();
+    if !runs.is_empty() {
+        let take = |raw: RawUse<'_>| {
             if let (Ok(usage), Some(run)) = (raw.check(), raw.run) {
                 let key = |uid| Key::new(usage.workspace, uid, usage.published_run);
                 let newest = Newest {
@@ -137,17 +162,35 @@ pub(crate) async fn at(history: &History, runs: &[String]) -> Result<Uses, Histo
                     run: Some(run.into()),
                 };
                 let keys = [Some(key("")), usage.uid.map(key)];
-                uses.insert(Box::from(run), Said { keys, newest });
+                said.insert(Box::from(run), Said { keys, newest });
             }
-        })
-        .await?;
-    Ok(Uses(uses))
+        };
+        history.look_up(Lookup::Runs(runs), take).await?;
+    }
+    Ok(Uses {
+        said,
+        unmappable: HashSet::new(),
+    })
 }
 
-/// The greatest use of each of these keys now; keys without one have none.
+/// Puts the halves of a part that failed among the parts; gives the one that it has, where it has but one.
+pub(crate) fn halve<'a, T>(parts: &mut Vec<&'a [T]>, part: &'a [T]) -> Option<&'a T> {
+    let (half, rest) = part.split_at(part.len() / 2);
+    match (half, rest) {
+        ([], [one]) => Some(one),
+        _ => {
+            parts.extend([half, rest]);
+            None
+        }
+    }
+}
+
+/// The greatest use of each of these keys now; keys without one have none. Runs that cannot be mapped are
+/// passed over.
 pub(crate) async fn at_keys<'a>(
     history: &History,
     keys: impl Iterator<Item = &'a Key> + Clone,
+    unmappable: &Unmappable,
 ) -> Result<HashMap<Key, Newest>, HistoryError> {
     let mut pairs: Vec<(&str, &str)> = keys
         .clone()
@@ -160,13 +203,12 @@ pub(crate) async fn at_keys<'a>(
     pairs.dedup();
     let mut fold = Fold::default();
     if !pairs.is_empty() {
-        history
-            .look_up(Lookup::Pairs(&pairs, None), |raw: RawUse<'_>| {
-                if let Ok(usage) = raw.check() {
-                    fold.add(&usage);
-                }
-            })
-            .await?;
+        let take = |raw: RawUse<'_>| {
+            if let Ok(usage) = raw.check() {
+                fold.add(&usage);
+            }
+        };
+        history.look_up_pairs(&pairs, unmappable, take).await?;
     }
     let mut best: HashMap<Key, Newest> = fold.into_sorted().into_iter().collect();
     Ok(keys.filter_map(|key| best.remove_entry(key)).collect())

@@ -5,21 +5,23 @@ use std::collections::HashMap;
 use super::look::{self, LOOK_AGAIN_AFTER, Suspects};
 use super::{CheckError, Difference, Kind, Reason};
 use crate::capture::settled;
-use crate::history::History;
+use crate::history::{History, Unmappable};
 use crate::model::Key;
 use crate::store::recent::{self, MAX_KEYS, RecentRow};
 use crate::store::{Store, dismissal, with_retries};
 
 /// Checks rows of the table. What differs is looked at again, run and row, before it counts; rows
-/// that are older than the history says are the complete-check's to report.
+/// that are older than the history says are the complete-check's to report. Of a row whose run cannot be
+/// mapped, nothing is known.
 pub(crate) async fn check(
     store: &Store,
     history: &History,
     rows: Vec<RecentRow>,
+    unmappable: &Unmappable,
 ) -> Result<Vec<Difference>, CheckError> {
-    let seen = unsupported(store, history, rows).await?;
-    let persist = persistent(store, history, seen).await?;
-    named(history, persist).await
+    let seen = unsupported(store, history, rows, unmappable).await?;
+    let persist = persistent(store, history, seen, unmappable).await?;
+    named(history, persist, unmappable).await
 }
 
 /// Looks again at what was seen, until it persists or goes; gives what persists.
@@ -27,6 +29,7 @@ pub(super) async fn persistent(
     store: &Store,
     history: &History,
     seen: Vec<(RecentRow, Reason)>,
+    unmappable: &Unmappable,
 ) -> Result<Vec<(RecentRow, Reason)>, CheckError> {
     let mut suspects = Suspects::new(seen);
     while let Some(open) = suspects.open() {
@@ -38,7 +41,7 @@ pub(super) async fn persistent(
             let keys = || chunk.iter().map(|((key, _), _)| key);
             now.extend(with_retries(|| recent::rows_of_keys(store, keys())).await?);
         }
-        suspects.saw(unsupported(store, history, now).await?);
+        suspects.saw(unsupported(store, history, now, unmappable).await?);
     }
     Ok(suspects.persist())
 }
@@ -47,13 +50,14 @@ pub(super) async fn persistent(
 pub(super) async fn named(
     history: &History,
     mut unsupported: Vec<(RecentRow, Reason)>,
+    unmappable: &Unmappable,
 ) -> Result<Vec<Difference>, CheckError> {
     unsupported.sort_unstable_by(|((a, _), _), ((b, _), _)| a.cmp(b));
     if unsupported.is_empty() {
         return Ok(Vec::new());
     }
-    let mut best: HashMap<Key, _> =
-        look::at_keys(history, unsupported.iter().map(|((key, _), _)| key)).await?;
+    let keys = unsupported.iter().map(|((key, _), _)| key);
+    let mut best: HashMap<Key, _> = look::at_keys(history, keys, unmappable).await?;
     let differences = unsupported.into_iter().filter_map(|((key, row), reason)| {
         let history = best.remove(&key);
         let kind = match &history {
@@ -80,8 +84,9 @@ pub(crate) async fn unsupported(
     store: &Store,
     history: &History,
     rows: Vec<RecentRow>,
+    unmappable: &Unmappable,
 ) -> Result<Vec<(RecentRow, Reason)>, CheckError> {
-    let said = look::at_runs(history, rows.iter().map(|(_, newest)| newest)).await?;
+    let said = look::at_runs(history, rows.iter().map(|(_, newest)| newest), unmappable).await?;
     let denied = rows.into_iter().filter_map(|row| {
         let reason = said.deny(&row.0, &row.1)?;
         Some((row, reason))

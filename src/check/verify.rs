@@ -15,7 +15,7 @@ const ROWS: u32 = 10_000;
 const FOLD_BYTES: usize = 24 * 1024 * 1024;
 
 /// What a verify saw.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Summary {
     /// Runs of the history.
     pub tally: Tally,
@@ -25,6 +25,8 @@ pub struct Summary {
     pub differences: u64,
     /// How long it took.
     pub elapsed: Duration,
+    /// Runs that cannot be mapped. A row that names one is not known to differ.
+    pub unmappable: Unmappable,
 }
 
 /// Holds the table against the history: every row supported, every row complete. Each difference is
@@ -43,6 +45,7 @@ pub async fn verify(
 ) -> Result<Summary, CheckError> {
     let started = Instant::now();
     let mut summary = Summary::default();
+    let unmappable = summary.unmappable.clone();
     let mut found = async |differences: Vec<Difference>, summary: &mut Summary| {
         summary.differences += differences.len() as u64;
         summary.elapsed = started.elapsed();
@@ -63,12 +66,12 @@ pub async fn verify(
         let Some((last, _)) = rows.last() else { break };
         after = Some(last.clone());
         summary.rows += rows.len() as u64;
-        let differences = supported::check(store, history, rows).await?;
+        let differences = supported::check(store, history, rows, &unmappable).await?;
         found(differences, &mut summary).await?;
         progress(&summary);
     }
 
-    let Some(mut stretches) = stretches(history, workspace).await? else {
+    let Some(mut stretches) = stretches(history, workspace, &unmappable).await? else {
         passed(store, &summary, mend).await;
         return Ok(summary);
     };
@@ -80,7 +83,7 @@ pub async fn verify(
         }
         if end || stretches.gathered.bytes() > FOLD_BYTES {
             let uses = stretches.gathered.take().into_sorted();
-            let differences = complete::check(store, history, &uses).await?;
+            let differences = complete::check(store, history, &uses, &unmappable).await?;
             found(differences, &mut summary).await?;
         }
         progress(&summary);
@@ -132,21 +135,13 @@ pub(super) async fn note_again(store: &Store, keys: &[Key]) -> Result<(), StoreE
 async fn stretches(
     history: &Arc<History>,
     workspace: Option<&Id>,
+    unmappable: &Unmappable,
 ) -> Result<Option<Stretches>, HistoryError> {
+    let (history, unmappable) = (Arc::clone(history), unmappable.clone());
     if let Some(workspace) = workspace {
         let workspace = Some(workspace.as_str().to_owned());
-        let unmappable = Unmappable::default();
-        return Ok(Some(one_pass(Arc::clone(history), workspace, unmappable)));
+        return Ok(Some(one_pass(history, workspace, unmappable)));
     }
     let last = history.last_key().await?;
-    Ok(last.map(|last| {
-        let unmappable = Unmappable::default();
-        windows::walk(
-            Arc::clone(history),
-            None,
-            last,
-            windows::MAX_RUNS,
-            unmappable,
-        )
-    }))
+    Ok(last.map(|last| windows::walk(history, None, last, windows::MAX_RUNS, unmappable)))
 }

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::backfill::{connect, settle};
 use super::output::{print, thousands};
 use super::progress::Progress;
+use super::unmappable::Told;
 use super::verify::told;
 use super::{Done, Failure, Json, jobs, open_existing, signals};
 use crate::config::Config;
@@ -94,6 +95,7 @@ fn ask() -> Result<(), Failure> {
 
 async fn resync(with: &With, args: &ResyncArgs, options: Options) -> Result<Done, Failure> {
     let (mut progress, mut began) = (Progress::start(), false);
+    let mut told = Told::default();
     let workspace = args.workspace.as_ref();
     let stop = signals::stop()?;
     let ran = resync::run(
@@ -110,11 +112,13 @@ async fn resync(with: &With, args: &ResyncArgs, options: Options) -> Result<Done
                 // The wait for a lease is none of the work.
                 progress.begin();
             }
+            told.name(&progress, &report.passed_over);
             progress.show(report.scanned(), report.total, report.scanned_now);
         },
     )
     .await;
     progress.end();
+    told.end();
     let settled = match &ran {
         Ok((outcome, _)) if !args.dry_run && *outcome != Outcome::Stopped => {
             settle(&with.store, &with.history, stop).await
@@ -172,6 +176,7 @@ fn show(
             "dry_run": options.dry_run,
             "scanned": report.tally.scanned,
             "skipped": report.tally.skipped_in_all(),
+            "unmappable": report.unmappable,
             "rows": report.rows,
             "added": changes.added,
             "raised": changes.raised,
@@ -202,5 +207,9 @@ fn show(
         thousands(report.rows),
         changed.join(", "),
     ))?;
+    if report.unmappable > 0 {
+        let runs = thousands(report.unmappable);
+        print(format_args!("  unmappable: {runs}\n"))?;
+    }
     Ok(())
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::backfill::connect;
 use super::output::{print, thousands};
 use super::progress::Progress;
+use super::unmappable::Told;
 use super::{Done, Failure, Json, open_existing};
 use crate::check::{self, Difference};
 use crate::config::Config;
@@ -26,7 +27,7 @@ pub(super) struct VerifyArgs {
 pub(super) async fn run(config: &Config, args: &VerifyArgs) -> Result<Done, Failure> {
     let history = connect(config).await?;
     let store = open_existing(config).await?;
-    let mut progress = Progress::start();
+    let (mut progress, mut told) = (Progress::start(), Told::default());
     let total = history
         .about_how_many()
         .await?
@@ -38,18 +39,23 @@ pub(super) async fn run(config: &Config, args: &VerifyArgs) -> Result<Done, Fail
         args.workspace.as_ref(),
         args.repair,
         |difference| print(line(difference, as_json)),
-        |summary| progress.show(summary.tally.scanned, total, summary.tally.scanned),
+        |summary| {
+            told.name(&progress, &summary.unmappable);
+            progress.show(summary.tally.scanned, total, summary.tally.scanned);
+        },
     )
     .await;
     progress.end();
+    told.end();
     store.close().await;
     history.close().await;
     let summary = verified?;
     let (runs, rows, differences) = (summary.tally.scanned, summary.rows, summary.differences);
-    let seconds = summary.elapsed.as_secs_f64();
+    let (unmappable, seconds) = (summary.unmappable.count(), summary.elapsed.as_secs_f64());
     if as_json {
         let summary = json!({
-            "runs": runs, "rows": rows, "differences": differences, "repaired": args.repair,
+            "runs": runs, "rows": rows, "differences": differences, "unmappable": unmappable,
+            "repaired": args.repair,
             "seconds": (seconds * 1000.0).round() / 1000.0,
         });
         print(format_args!("{summary}\n"))?;
@@ -60,6 +66,12 @@ pub(super) async fn run(config: &Config, args: &VerifyArgs) -> Result<Done, Fail
             thousands(rows),
             thousands(differences)
         ))?;
+    }
+    if unmappable > 0 {
+        eprintln!(
+            "{} runs cannot be mapped: of the rows that name them nothing is known",
+            thousands(unmappable)
+        );
     }
     if args.repair && differences > 0 {
         eprintln!("the rows that differed were computed again; another verify proves it");

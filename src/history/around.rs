@@ -1,9 +1,11 @@
 //! Reading around runs that cannot be mapped. One of them fails the whole statement: what it was read
 //! with is read again in halves, down to that run, which is passed over and counted.
 
+use super::look_up::{Lookup, Window};
 use super::mapping::From;
 use super::unmappable::Unmappable;
 use super::{History, HistoryError};
+use crate::model::RawUse;
 
 /// Consecutive runs.
 #[derive(Debug, Clone)]
@@ -92,5 +94,33 @@ impl History {
         let (_, runs) = self.window_end(&From::First, &end, u32::MAX).await?;
         let from = From::First;
         Ok(Some(Part { from, end, runs }))
+    }
+
+    /// Looks pairs of a workspace and a published run up, as [`History::look_up`], around the runs that
+    /// cannot be mapped. `take` may be given a row more than once.
+    ///
+    /// # Errors
+    /// As [`History::look_up`], and [`HistoryError::Unmappable`].
+    pub(crate) async fn look_up_pairs(
+        &self,
+        pairs: &[(&str, &str)],
+        unmappable: &Unmappable,
+        mut take: impl FnMut(RawUse<'_>) + Send,
+    ) -> Result<(), HistoryError> {
+        let looked = self.look_up(Lookup::Pairs(pairs, None), &mut take).await;
+        match looked {
+            Err(error) if error.is_of_the_data() => {}
+            looked => return looked,
+        }
+        let Some(everything) = self.everything().await? else {
+            return Ok(());
+        };
+        let mut around = Around::of(self, unmappable, everything);
+        while let Some(part) = around.next() {
+            let lookup = Lookup::Pairs(pairs, Some(Window(&part.from, &part.end)));
+            let looked = self.look_up(lookup, &mut take).await;
+            around.was(part, looked).await?;
+        }
+        Ok(())
     }
 }

@@ -66,6 +66,11 @@ impl Unmappable {
         self.lock().len() as u64
     }
 
+    /// All of them, as they were met.
+    pub(crate) fn all(&self) -> Vec<Passed> {
+        self.lock().clone()
+    }
+
     /// The first ones, to be named.
     pub fn named(&self) -> Vec<Passed> {
         self.lock().iter().take(NAMED).cloned().collect()

@@ -18,6 +18,8 @@ pub(crate) struct Counts {
     pub(crate) kept: u64,
     /// What its worker reads in a second.
     pub(crate) per_second: f64,
+    /// Runs that cannot be mapped, that a worker met among the runs or as the support of a row.
+    pub(crate) unmappable: u64,
 }
 
 impl Counts {
@@ -32,6 +34,12 @@ impl Counts {
             Some(_) => Self::read(&job.counts),
             None => Self::default(),
         }
+    }
+
+    /// How many runs cannot be mapped. A run that supports a row is met once more among the runs, unless
+    /// those of another workspace are left out.
+    pub(crate) fn unmappable(&self) -> u64 {
+        self.tally.unmappable.max(self.unmappable)
     }
 
     pub(super) fn text(&self) -> String {

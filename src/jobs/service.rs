@@ -99,8 +99,8 @@ async fn work_at_one(
     tracing::info!(job = id, "a re-sync begins, or goes on");
     match resync::work(with, job, stop, End::Queued, &mut |_| ()).await {
         Ok((Outcome::Complete, report)) => {
-            let changes = &report.changes;
-            tracing::info!(job = id, ?changes, "the re-sync is done");
+            let (changes, unmappable) = (&report.changes, report.unmappable);
+            tracing::info!(job = id, ?changes, unmappable, "the re-sync is done");
         }
         Ok((outcome, _)) => tracing::info!(job = id, ?outcome, "the re-sync was stopped"),
         Err(error) => {

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use super::history::HistoryLists;
 use super::page::{self, RecentWorkflow};
 use crate::check::{CheckError, complete, supported};
+use crate::history::Unmappable;
 use crate::model::{Key, Newest};
 use crate::store::Store;
 use crate::store::lists::ListStart;
@@ -159,10 +160,10 @@ impl Shadow {
         };
         let mut uses: Vec<_> = seen.only_history.iter().map(of).collect();
         uses.sort_unstable();
-        let from = self.history.history().await?;
-        let mut differences = complete::check(&self.store, from, &uses).await?;
+        let (from, unmappable) = (self.history.history().await?, Unmappable::default());
+        let mut differences = complete::check(&self.store, from, &uses, &unmappable).await?;
         let only_table = seen.only_table.iter().map(of).collect();
-        differences.extend(supported::check(&self.store, from, only_table).await?);
+        differences.extend(supported::check(&self.store, from, only_table, &unmappable).await?);
         if let Some(first) = differences.first() {
             self.log_difference(&first.to_json(), differences.len());
             return Ok(true);

@@ -105,7 +105,7 @@ async fn a_job_tells_how_far_it_came(db: TestDb) {
         "id": id(1), "kind": "resync", "state": "running", "workspace": "5", "mode": "rebuild",
         "dry_run": true, "started_at": null,
         "progress": {"scanned": 250, "total": 1_000, "percent": 25.0, "eta_seconds": 15},
-        "result": {"added": 1, "raised": 2, "lowered": 3, "removed": 4},
+        "result": {"added": 1, "raised": 2, "lowered": 3, "removed": 4, "unmappable": 0},
     });
     assert_eq!(told, expected);
     for (change, progress) in [

@@ -10,6 +10,7 @@ mod pruned;
 mod requests;
 mod takeover;
 mod throttled;
+mod unmappable;
 
 use serde_json::{Value, json};
 

@@ -9,3 +9,4 @@ mod no_times;
 mod output;
 mod races;
 mod repairs;
+mod unmappable;

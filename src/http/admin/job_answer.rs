@@ -25,7 +25,7 @@ pub(super) struct JobAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     dry_run: Option<bool>,
     progress: Progress,
-    result: Changes,
+    result: Done,
     /// When it was first worked at; until then, when it was asked for.
     #[schema(value_type = String, format = DateTime)]
     started_at: Time,
@@ -35,6 +35,15 @@ pub(super) struct JobAnswer {
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+}
+
+/// What a job did.
+#[derive(Debug, Serialize, ToSchema)]
+struct Done {
+    #[serde(flatten)]
+    changes: Changes,
+    /// Runs that cannot be mapped: they were passed over, and rows that name them left as they are.
+    unmappable: u64,
 }
 
 /// How far a job came.
@@ -61,7 +70,10 @@ impl From<JobRow> for JobAnswer {
             workspace: job.workspace.map(|workspace| workspace.to_string()),
             mode: options["mode"].as_str().map(ToOwned::to_owned),
             dry_run: options["dry_run"].as_bool(),
-            result: counts.changes,
+            result: Done {
+                changes: counts.changes,
+                unmappable: counts.unmappable(),
+            },
             started_at: job.started_at,
             finished_at: job.finished_at,
             error: job.error,

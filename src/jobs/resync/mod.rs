@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use super::backfill::identity_of;
 use super::hold::hold;
 use super::{JobError, Outcome, RESYNC};
-use crate::history::{History, Tally};
+use crate::history::{History, Tally, Unmappable};
 use crate::model::{Changes, Id};
 use crate::store::Store;
 use crate::store::job::{End, Work};
@@ -64,6 +64,10 @@ pub struct Report {
     pub scanned_now: u64,
     /// Time of this process.
     pub elapsed: Duration,
+    /// Runs that cannot be mapped, those that earlier workers met included.
+    pub unmappable: u64,
+    /// Those that this process passed over.
+    pub passed_over: Unmappable,
 }
 
 impl Report {

@@ -6,7 +6,7 @@ use super::cursor::Cursor;
 use super::worker::Worker;
 use super::{Report, plan};
 use crate::check::complete;
-use crate::history::{Stretch, Tally, Unmappable, one_pass, windows};
+use crate::history::{Stretch, Tally, one_pass, windows};
 use crate::record::Fold;
 use crate::telemetry::metrics::Source;
 
@@ -26,7 +26,7 @@ impl<T: FnMut(Report)> Worker<'_, T> {
                 self.counts.kept = self.counts.kept.min(changes.in_all());
             }
         }
-        let unmappable = Unmappable::default();
+        let unmappable = self.unmappable.clone();
         let stretches = match &self.job.workspace {
             Some(workspace) => {
                 let workspace = Some(workspace.as_str().to_owned());
@@ -59,7 +59,8 @@ impl<T: FnMut(Report)> Sink for Worker<'_, T> {
         let mut lines = Vec::new();
         if self.options.dry_run {
             let uses = uses.into_sorted();
-            let differences = complete::check(store, &self.with.history, &uses).await?;
+            let differences =
+                complete::check(store, &self.with.history, &uses, &self.unmappable).await?;
             lines = plan::lines(&differences, &mut counts);
         } else {
             let to = write::To {

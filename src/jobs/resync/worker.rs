@@ -10,7 +10,7 @@ use super::super::{JobError, Outcome, RESYNC, analyze};
 use super::cursor::Cursor;
 use super::throttle::Throttle;
 use super::{Mode, Options, Report, With};
-use crate::history::{HistoryError, Tally};
+use crate::history::{HistoryError, Tally, Unmappable};
 use crate::store::job::{self, End, Job, PlanLine};
 use crate::store::recent::{self, MAX_KEYS};
 use crate::store::{Store, StoreError, with_retries};
@@ -54,22 +54,11 @@ pub(crate) async fn work(
         Err(error) if error.is_lost() => why_lost(store, &fence, RESYNC).await?,
         Err(error) => {
             // Best effort: where this fails too, the lease runs out by itself.
-            let _ = fence.let_go(store, End::Failed(&said(&error))).await;
+            let _ = fence.let_go(store, End::Failed(&error.outward())).await;
             return Err(error);
         }
     };
     Ok((outcome, report))
-}
-
-/// An error with its causes.
-fn said(error: &JobError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// A worker that holds its job.
@@ -79,6 +68,7 @@ pub(super) struct Worker<'a, T> {
     pub(super) options: Options,
     pub(super) cursor: Cursor,
     pub(super) counts: Counts,
+    pub(super) unmappable: Unmappable,
     pub(super) throttle: Throttle<'a>,
     /// Runs and rows that earlier workers looked at.
     pub(super) before: u64,
@@ -94,6 +84,7 @@ impl<'a, T: FnMut(Report)> Worker<'a, T> {
             with,
             options,
             cursor: Cursor::of(job.cursor.as_deref(), options.mode),
+            unmappable: Unmappable::default(),
             throttle: Throttle::new(&with.history, with.pause_while.as_deref()),
             before: scanned(&counts),
             counts,
@@ -118,7 +109,15 @@ impl<'a, T: FnMut(Report)> Worker<'a, T> {
             total: self.job.total,
             scanned_now: 0,
             elapsed: self.started.elapsed(),
+            unmappable: 0,
+            passed_over: self.unmappable.clone(),
         };
+        report.unmappable = Counts {
+            tally,
+            unmappable: self.counts.unmappable.max(self.unmappable.count()),
+            ..self.counts
+        }
+        .unmappable();
         report.scanned_now = report.scanned().saturating_sub(self.before);
         report
     }
@@ -192,6 +191,7 @@ impl<'a, T: FnMut(Report)> Worker<'a, T> {
     ) -> Result<(), JobError> {
         let now = scanned(&counts).saturating_sub(self.before);
         counts.per_second = now as f64 / self.started.elapsed().as_secs_f64().max(0.001);
+        counts.unmappable = counts.unmappable.max(self.unmappable.count());
         let mut job = self.job.clone();
         job.cursor = Some(cursor.text());
         job.scanned = scanned(&counts);
