@@ -1,7 +1,7 @@
 //! Makes the table what the history says of some runs and rows: step 2 of the drain, with [`super::write`]
 //! behind it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::write::{Held, Looked};
 use crate::check::CheckError;
@@ -59,18 +59,33 @@ pub(crate) struct Apply<'a> {
     pub(crate) metrics: Option<(&'a Metrics, Source)>,
     /// Proved first in every transaction that changes a row, where it is a job's work.
     pub(crate) fence: Option<&'a Fence>,
+    /// Whether what was set aside of a run is forgotten when it can be mapped.
+    pub(crate) forgets: bool,
+}
+
+/// What came of it.
+pub(crate) struct Applied {
+    /// What became of the noted rows.
+    pub(crate) changes: Changes,
+    /// Whether something was set aside.
+    pub(super) set_aside: bool,
+    /// Whether what was set aside is taken again, because a run of it can be mapped.
+    pub(super) tries_again: bool,
 }
 
 impl Apply<'_> {
-    /// Looks at what is noted and writes what follows; returns what became of the noted rows. The notes
-    /// that led here go with it, or as soon as all of it is committed.
+    /// Looks at what is noted and writes what follows. The notes that led here go with it, or as soon as
+    /// all of it is committed.
     ///
     /// # Errors
     /// [`CheckError`]; some of it may be written, and the notes stay.
-    pub(crate) async fn noted(&self, noted: Noted, notes: Held) -> Result<Changes, CheckError> {
+    pub(crate) async fn noted(&self, noted: Noted, notes: Held) -> Result<Applied, CheckError> {
         let seen = self.rows_of(&noted.keys).await?;
-        let said = self.map(&noted.runs).await?;
-        let best = self.best(&noted.keys, &seen).await?;
+        let aside = self.aside(&noted.runs).await?;
+        let (said, fails) = self.map(&noted.runs).await?;
+        let tries_again = self.forget(aside, &fails).await?;
+        let (best, failed) = self.best(&noted.keys, &seen).await?;
+        let set_aside = failed || !fails.is_empty();
         let (runs, uses) = (noted.runs.len() as u64, said.len() as u64);
         let looked = Looked {
             runs: noted.runs,
@@ -85,7 +100,11 @@ impl Apply<'_> {
             metrics.count_runs(source, "superseded", uses.saturating_sub(applied));
             metrics.count_runs(source, "skipped", runs.saturating_sub(uses));
         }
-        Ok(written.changes)
+        Ok(Applied {
+            changes: written.changes,
+            set_aside,
+            tries_again,
+        })
     }
 
     /// The rows of these keys, before the history is read.
@@ -97,9 +116,9 @@ impl Apply<'_> {
         Ok(rows)
     }
 
-    /// What these runs say now. Those whose mapping fails are set aside, and say nothing.
-    async fn map(&self, runs: &[String]) -> Result<Uses, CheckError> {
-        let mut said = Uses::default();
+    /// What these runs say now, and those whose mapping fails: they are set aside, and say nothing.
+    async fn map<'r>(&self, runs: &'r [String]) -> Result<(Uses, HashSet<&'r str>), CheckError> {
+        let (mut said, mut fails) = (Uses::default(), HashSet::new());
         let mut parts = vec![runs];
         while let Some(part) = parts.pop() {
             match look::at(self.history, part).await {
@@ -109,27 +128,60 @@ impl Apply<'_> {
                     if let Some(run) = look::halve(&mut parts, part) {
                         let note = Note::Run(run.as_str().into());
                         self.set_aside(note, &error).await?;
+                        fails.insert(run.as_str());
                     }
                 }
             }
         }
-        Ok(said)
+        Ok((said, fails))
+    }
+
+    /// The notes of these runs that were set aside: asked before the runs are looked at, because another
+    /// look may fail later, and set one of them aside again.
+    async fn aside(&self, runs: &[String]) -> Result<Vec<(i64, String)>, StoreError> {
+        let mut aside = Vec::new();
+        if self.forgets {
+            for chunk in runs.chunks(MAX_KEYS) {
+                aside.extend(with_retries(|| note::set_aside_of(self.store, chunk)).await?);
+            }
+        }
+        Ok(aside)
+    }
+
+    /// Forgets those of them whose runs did not fail; returns whether there were any. Before anything is
+    /// written: a crash in between only has the others looked at again.
+    async fn forget(
+        &self,
+        aside: Vec<(i64, String)>,
+        fails: &HashSet<&str>,
+    ) -> Result<bool, StoreError> {
+        let mapped = aside
+            .iter()
+            .filter(|(_, run)| !fails.contains(run.as_str()));
+        let ids: Vec<i64> = mapped.map(|(id, _)| *id).collect();
+        if ids.is_empty() {
+            return Ok(false);
+        }
+        with_retries(|| note::forget_set_aside(self.store, &ids)).await?;
+        Ok(true)
     }
 
     /// The greatest use of each of these keys now, without the runs whose mapping fails, which are set
-    /// aside. A row that names one of them, and would go down, is left out: it may be right. So is a key of which too many fail; it is set aside itself.
+    /// aside; and whether there were any. A row that names one of them, and would go down, is left out: it
+    /// may be right. So is a key of which too many fail; it is set aside itself.
     async fn best(
         &self,
         keys: &[Key],
         seen: &HashMap<Key, Newest>,
-    ) -> Result<HashMap<Key, Option<Newest>>, CheckError> {
-        let mut best = HashMap::new();
+    ) -> Result<(HashMap<Key, Option<Newest>>, bool), CheckError> {
+        let (mut best, mut set_aside) = (HashMap::new(), false);
         let mut parts = vec![keys];
         while let Some(part) = parts.pop() {
             let unmappable = Unmappable::default();
             match look::at_keys(self.history, part.iter(), &unmappable).await {
                 Ok(mut found) => {
                     let fails = unmappable.all();
+                    set_aside |= !fails.is_empty();
                     for Passed { run, problem } in &fails {
                         let note = Note::Run(run.as_str().into());
                         self.keep_aside(&note, problem).await?;
@@ -149,11 +201,12 @@ impl Apply<'_> {
                 Err(error) => {
                     if let Some(key) = look::halve(&mut parts, part) {
                         self.set_aside(Note::Key(key.clone()), &error).await?;
+                        set_aside = true;
                     }
                 }
             }
         }
-        Ok(best)
+        Ok((best, set_aside))
     }
 
     async fn set_aside(&self, note: Note, error: &HistoryError) -> Result<(), StoreError> {

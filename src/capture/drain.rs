@@ -47,6 +47,8 @@ pub struct Drain {
     notes: Position,
     /// Whether the last step worked, so that there must be notes of its own now.
     expects_notes: bool,
+    /// Whether anything may be set aside; then what can be mapped again is looked for with each step.
+    set_aside: bool,
     /// Whether the last step computed rows, which may have taken long: now it is the outbox's turn.
     computed: bool,
 }
@@ -62,6 +64,7 @@ impl Drain {
             outbox: Position::new(),
             notes: Position::new(),
             expects_notes: false,
+            set_aside: true,
             computed: false,
         }
     }
@@ -108,8 +111,14 @@ impl Drain {
                 .as_deref()
                 .map(|metrics| (metrics, Source::Capture)),
             fence: None,
+            forgets: self.set_aside,
         };
-        apply.noted(noted, Held { tx: holding, ids }).await?;
+        let applied = apply.noted(noted, Held { tx: holding, ids }).await?;
+        self.set_aside |= applied.set_aside;
+        if applied.tries_again {
+            // Those notes are old ones.
+            self.notes.restart();
+        }
         // What was raised was noted.
         self.expects_notes = true;
         // What the notes led to is committed: now those of the outbox may go, too.
@@ -117,6 +126,17 @@ impl Drain {
             outbox.let_go().await?;
         }
         Ok(Step::Worked)
+    }
+
+    /// Hears whether anything is set aside. Where another drain did that, it may be mended since, which
+    /// this one did not look for.
+    pub(super) async fn saw_set_aside(&mut self, any: bool) {
+        if any && !self.set_aside {
+            // Where the database is away, the next step says so.
+            let _ = note::retry_set_aside(&self.store).await;
+            self.notes.restart();
+        }
+        self.set_aside = any;
     }
 
     async fn take_outbox(&mut self) -> Result<Option<Taken>, CheckError> {

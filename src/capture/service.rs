@@ -19,10 +19,9 @@ const BUSY: Duration = Duration::from_millis(50);
 const IDLE: Duration = Duration::from_millis(250);
 /// After a failure.
 const FAILED: Duration = Duration::from_secs(2);
-/// How often notes that were set aside are tried again, beside each start: whoever mends a run, or the
-/// mapping, wants it counted; and how many, because each that fails again is a query of its own.
+/// How often notes that were set aside are tried again, beside each start: a run that is mended itself is
+/// noted, but not one that a joined row or the mapping keeps from being mapped.
 const RETRY_EVERY: Duration = Duration::from_secs(600);
-const RETRIED: u32 = 1_000;
 /// How often the backlog is counted, and looked whether capture is installed.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 
@@ -68,7 +67,7 @@ pub async fn run(
         if retried.is_none_or(|at| at.elapsed() > RETRY_EVERY) {
             retried = Some(Instant::now());
             // Where the database is away, the step below says so.
-            let _ = note::retry_set_aside(&store, RETRIED).await;
+            let _ = note::retry_set_aside(&store).await;
         }
         if looked.is_none_or(|at| at.elapsed() > COUNT_EVERY) {
             looked = Some(Instant::now());
@@ -132,6 +131,7 @@ async fn count(
         Notes::None | Notes::Anothers(_) => outbox::Backlog::default(),
     };
     let standing = note::standing(store).await.map_err(said)?;
+    drain.saw_set_aside(standing.set_aside > 0).await;
     let waiting = standing.notes.saturating_sub(standing.set_aside);
     metrics
         .capture_backlog_rows

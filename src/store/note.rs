@@ -10,7 +10,7 @@ use super::statement::Statement;
 use super::{Conn, Store, StoreError, Tx, on_both, recent};
 use crate::model::{Key, Newest};
 
-pub(super) const STATEMENTS: [&Statement; 10] = [
+pub(super) const STATEMENTS: [&Statement; 11] = [
     &NOTE_RUNS,
     &NOTE_KEYS,
     &NOTE_RUNS_OF_ALL_ROWS,
@@ -19,6 +19,7 @@ pub(super) const STATEMENTS: [&Statement; 10] = [
     &LET_GO,
     &SET_ASIDE,
     &RETRY_SET_ASIDE,
+    &SET_ASIDE_OF,
     &STANDING,
     &ASIDE,
 ];
@@ -70,6 +71,10 @@ static RETRY_SET_ASIDE: Statement = Statement::new("retry_notes_set_aside", || {
     "update {recents}note set error = null where id in (
          select id from {recents}note where error is not null order by id limit $1)"
         .into()
+});
+
+static SET_ASIDE_OF: Statement = Statement::new("notes_set_aside_of", || {
+    "select id, run from {recents}note where error is not null and run {is_one_of_runs}".into()
 });
 
 static STANDING: Statement = Statement::new("notes_standing", || {
@@ -244,13 +249,42 @@ pub(crate) async fn set_aside(store: &Store, note: &Note, error: &str) -> Result
     Ok(())
 }
 
-/// Has up to `limit` notes that were set aside taken again.
-pub(crate) async fn retry_set_aside(store: &Store, limit: u32) -> Result<(), StoreError> {
+/// Notes set aside that are tried again at once: each that fails again is a query of its own.
+const RETRIED: u32 = 1_000;
+
+/// Has notes that were set aside taken again.
+pub(crate) async fn retry_set_aside(store: &Store) -> Result<(), StoreError> {
     on_both!(Store, store, |pool, dialect| {
-        let query = sqlx::query(RETRY_SET_ASIDE.run(dialect)).bind(i64::from(limit));
+        let query = sqlx::query(RETRY_SET_ASIDE.run(dialect)).bind(i64::from(RETRIED));
         query.execute(pool).await?;
     });
     Ok(())
+}
+
+/// The notes of these runs that are set aside.
+pub(crate) async fn set_aside_of(
+    store: &Store,
+    runs: &[String],
+) -> Result<Vec<(i64, String)>, StoreError> {
+    on_both!(Store, store, |pool, dialect| {
+        let query = sqlx::query(SET_ASIDE_OF.run(dialect));
+        let query = query.bind_rows(Rows::runs(runs.iter().map(String::as_str)));
+        let rows = query.fetch_all(pool).await?;
+        let note = |row| Ok((Row::try_get(row, 0)?, Row::try_get(row, 1)?));
+        rows.iter().map(note).collect()
+    })
+}
+
+/// Forgets these notes that were set aside, because their runs can be mapped now, or are gone, and has all
+/// others taken again: whoever mended one may have mended more, and a row may be set aside because of it.
+pub(crate) async fn forget_set_aside(store: &Store, ids: &[i64]) -> Result<(), StoreError> {
+    let mut tx = store.begin().await?;
+    let_go(tx.conn(), ids).await?;
+    on_both!(Conn, tx.conn(), |conn, dialect| {
+        let query = sqlx::query(RETRY_SET_ASIDE.run(dialect)).bind(i64::from(RETRIED));
+        query.execute(conn).await?;
+    });
+    tx.commit().await
 }
 
 /// The notes that stand.

@@ -1,5 +1,6 @@
 //! Capture: the table follows whatever an application does to its history.
 
+mod aside;
 mod changes;
 pub(crate) mod followed;
 mod install;

@@ -340,7 +340,7 @@ async fn postgres_looks_rows_to_raise_up_by_their_key() {
 }
 
 /// Statements that read the whole table, or all notes, and say so.
-const READ_EVERYTHING: [&str; 13] = [
+const READ_EVERYTHING: [&str; 14] = [
     "dismiss_everywhere_ahead",
     "note_runs_of_all_rows",
     "note_rows_without_run",
@@ -353,6 +353,7 @@ const READ_EVERYTHING: [&str; 13] = [
     "notes_set_aside",
     "set_note_aside",
     "retry_notes_set_aside",
+    "notes_set_aside_of",
     "count_rows",
 ];
 

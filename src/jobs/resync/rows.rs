@@ -78,8 +78,10 @@ impl<T: FnMut(Report)> Worker<'_, T> {
             history,
             metrics: self.with.metrics.as_deref().map(|m| (m, Source::Resync)),
             fence: Some(&self.job.fence),
+            forgets: false,
         };
-        let changes = apply.noted(Noted::rows(keys), Held::default()).await?;
+        let applied = apply.noted(Noted::rows(keys), Held::default()).await?;
+        let changes = applied.changes;
         counts.changes.add(changes);
         if let Some(metrics) = &self.with.metrics {
             metrics.count_job_rows(RESYNC, changes.in_all());

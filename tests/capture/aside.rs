@@ -1,0 +1,158 @@
+//! What is set aside keeps nothing wrong in the lists, and is looked at again as soon as it may be right.
+
+use super::followed::{quiet, serve};
+use crate::support::history::Setup;
+use crate::support::history::garbled::GARBAGE;
+use crate::support::{Server, TestDb, both, until};
+
+both!(
+    a_deleted_run_goes_at_once_though_another_one_of_its_row_cannot_be_mapped,
+    a_row_that_names_a_run_that_cannot_be_mapped_stays_until_it_can,
+    what_is_set_aside_is_looked_at_again_when_a_run_of_it_is_mended_or_gone,
+    a_row_that_was_set_aside_is_right_as_soon_as_its_runs_are,
+);
+
+/// An empty history with two versions, which is followed.
+async fn followed(db: TestDb, seed: u64) -> (Setup, Server) {
+    let setup = Setup::garbled(db, seed, 0, &[]).await;
+    let versions = "truncate saved_run_version;
+                    insert into saved_run_version values (1, 'p1'), (2, 'p2')";
+    setup.source().execute(versions).await;
+    setup.recents(&["capture", "install"]).expect(0);
+    setup.recents(&["backfill"]).expect(0);
+    let server = serve(&setup).await;
+    (setup, server)
+}
+
+/// Runs a statement of the application, and waits until its notes are worked off.
+async fn app(setup: &Setup, sql: &str) {
+    setup.source().execute(sql).await;
+    quiet(setup).await;
+}
+
+/// A statement that inserts runs of one version, each with the text that should be its time.
+fn insert(version: u32, runs: &[(u32, &str)]) -> String {
+    let row = |(run, at): &(u32, &str)| format!("({run}, 'w', null, {version}, '{at}')");
+    let rows: Vec<_> = runs.iter().map(row).collect();
+    format!("insert into saved_run values {}", rows.join(", "))
+}
+
+const DAYS: [&str; 3] = ["2026-01-01Z", "2026-01-02Z", "2026-01-03Z"];
+
+/// The rows: of which published run, by which run.
+async fn rows(setup: &Setup) -> Vec<(String, String)> {
+    let rows = setup.store.rows().await.into_iter();
+    rows.map(|((.., published_run), (_, run))| (published_run, run.expect("its run")))
+        .collect()
+}
+
+fn is(rows: &[(&str, &str)]) -> Vec<(String, String)> {
+    let owned = |(p, run): &(&str, &str)| ((*p).to_owned(), (*run).to_owned());
+    rows.iter().map(owned).collect()
+}
+
+fn set_aside(setup: &Setup) -> serde_json::Value {
+    setup.json(&["capture", "status"], 0)["set_aside"].clone()
+}
+
+async fn a_deleted_run_goes_at_once_though_another_one_of_its_row_cannot_be_mapped(db: TestDb) {
+    let (setup, _server) = followed(db, 231).await;
+    app(
+        &setup,
+        &insert(1, &[(1, DAYS[0]), (2, GARBAGE), (3, DAYS[2])]),
+    )
+    .await;
+    assert_eq!(rows(&setup).await, is(&[("p1", "3")]));
+    app(&setup, "delete from saved_run where id = 3").await;
+    assert_eq!(
+        rows(&setup).await,
+        is(&[("p1", "1")]),
+        "what is left and can be mapped"
+    );
+    app(&setup, "delete from saved_run where id = 1").await;
+    assert_eq!(rows(&setup).await, is(&[]));
+    assert_eq!(set_aside(&setup), 1, "the run, and no row");
+    setup.recents(&["verify"]).expect(0);
+}
+
+async fn a_row_that_names_a_run_that_cannot_be_mapped_stays_until_it_can(db: TestDb) {
+    let (setup, _server) = followed(db, 232).await;
+    app(&setup, &insert(1, &[(1, DAYS[0]), (2, DAYS[1])])).await;
+    let broken = format!("update saved_run set updated_at = '{GARBAGE}' where id = 2");
+    app(&setup, &broken).await;
+    assert_eq!(rows(&setup).await, is(&[("p1", "2")]), "it may be right");
+    setup.recents(&["verify"]).expect(0);
+    // Elsewhere it cannot be, whatever its time is.
+    app(
+        &setup,
+        "update saved_run set workspace_id = 'other' where id = 2",
+    )
+    .await;
+    assert_eq!(rows(&setup).await, is(&[("p1", "1")]));
+    let mended = format!(
+        "update saved_run set updated_at = '{}' where id = 2",
+        DAYS[2]
+    );
+    app(&setup, &mended).await;
+    assert_eq!(rows(&setup).await, is(&[("p1", "2"), ("p1", "1")]));
+    assert_eq!(set_aside(&setup), 0);
+    setup.recents(&["verify"]).expect(0);
+}
+
+/// One by the application's own hand, which is noted; the other by a joined row, which is not.
+async fn what_is_set_aside_is_looked_at_again_when_a_run_of_it_is_mended_or_gone(db: TestDb) {
+    let (mut setup, server) = followed(db, 233).await;
+    drop(server);
+    let source = setup.source();
+    source
+        .execute("create table mended (text text, said text)")
+        .await;
+    let (column, joined) = (
+        "r.updated_at",
+        "coalesce((select m.said from mended m where m.text = r.updated_at), r.updated_at)",
+    );
+    setup.query = setup.query.replace(column, joined);
+    let _server = serve(&setup).await;
+    for (mend, first) in [
+        (
+            "update saved_run set updated_at = '2026-01-01Z' where id = 11",
+            11,
+        ),
+        ("delete from saved_run where id = 21", 21),
+    ] {
+        let text = format!("{GARBAGE} {first}");
+        app(&setup, &insert(1, &[(first, GARBAGE), (first + 1, &text)])).await;
+        assert_eq!(set_aside(&setup), 2, "{mend}");
+        let joined = format!("insert into mended values ('{text}', '2026-02-{first}Z')");
+        app(&setup, &joined).await;
+        assert_eq!(set_aside(&setup), 2, "nobody noted it: {mend}");
+        app(&setup, mend).await;
+        until("nothing is set aside", async || {
+            (set_aside(&setup) == 0).then_some(())
+        })
+        .await;
+        quiet(&setup).await;
+        let run = (first + 1).to_string();
+        assert_eq!(rows(&setup).await, is(&[("p1", &run)]), "{mend}");
+    }
+}
+
+/// Of a row with very many runs that cannot be mapped, nothing is known.
+async fn a_row_that_was_set_aside_is_right_as_soon_as_its_runs_are(db: TestDb) {
+    let (setup, _server) = followed(db, 234).await;
+    let garbage: Vec<_> = (100..250).map(|run| (run, GARBAGE)).collect();
+    app(&setup, &insert(1, &garbage)).await;
+    app(&setup, &insert(1, &[(1, DAYS[0]), (2, DAYS[1])])).await;
+    app(&setup, "delete from saved_run where id = 2").await;
+    assert_eq!(set_aside(&setup), 151, "the runs, and the row");
+    assert_eq!(rows(&setup).await, is(&[("p1", "2")]));
+    let mended = "update saved_run set updated_at = '2025-12-01Z' where id >= 100";
+    app(&setup, mended).await;
+    until("nothing is set aside", async || {
+        (set_aside(&setup) == 0).then_some(())
+    })
+    .await;
+    quiet(&setup).await;
+    assert_eq!(rows(&setup).await, is(&[("p1", "1")]));
+    setup.recents(&["verify"]).expect(0);
+}
