@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use super::write::{Held, Looked};
 use crate::check::CheckError;
 use crate::check::look::{self, Uses};
-use crate::history::{History, HistoryError, Passed, Unmappable};
+use crate::history::{History, HistoryError, Passed, Unmappable, words};
 use crate::model::{Changes, Key, Newest};
 use crate::store::job::Fence;
 use crate::store::note::{self, Note};
@@ -210,15 +210,12 @@ impl Apply<'_> {
     }
 
     async fn set_aside(&self, note: Note, error: &HistoryError) -> Result<(), StoreError> {
+        let problem = words(error);
         tracing::warn!(
-            error = error as &dyn std::error::Error,
+            error = problem,
             "a run cannot be mapped; it is set aside (recents capture status counts them)"
         );
-        let text = match std::error::Error::source(error) {
-            Some(source) => source.to_string(),
-            None => error.to_string(),
-        };
-        self.keep_aside(&note, &text).await
+        self.keep_aside(&note, &problem).await
     }
 
     async fn keep_aside(&self, note: &Note, problem: &str) -> Result<(), StoreError> {

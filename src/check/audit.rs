@@ -169,7 +169,7 @@ impl Audit {
     /// Where it goes on behind a piece that failed: with a smaller one, behind the one run that fails, or with
     /// a new pass where not even the next piece can be found.
     fn step_back(&mut self, cursor: Cursor, stopped: Stopped) -> Option<Cursor> {
-        let error = &stopped.error as &dyn std::error::Error;
+        let error = chain(&stopped.error);
         let is_of_it = match &stopped.error {
             CheckError::History(HistoryError::TimedOut(_)) => true,
             CheckError::History(error) => error.is_of_the_data(),

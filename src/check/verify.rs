@@ -8,6 +8,7 @@ use crate::capture::drain::Drain;
 use crate::history::{History, HistoryError, Stretches, Tally, Unmappable, one_pass, windows};
 use crate::model::{Id, Key};
 use crate::store::{Store, StoreError, audit, note, recent, with_retries};
+use crate::telemetry::chain;
 
 /// Rows of the table that are checked together.
 const ROWS: u32 = 10_000;
@@ -113,7 +114,7 @@ async fn passed(store: &Store, summary: &Summary, mend: bool) {
     if (summary.differences == 0 || mend)
         && let Err(error) = audit::passed(store).await
     {
-        let error = &error as &dyn std::error::Error;
+        let error = chain(&error);
         tracing::warn!(error, "that everything was looked at could not be stored");
     }
 }

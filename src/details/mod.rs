@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::config::DetailsConfig;
 use crate::settings::{DetailsMode, Settings};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, chain};
 use cards::Cards;
 use loads::Loads;
 use source::Source;
@@ -122,7 +122,7 @@ impl Details {
                     return Ok(());
                 }
                 Err(DetailsError::Database(error)) => tracing::warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = chain(&error),
                     "the query of the details cannot be tried yet; trying again"
                 ),
                 Err(refused) => return Err(refused),

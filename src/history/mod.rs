@@ -42,6 +42,7 @@ pub use scan::Range;
 pub use session::Taker;
 pub(crate) use session::was_ended;
 pub use stretch::{Gathered, Stretch, Stretches, Tally};
+pub(crate) use unmappable::words;
 pub use unmappable::{Passed, Unmappable};
 
 /// A history that is open: its database, and the mapping query that was checked against it.

@@ -78,7 +78,7 @@ impl Unmappable {
 }
 
 /// What the database says of a run.
-pub(super) fn words(error: &HistoryError) -> String {
+pub(crate) fn words(error: &HistoryError) -> String {
     match error {
         HistoryError::Database(sqlx::Error::Database(database)) => database.message().to_owned(),
         error => chain(error),

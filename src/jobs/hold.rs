@@ -8,6 +8,7 @@ use super::{Event, JobError, Outcome};
 use crate::history::HistoryError;
 use crate::store::job::{self, Held, Job, NewJob, State, Work};
 use crate::store::{Store, StoreError};
+use crate::telemetry::chain;
 
 /// How often a command that waits for another's lease looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -96,7 +97,7 @@ pub(super) async fn hold<R>(
 /// Deletes finished jobs that were kept long enough. The next one who comes by does it too.
 pub(super) async fn prune(store: &Store) {
     if let Err(error) = job::prune(store).await {
-        let error = &error as &dyn std::error::Error;
+        let error = chain(&error);
         tracing::debug!(error, "finished jobs were not pruned");
     }
 }

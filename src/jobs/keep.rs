@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::{JobError, Outcome};
 use crate::store::job::{Fence, LEASE, State};
 use crate::store::{Store, StoreError};
+use crate::telemetry::chain;
 
 /// How often the job is kept ours: several times within its lease, also while one query of the history
 /// takes minutes.
@@ -52,7 +53,7 @@ async fn lost(store: &Store, fence: &Fence) {
             Ok(false) => return,
             // The work meets it too, and says so; each of its transactions proves the job again.
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
+                let error = chain(&error);
                 tracing::debug!(error, "the job could not be looked at");
             }
         }

@@ -17,6 +17,7 @@ mod write;
 use std::time::Duration;
 
 use crate::store::{Store, recent, with_retries};
+use crate::telemetry::chain;
 
 pub(crate) use counts::Counts;
 pub use error::JobError;
@@ -70,7 +71,7 @@ pub enum Event<R> {
 /// too.
 async fn analyze(store: &Store) {
     if let Err(error) = with_retries(|| recent::analyze(store)).await {
-        let error = &error as &dyn std::error::Error;
+        let error = chain(&error);
         tracing::warn!(error, "the table was not analyzed");
     }
 }

@@ -104,7 +104,7 @@ async fn work_at_one(
         }
         Ok((outcome, _)) => tracing::info!(job = id, ?outcome, "the re-sync was stopped"),
         Err(error) => {
-            let error = &error as &dyn std::error::Error;
+            let error = chain(&error);
             tracing::error!(error, job = id, "the re-sync failed");
         }
     }

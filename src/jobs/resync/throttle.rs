@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::history::{History, HistoryError};
+use crate::telemetry::chain;
 
 /// How often the database is asked: seldom enough to be no load of its own.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -49,7 +50,7 @@ impl<'a> Throttle<'a> {
                 Ok(true) => tracing::warn!("resync.pause_while says true; the re-sync waits"),
                 Err(error @ HistoryError::Misfit { .. }) => return Err(error),
                 Err(error) => {
-                    let error = &error as &dyn std::error::Error;
+                    let error = chain(&error);
                     tracing::warn!(error, "resync.pause_while got no answer; the re-sync waits");
                 }
             }

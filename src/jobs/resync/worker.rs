@@ -14,6 +14,7 @@ use crate::history::{HistoryError, Tally, Unmappable};
 use crate::store::job::{self, End, Job, PlanLine};
 use crate::store::recent::{self, MAX_KEYS};
 use crate::store::{Store, StoreError, with_retries};
+use crate::telemetry::chain;
 
 /// Tries without progress before the job fails, and the first pause between them; each next one is twice
 /// as long: a database that restarts is back within them.
@@ -139,7 +140,7 @@ impl<'a, T: FnMut(Report)> Worker<'a, T> {
                 return Err(error);
             }
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = chain(&error),
                 job = self.job.fence.id,
                 "the re-sync tries again"
             );
