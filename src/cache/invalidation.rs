@@ -1,18 +1,16 @@
 //! Invalidation: every commit of a write forgets what it changed, here and, by what is told to them, in
 //! every other process.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::generation::{Forgotten, Generations, scope_slot};
+use super::news::News;
 use super::replayed::Replayed;
 use crate::model::{Id, Key};
 use crate::store::Position;
 
-/// Lists that are told one by one; beyond, everything is forgotten. Four messages of PostgreSQL's, which
-/// have 8,000 bytes each.
-pub const MAX_TOLD: usize = 4_000;
 /// Processes whose news are remembered; the oldest goes. There are as many as replicas and commands of a
 /// minute or two.
 const MAX_ORIGINS: usize = 256;
@@ -74,66 +72,6 @@ pub enum Changed {
     PublishedRun(Id),
     /// Anything.
     Everything,
-}
-
-/// What waits to be told to the other processes.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct News {
-    /// Slots of lists.
-    pub slots: HashSet<u32>,
-    /// Slots of lists of which something was dismissed.
-    pub dismissed: HashSet<u32>,
-    /// Workspaces.
-    pub workspaces: HashSet<Id>,
-    /// Published runs.
-    pub published_runs: HashSet<Id>,
-    /// Everything, which makes the rest needless.
-    pub everything: bool,
-    /// The newest of this process's writes that is among them.
-    pub sequence: u64,
-}
-
-impl News {
-    fn is_empty(&self) -> bool {
-        !self.everything
-            && self.slots.is_empty()
-            && self.dismissed.is_empty()
-            && self.workspaces.is_empty()
-            && self.published_runs.is_empty()
-    }
-
-    /// Slots of lists, of whichever kind.
-    pub(super) fn every_slot(&self) -> impl Iterator<Item = &u32> {
-        self.slots.iter().chain(&self.dismissed)
-    }
-
-    pub(super) fn add(&mut self, changed: &Changed, reason: Reason) {
-        match changed {
-            Changed::Rows(keys) => self.slots.extend(keys.iter().map(|key| {
-                let (workspace, uid, _) = key.parts();
-                scope_slot(workspace, uid)
-            })),
-            Changed::List(workspace, uid) => {
-                let slots = match reason {
-                    Reason::Dismissal => &mut self.dismissed,
-                    _ => &mut self.slots,
-                };
-                slots.insert(scope_slot(workspace, uid.as_deref().unwrap_or("")));
-            }
-            Changed::Workspace(workspace) => drop(self.workspaces.insert(workspace.clone())),
-            Changed::PublishedRun(run) => drop(self.published_runs.insert(run.clone())),
-            Changed::Everything => self.everything = true,
-        }
-        let slots = self.slots.len() + self.dismissed.len();
-        let told = slots + self.workspaces.len() + self.published_runs.len();
-        if self.everything || told > MAX_TOLD {
-            *self = Self {
-                everything: true,
-                sequence: self.sequence,
-                ..Self::default()
-            };
-        }
-    }
 }
 
 /// What another process told, and when.
@@ -463,6 +401,7 @@ pub struct Write {
 
 #[cfg(test)]
 mod tests {
+    use super::super::news::MAX_TOLD;
     use super::*;
 
     fn id(text: &str) -> Id {

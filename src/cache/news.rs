@@ -1,13 +1,79 @@
 //! How processes tell each other what they changed: texts of PostgreSQL's notifications.
 //!
 //! `1 <origin> <position> <sequence> <what>`, numbers in decimal; what is `*` for everything, or
-//! `s<slot>,<slot>…`, `d<slot>,<slot>…` where something was dismissed, `w<workspace>` or `p<published run>`. Every message of one telling has its sequence;
-//! the last one only counts when all came, which PostgreSQL promises of one transaction.
+//! `s<slot>,<slot>…`, `d<slot>,<slot>…` where something was dismissed, `w<workspace>` or `p<published
+//! run>`. Every message of one telling has its sequence; the last one only counts when all came, which
+//! PostgreSQL promises of one transaction.
 
 use std::collections::HashSet;
 
-use super::invalidation::News;
+use super::generation::scope_slot;
+use super::invalidation::{Changed, Reason};
 use crate::model::Id;
+
+/// Lists that are told one by one; beyond, everything is forgotten. Four messages of PostgreSQL's, which
+/// have 8,000 bytes each.
+pub(super) const MAX_TOLD: usize = 4_000;
+
+/// What waits to be told to the other processes.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct News {
+    /// Slots of lists.
+    pub slots: HashSet<u32>,
+    /// Slots of lists of which something was dismissed.
+    pub dismissed: HashSet<u32>,
+    /// Workspaces.
+    pub workspaces: HashSet<Id>,
+    /// Published runs.
+    pub published_runs: HashSet<Id>,
+    /// Everything, which makes the rest needless.
+    pub everything: bool,
+    /// The newest of this process's writes that is among them.
+    pub sequence: u64,
+}
+
+impl News {
+    pub(super) fn is_empty(&self) -> bool {
+        !self.everything
+            && self.slots.is_empty()
+            && self.dismissed.is_empty()
+            && self.workspaces.is_empty()
+            && self.published_runs.is_empty()
+    }
+
+    /// Slots of lists, of whichever kind.
+    pub(super) fn every_slot(&self) -> impl Iterator<Item = &u32> {
+        self.slots.iter().chain(&self.dismissed)
+    }
+
+    pub(super) fn add(&mut self, changed: &Changed, reason: Reason) {
+        match changed {
+            Changed::Rows(keys) => self.slots.extend(keys.iter().map(|key| {
+                let (workspace, uid, _) = key.parts();
+                scope_slot(workspace, uid)
+            })),
+            Changed::List(workspace, uid) => {
+                let slots = match reason {
+                    Reason::Dismissal => &mut self.dismissed,
+                    _ => &mut self.slots,
+                };
+                slots.insert(scope_slot(workspace, uid.as_deref().unwrap_or("")));
+            }
+            Changed::Workspace(workspace) => drop(self.workspaces.insert(workspace.clone())),
+            Changed::PublishedRun(run) => drop(self.published_runs.insert(run.clone())),
+            Changed::Everything => self.everything = true,
+        }
+        let slots = self.slots.len() + self.dismissed.len();
+        let told = slots + self.workspaces.len() + self.published_runs.len();
+        if self.everything || told > MAX_TOLD {
+            *self = Self {
+                everything: true,
+                sequence: self.sequence,
+                ..Self::default()
+            };
+        }
+    }
+}
 
 /// The version of the texts; of others is only known that something changed.
 const VERSION: &str = "1";

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use super::generation::SCOPES;
-use super::invalidation::{Changed, News, Reason};
+use super::invalidation::{Changed, Reason};
+use super::news::News;
 
 /// Marks the number of a write whose position is not known yet: no replica is far enough.
 const PENDING: u64 = 1 << 63;
