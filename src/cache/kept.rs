@@ -108,13 +108,6 @@ impl Cache {
         (is_young && !is_hidden).then_some(entry)
     }
 
-    /// Drops everything, so that not even an outage shows it again.
-    pub(crate) fn clear(&self) {
-        if let Self::On(kept) = self {
-            kept.lists.clear();
-        }
-    }
-
     /// Lists that are kept, and their bytes.
     pub fn size(&self) -> (u64, u64) {
         match self {
@@ -139,11 +132,7 @@ impl Kept {
     pub(crate) fn keep(&self, changes: &Changes, scope: Scope, entry: Arc<Entry>) {
         let generations = &changes.generations;
         let (workspace, uid) = (&scope.workspace, scope.uid_column());
-        // A replica may be behind what was forgotten before the load began.
-        let is_replayed = entry
-            .replayed
-            .is_none_or(|replayed| changes.is_replayed(workspace, uid, replayed));
-        if is_replayed && generations.is_current(entry.began, workspace, uid) {
+        if generations.is_current(entry.began, workspace, uid) {
             self.lists.insert(scope, entry);
         }
     }

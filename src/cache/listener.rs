@@ -13,7 +13,7 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use super::invalidation::{Changed, Reason};
 use super::{Cache, news};
 use crate::store::{CHANNEL, Position, Store, StoreError, own_channel, ping_listener};
-use crate::telemetry::chain;
+use crate::telemetry::{Repeated, chain};
 
 /// How often this process sends itself a notification …
 const PING_EVERY: Duration = Duration::from_secs(1);
@@ -59,22 +59,19 @@ pub async fn run(store: Store, cache: Arc<Cache>, listen_url: Option<String>) {
         std::future::pending::<()>().await;
     }
     let listen_url = listen_url.unwrap_or_default();
-    let mut told = None;
+    let mut told = Repeated::default();
     loop {
         let deaf = match &store {
             Store::Postgres(..) => listen(&store, &cache, &listen_url).await,
             Store::Sqlite(..) => ask(&store, &cache).await,
         };
         cache.set_hearing(false);
-        // Said once, as long as it stays the same.
-        let said = deaf.to_string();
-        if told.as_ref() != Some(&said) {
-            let error = chain(&deaf);
+        let error = chain(&deaf);
+        if told.is_news(&error) {
             tracing::warn!(
                 error,
                 "changes of other processes cannot be heard; reads go to the database"
             );
-            told = Some(said);
         }
         tokio::time::sleep(PAUSE).await;
     }

@@ -62,7 +62,7 @@ pub async fn run(
     );
     let (mut looked, mut pause) = (None::<Instant>, BUSY);
     let mut said = Repeated::default();
-    let (mut installed, mut retried, mut told) = (false, None::<Instant>, None::<String>);
+    let (mut installed, mut retried, mut told) = (false, None::<Instant>, Repeated::default());
     loop {
         if retried.is_none_or(|at| at.elapsed() > RETRY_EVERY) {
             retried = Some(Instant::now());
@@ -84,13 +84,13 @@ pub async fn run(
                 }
                 Err(error) => Some(error),
             };
-            // Said once, as long as it stays the same.
-            if let Some(error) = &says
-                && told != says
-            {
-                tracing::warn!(error, "the outbox is not drained");
+            match says {
+                Some(error) if told.is_news(&error) => {
+                    tracing::warn!(error, "the outbox is not drained");
+                }
+                Some(_) => {}
+                None => told.well(),
             }
-            told = says;
         }
         let least = BUSY.max(pace.least());
         pause = match drain.step(installed).await {

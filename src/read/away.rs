@@ -1,8 +1,9 @@
 //! Whether the database is out of reach, so that not every reader has to find out by waiting for it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::cache::Changes;
 use crate::store::Store;
 
 /// What the last read of the database came to.
@@ -12,20 +13,30 @@ pub(super) struct Away(Arc<State>);
 #[derive(Debug, Default)]
 struct State {
     is_away: AtomicBool,
+    /// The number of this process's newest write then.
+    written: AtomicU64,
     is_asked: AtomicBool,
 }
 
 impl Away {
-    /// Whether it was out of reach, and nothing was heard of it since.
-    pub(super) fn is_so(&self) -> bool {
+    /// Whether it was out of reach, and nothing was heard of it since: neither an answer nor that this process
+    /// wrote something.
+    pub(super) fn is_so(&self, changes: &Changes) -> bool {
         self.0.is_away.load(Ordering::Relaxed)
+            && self.0.written.load(Ordering::Relaxed) == changes.sequence()
     }
 
-    /// A read ended so.
-    pub(super) fn set(&self, is_away: bool) {
-        // Mostly it is so already, and a line that all cores share stays as it is.
-        if self.is_so() != is_away {
-            self.0.is_away.store(is_away, Ordering::Relaxed);
+    /// A read found it out of reach.
+    pub(super) fn gone(&self, changes: &Changes) {
+        self.0.written.store(changes.sequence(), Ordering::Relaxed);
+        self.0.is_away.store(true, Ordering::Relaxed);
+    }
+
+    /// It answered.
+    pub(super) fn back(&self) {
+        // Mostly it did before, and a line that all cores share stays as it is.
+        if self.0.is_away.load(Ordering::Relaxed) {
+            self.0.is_away.store(false, Ordering::Relaxed);
         }
     }
 
@@ -37,8 +48,9 @@ impl Away {
         }
         let (away, store) = (self.clone(), store.clone());
         tokio::spawn(async move {
-            let answered = store.ping().await.is_ok();
-            away.set(!answered);
+            if store.ping().await.is_ok() {
+                away.back();
+            }
             away.0.is_asked.store(false, Ordering::Release);
         });
     }

@@ -124,10 +124,6 @@ impl Reader {
     /// Forgets something, here and in other processes.
     pub fn invalidate(&self, changed: &Changed, reason: Reason) {
         self.table.primary.committed(changed, reason);
-        if *changed == Changed::Everything {
-            // Not even an outage shows it again.
-            self.cache.clear();
-        }
     }
 
     /// The heads of some lists, of at least `limit` items each and one more, where there are so many. All
@@ -173,7 +169,7 @@ impl Reader {
         for scope in scopes {
             found.push(known(scope).map(at_once(Via::Hit)));
         }
-        if old.is_none() && token.is_none() && self.away.is_so() {
+        if old.is_none() && token.is_none() && self.away.is_so(changes) {
             self.away.ask(&self.table.primary);
             for (found, scope) in found.iter_mut().zip(scopes).filter(|(it, _)| it.is_none()) {
                 *found = self.cache.stale(changes, scope).map(at_once(Via::Stale));
@@ -293,12 +289,14 @@ impl Reader {
         let found = |entry, via| Found { entry, via, waited };
         match loaded {
             Ok(entry) => {
-                self.away.set(false);
+                self.away.back();
                 Ok(found(entry, via))
             }
             Err(error) => {
                 let is_away = matches!(*error, StoreError::Unavailable(_));
-                self.away.set(is_away);
+                if is_away {
+                    self.away.gone(self.changes());
+                }
                 let stale = || self.cache.stale(self.changes(), scope);
                 let known = (is_away && token.is_none()).then(stale);
                 let stale = known.flatten().map(|entry| found(entry, Via::Stale));
