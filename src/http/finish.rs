@@ -19,9 +19,10 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest that a request may take: a body's 30 seconds and a statement's five fit in. It ends
 /// what waits for a database that no longer says anything; a write goes on without its client.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
-/// What a request's header may have at the most: paths with the longest ids and cookies of 8 KiB pass.
+/// What a request's header may have at the most: paths with the longest ids and cookies of 8 KiB pass, and
+/// twice the fields that a browser behind a few proxies sends.
 const MAX_HEADER_BYTES: usize = 32 * 1024;
-const MAX_HEADER_FIELDS: usize = 100;
+const MAX_HEADER_FIELDS: usize = 64;
 /// A request id from outside is taken over up to this length, so that logs stay readable.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
@@ -48,7 +49,7 @@ pub(super) async fn finish(
     );
     let mut response = match is_header_too_large(&request) {
         true => {
-            let detail = "a request line and its header have 32 KiB and 100 fields at most";
+            let detail = "a request line and its header have 32 KiB and 64 fields at most";
             Problem::new(Code::HeaderTooLarge, detail).into_response()
         }
         false => {

@@ -17,9 +17,9 @@ use tokio::task::JoinSet;
 /// two requests.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is read of a header at the most. Well beyond the limits of requests, which are refused with a
-/// problem document: beyond these the connection hears a bare status.
+/// problem document: beyond these, and beyond the hundred fields for which hyper has room without asking
+/// the allocator for it with each request, the connection hears a bare status.
 const MAX_HEADER_BYTES: usize = 128 * 1024;
-const MAX_HEADER_FIELDS: usize = 200;
 /// Connections of one listener at the most; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 1_024;
 /// After an accept failed (too many open files, say), so that the loop does not spin.
@@ -38,8 +38,7 @@ pub async fn serve(
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(MAX_HEADER_BYTES)
-        .max_headers(MAX_HEADER_FIELDS);
+        .max_buf_size(MAX_HEADER_BYTES);
     let mut stop = std::pin::pin!(stop);
     let mut connections = JoinSet::new();
     loop {

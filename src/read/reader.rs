@@ -200,9 +200,9 @@ impl Reader {
                 changes.presented(&token.write);
             }
             let started = Instant::now();
-            let loaded = loader
-                .load(&missing, rows, self.least(token), &may_join, &known)
-                .await;
+            let least = self.least(token);
+            // Boxed: what a hit does not need is not moved about with each hit.
+            let loaded = Box::pin(loader.load(&missing, rows, least, &may_join, &known)).await;
             let waited = started.elapsed();
             let mut loaded = missing.into_iter().zip(loaded);
             for found in found.iter_mut().filter(|found| found.is_none()) {

@@ -165,14 +165,15 @@ async fn list(
                 scope: scope.clone(),
                 after: Some((cursor.last_used_at, cursor.published_run)),
             }];
-            let read = app.reader.read_on(&start, limit + 1, how);
+            // Boxed, as below: what a page out of the cache does not need is not moved about with each.
+            let read = Box::pin(app.reader.read_on(&start, limit + 1, how));
             read.await?.pop().unwrap_or_default()
         }
     };
     let (page, unavailable) = match expanded {
         false => (page(&scope, &head, limit), false),
         true => {
-            let expanded = expand::fill(app, scopes, vec![head], limit, how).await?;
+            let expanded = Box::pin(expand::fill(app, scopes, vec![head], limit, how)).await?;
             let page = expanded.pages.into_iter().next();
             let page = page.ok_or_else(|| Problem::new(Code::Internal, "no page was filled"))?;
             (page, expanded.unavailable)
