@@ -128,6 +128,14 @@ impl Peer {
         ])
     }
 
+    /// From now on plans the statement once, as the service does.
+    pub(crate) async fn plan_once(&mut self) -> Result<(), Failure> {
+        match &mut self.way {
+            Way::Table(conn) => run(conn, "set plan_cache_mode = force_generic_plan").await,
+            _ => Ok(()),
+        }
+    }
+
     /// A statement that reads one list, `$1` to `$3`, or to `$5` with a position, as the service's.
     pub(crate) fn statement(name: &'static str, text: &'static str, conn: PgConnection) -> Self {
         let way = Way::Statement(conn, text);

@@ -55,3 +55,23 @@ impl Away {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::{Changed, Reason};
+
+    #[test]
+    fn a_write_of_this_process_says_that_it_is_back() {
+        let (away, changes) = (Away::default(), Changes::default());
+        assert!(!away.is_so(&changes));
+        away.gone(&changes);
+        assert!(away.is_so(&changes));
+        changes.commit(&Changed::Everything, Reason::Write);
+        assert!(!away.is_so(&changes));
+        away.gone(&changes);
+        assert!(away.is_so(&changes));
+        away.back();
+        assert!(!away.is_so(&changes));
+    }
+}
