@@ -183,6 +183,12 @@ pub(crate) async fn fill(server: &Server, runs: u64) -> Result<(), Failure> {
     run(&mut conn, "vacuum analyze recents.recent_workflow").await
 }
 
+/// Fills the table anew: what other parts wrote into it is not of the history.
+pub(crate) async fn fill_anew(server: &Server, runs: u64) -> Result<(), Failure> {
+    forget(&mut server.connect().await?).await?;
+    fill(server, runs).await
+}
+
 /// As before the first backfill.
 async fn forget(conn: &mut PgConnection) -> Result<(), Failure> {
     run(conn, "drop schema if exists recents cascade").await

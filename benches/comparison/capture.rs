@@ -80,7 +80,7 @@ pub(crate) async fn measure(
 ) -> Result<(), Failure> {
     let mut conn = server.connect().await?;
     let program = Program::new(&server.url)?;
-    crate::backfill::fill(server, runs).await?;
+    crate::backfill::fill_anew(server, runs).await?;
     run(
         &mut conn,
         "create sequence if not exists app.run_id start 100000000",

@@ -34,7 +34,7 @@ pub(crate) async fn measure(
 ) -> Result<(), Failure> {
     let mut conn = server.connect().await?;
     let program = Program::new(&server.url)?;
-    backfill::fill(server, runs).await?;
+    backfill::fill_anew(server, runs).await?;
     report.heading("Operation");
     let mut rows = vec![["", "figure", "target"].map(Into::into).into()];
     verify(server, &program, &mut rows).await?;

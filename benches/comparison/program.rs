@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -93,6 +94,10 @@ impl Program {
         let started = Instant::now();
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Process(child.spawn()?);
+        let said = [
+            follow_up(process.0.stdout.take()),
+            follow_up(process.0.stderr.take()),
+        ];
         let status = PathBuf::from(format!("/proc/{}/status", process.0.id()));
         let mut peak = None;
         let ended = loop {
@@ -103,11 +108,7 @@ impl Program {
             tokio::time::sleep(LOOK_EVERY).await;
         };
         let wall = started.elapsed();
-        let (mut out, mut err) = (String::new(), String::new());
-        if let (Some(stdout), Some(stderr)) = (&mut process.0.stdout, &mut process.0.stderr) {
-            stdout.read_to_string(&mut out)?;
-            stderr.read_to_string(&mut err)?;
-        }
+        let [out, err] = said.map(|said| said.join().unwrap_or_default());
         if !ended.success() {
             return Err(format!("recents {args:?}: {ended}\n{out}{err}").into());
         }
@@ -132,6 +133,16 @@ impl Program {
         command.envs(settings.iter().copied());
         Serving::start(command).await
     }
+}
+
+/// Reads what a command says while it says it, so that it never waits for a reader.
+fn follow_up(from: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut said = String::new();
+        // What cannot be read was not said.
+        let _ = from.map(|mut from| from.read_to_string(&mut said));
+        said
+    })
 }
 
 /// The most memory that a process had at once.

@@ -23,8 +23,6 @@ pub struct Entry {
     pub items: Box<[RecentWorkflow]>,
     /// The generation at which its load began.
     pub began: u64,
-    /// What had been heard of other processes then.
-    pub heard_position: u64,
     /// When its load began.
     pub read_at: Instant,
     /// Of a streaming replica: what it had replayed before.
@@ -47,14 +45,12 @@ impl Entry {
     pub fn new(
         items: Vec<RecentWorkflow>,
         began: u64,
-        heard_position: u64,
         read_at: Instant,
         replayed: Option<u64>,
     ) -> Self {
         Self {
             items: items.into(),
             began,
-            heard_position,
             read_at,
             replayed,
             ready: OnceLock::new(),

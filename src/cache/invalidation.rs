@@ -16,6 +16,8 @@ use crate::store::Position;
 const MAX_ORIGINS: usize = 256;
 /// Writes that were presented and are remembered: sessions of a minute or two after their writer ended.
 const MAX_PRESENTED: usize = 4_096;
+/// Writes of this process of which the generation is known: those of the last seconds, at full speed.
+const WRITTEN: usize = 1 << 14;
 
 /// Why something was forgotten, as in `recents_cache_invalidations_total{reason}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,8 +108,8 @@ pub struct Changes {
     /// SQLite: held while this process writes.
     pub(crate) writing: Arc<tokio::sync::Mutex<()>>,
     heard: Mutex<HashMap<u64, Heard>>,
-    /// The newest position in the database's log that another process told.
-    heard_position: AtomicU64,
+    /// The generations behind this process's last writes, by their numbers.
+    written: Box<[AtomicU64]>,
     /// Hears of every published run that is forgotten, and of everything.
     listener: OnceLock<Listener>,
     /// SQLite: changes that this process made, of those that the database counts.
@@ -132,7 +134,7 @@ impl Default for Changes {
             telling: tokio::sync::Mutex::default(),
             writing: Arc::default(),
             heard: Mutex::default(),
-            heard_position: AtomicU64::new(0),
+            written: (0..WRITTEN).map(|_| AtomicU64::new(0)).collect(),
             listener: OnceLock::new(),
             own: AtomicI64::new(0),
             database: OnceLock::new(),
@@ -154,12 +156,41 @@ impl Changes {
     pub fn commit(&self, changed: &Changed, reason: Reason) -> u64 {
         self.forget(changed, reason);
         let mut news = lock(&self.news);
-        news.sequence += 1;
+        self.next_write(&mut news);
         news.add(changed, reason);
         if let Some(replayed) = self.replayed.get() {
             replayed.commit(changed, reason, news.sequence);
         }
         news.sequence
+    }
+
+    /// Names a moment as a write that changed nothing, of which nobody needs to hear.
+    pub(crate) fn pass(&self) {
+        self.generations.advance();
+        self.next_write(&mut lock(&self.news));
+    }
+
+    /// Numbers a write that was committed, and forgotten already.
+    fn next_write(&self, news: &mut News) {
+        news.sequence += 1;
+        let generation = self.generations.now();
+        self.written_at(news.sequence)
+            .store(generation, Ordering::SeqCst);
+    }
+
+    fn written_at(&self, sequence: u64) -> &AtomicU64 {
+        &self.written[sequence as usize % WRITTEN]
+    }
+
+    /// The generation from which on loads see a write of this process and all that was committed before; of
+    /// one that is too long ago, a later one.
+    fn sees_own_from(&self, sequence: u64) -> u64 {
+        let newest = self.sequence();
+        if sequence > newest {
+            return u64::MAX;
+        }
+        let oldest = (newest + 1).saturating_sub(WRITTEN as u64);
+        self.written_at(sequence.max(oldest)).load(Ordering::SeqCst)
     }
 
     /// From now on remembers how far a replica must be to have each list as it is.
@@ -228,6 +259,7 @@ impl Changes {
                     if last != (workspace, uid) {
                         forget(Forgotten::Scope(workspace, uid));
                         self.count(reason, 1);
+                        tracing::debug!(reason = reason.name(), workspace, uid, "forgotten");
                     }
                     last = (workspace, uid);
                 }
@@ -266,6 +298,11 @@ impl Changes {
         !lock(&self.news).is_empty() && !self.is_told.swap(true, Ordering::SeqCst)
     }
 
+    /// These news could not be told; they are to be told again, with what came since.
+    pub(crate) fn give_back(&self, untold: News) {
+        lock(&self.news).join(untold);
+    }
+
     /// Takes the news to tell; `None` ends the telling.
     pub(crate) fn take_news(&self) -> Option<News> {
         let mut news = lock(&self.news);
@@ -297,7 +334,11 @@ impl Changes {
         for slot in news.every_slot() {
             self.generations.forget(Forgotten::ScopeSlot(*slot));
         }
-        self.count(Reason::OtherProcess, news.every_slot().count() as u64);
+        let lists = news.every_slot().count() as u64;
+        if lists > 0 {
+            self.count(Reason::OtherProcess, lists);
+            tracing::debug!(reason = Reason::OtherProcess.name(), lists, "forgotten");
+        }
         for workspace in &news.workspaces {
             let workspace = workspace.clone();
             self.forget(&Changed::Workspace(workspace), Reason::OtherProcess);
@@ -309,7 +350,6 @@ impl Changes {
         if let Some(replayed) = self.replayed.get() {
             replayed.heard(news, position);
         }
-        self.heard_position.fetch_max(position, Ordering::SeqCst);
         let mut heard = lock(&self.heard);
         if heard.len() >= MAX_ORIGINS && !heard.contains_key(&origin) {
             let oldest = heard.iter().min_by_key(|(_, heard)| heard.generation);
@@ -329,15 +369,11 @@ impl Changes {
         }
     }
 
-    /// Whether a load that began at a generation, with this much heard, sees a write of any process: its
-    /// own writes are forgotten before they are acknowledged, and those of others when they are heard of.
-    pub fn sees(&self, began: u64, heard_position: u64, write: &Write) -> bool {
+    /// Whether a load that began at a generation sees a write of any process, and all that was committed
+    /// before that, by whomever: it began behind the write, or behind the news of it.
+    pub fn sees(&self, began: u64, write: &Write) -> bool {
         if write.origin == self.origin {
-            return true;
-        }
-        // Equal is not enough: two commits may be told with one position, of which the load saw but one.
-        if heard_position > write.position {
-            return true;
+            return super::generation::sees(began, self.sees_own_from(write.sequence));
         }
         let is_heard = lock(&self.heard).get(&write.origin).is_some_and(|heard| {
             heard.sequence >= write.sequence && super::generation::sees(began, heard.generation)
@@ -365,16 +401,10 @@ impl Changes {
             .or_insert_with(|| self.generations.advance());
     }
 
-    /// The newest position that was heard of; a load notes it before it asks the database.
-    pub fn heard_position(&self) -> u64 {
-        self.heard_position.load(Ordering::SeqCst)
-    }
-
     /// Nothing that was heard counts any more: another database answers, or its log began anew.
     pub fn unhear(&self) {
         lock(&self.heard).clear();
         lock(&self.presented).clear();
-        self.heard_position.store(0, Ordering::SeqCst);
     }
 
     /// SQLite: this process made so many of the changes that the database counts.
@@ -443,8 +473,7 @@ mod tests {
         changes.presented(&write(7));
         changes.presented(&write(7));
         let behind = changes.generations.now();
-        let sees =
-            |began, sequence| changes.sees(began, changes.heard_position(), &write(sequence));
+        let sees = |began, sequence| changes.sees(began, &write(sequence));
         assert!(!sees(before, 7), "it may have been read before the write");
         assert!(sees(behind, 7));
         assert!(
@@ -464,30 +493,71 @@ mod tests {
             origin: a.origin,
             sequence,
         };
-        assert!(a.sees(0, 0, &write), "its own");
         let early = b.generations.now();
-        assert!(
-            !b.sees(early, b.heard_position(), &write),
-            "nothing was heard"
-        );
-        let heard_before = b.heard_position();
+        assert!(!b.sees(early, &write), "nothing was heard");
         b.hear(a.origin, 7, &a.take_news().unwrap());
-        assert!(!b.sees(early, heard_before, &write), "it began before");
-        assert!(b.sees(b.generations.now(), b.heard_position(), &write));
+        assert!(!b.sees(early, &write), "it began before");
+        assert!(b.sees(b.generations.now(), &write));
         let next = Write {
             sequence: a.commit(&Changed::Everything, Reason::Admin),
             ..write
         };
-        assert!(
-            !b.sees(b.generations.now(), b.heard_position(), &next),
-            "of the same position"
-        );
+        assert!(!b.sees(b.generations.now(), &next), "not heard yet");
         b.hear(a.origin + 1, 8, &News::default());
-        assert!(
-            b.sees(b.generations.now(), b.heard_position(), &next),
-            "a later position"
-        );
+        assert!(!b.sees(b.generations.now(), &next), "news of another one");
         b.unhear();
-        assert!(!b.sees(b.generations.now(), b.heard_position(), &write));
+        assert!(!b.sees(b.generations.now(), &write));
+    }
+
+    #[test]
+    fn a_load_sees_an_own_write_and_what_others_did_before_only_when_it_began_behind_it() {
+        let changes = Changes::default();
+        let own = |sequence| Write {
+            position: u64::MAX,
+            origin: changes.origin,
+            sequence,
+        };
+        let early = changes.generations.now();
+        // What another process wrote before, to whatever list, may not be heard of yet.
+        let first = changes.commit(&Changed::List(id("5"), None), Reason::Write);
+        let between = changes.generations.now();
+        let second = changes.commit(&Changed::List(id("6"), None), Reason::Write);
+        let behind = changes.generations.now();
+        assert!(!changes.sees(early, &own(first)) && changes.sees(between, &own(first)));
+        assert!(!changes.sees(between, &own(second)) && changes.sees(behind, &own(second)));
+        assert!(!changes.sees(behind, &own(second + 1)), "made up");
+        changes.pass();
+        let passed = changes.sequence();
+        assert!(!changes.sees(behind, &own(passed)));
+        assert!(changes.sees(changes.generations.now(), &own(passed)));
+        for _ in 0..WRITTEN {
+            changes.pass();
+        }
+        assert!(
+            !changes.sees(behind, &own(first)),
+            "too long ago to be told from a later one"
+        );
+        assert!(changes.sees(changes.generations.now(), &own(first)));
+    }
+
+    #[test]
+    fn news_that_could_not_be_told_are_told_with_the_next() {
+        let changes = Changes::default();
+        changes.commit(&Changed::List(id("5"), None), Reason::Write);
+        let untold = changes.take_news().unwrap();
+        changes.commit(&Changed::Workspace(id("6")), Reason::Admin);
+        changes.give_back(untold.clone());
+        let news = changes.take_news().unwrap();
+        assert_eq!((&news.slots, news.workspaces.len()), (&untold.slots, 1));
+        assert_eq!(news.sequence, 2);
+        changes.give_back(News {
+            everything: true,
+            ..news
+        });
+        let news = changes.take_news().unwrap();
+        assert_eq!(
+            (news.everything, news.slots.len(), news.sequence),
+            (true, 0, 2)
+        );
     }
 }

@@ -5,6 +5,7 @@
 
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
@@ -86,8 +87,9 @@ fn begin(store: &Store, cache: &Cache, place: Position) {
 
 async fn ask(store: &Store, cache: &Cache) -> Deaf {
     let changes = store.changes();
-    // Own changes are added after their commit, so that they never hide one of others.
+    // In turn with this process's own writers, so that all that it changed is counted as its own.
     let look = async || {
+        let _turn = changes.writing.lock().await;
         let owned = changes.owned();
         let place = position(store).await?;
         Ok::<_, Deaf>((place.at.cast_signed() - owned, place))
@@ -163,6 +165,7 @@ async fn hear(
     let mut begun = false;
     let mut next_ping = Instant::now();
     let mut awaited = None::<Instant>;
+    let (mut timeline, mut at) = (place.timeline, place.at);
     loop {
         let now = Instant::now();
         if awaited.is_some_and(|since| now.duration_since(since) > PING_TIMEOUT) {
@@ -170,7 +173,7 @@ async fn hear(
         }
         if awaited.is_none() && now >= next_ping {
             let ping = tokio::time::timeout(PING_TIMEOUT, ping_listener(listener, own)).await;
-            ping.map_err(|_| Deaf::Lost)??;
+            (timeline, at) = ping.map_err(|_| Deaf::Lost)??;
             awaited = Some(now);
         }
         let until = awaited.map_or(next_ping, |since| since + PING_TIMEOUT);
@@ -183,11 +186,16 @@ async fn hear(
             if let Some(sent) = awaited.take() {
                 next_ping = sent + PING_EVERY;
             }
-            let now = position(store).await?;
+            changes.timeline.store(timeline, Ordering::SeqCst);
+            let now = Position {
+                timeline,
+                at,
+                ..place
+            };
             if !std::mem::replace(&mut begun, true) {
                 begin(store, cache, now);
             }
-            if (now.database, now.timeline) != (place.database, place.timeline) {
+            if now.timeline != place.timeline {
                 // Positions of another log say nothing about this one.
                 changes.unhear();
                 changes.forget(&Changed::Everything, Reason::Listener);

@@ -63,6 +63,21 @@ impl News {
             Changed::PublishedRun(run) => drop(self.published_runs.insert(run.clone())),
             Changed::Everything => self.everything = true,
         }
+        self.bound();
+    }
+
+    /// Adds what could not be told before.
+    pub(super) fn join(&mut self, untold: Self) {
+        self.slots.extend(untold.slots);
+        self.dismissed.extend(untold.dismissed);
+        self.workspaces.extend(untold.workspaces);
+        self.published_runs.extend(untold.published_runs);
+        self.everything |= untold.everything;
+        self.bound();
+    }
+
+    /// Too much becomes everything.
+    fn bound(&mut self) {
         let slots = self.slots.len() + self.dismissed.len();
         let told = slots + self.workspaces.len() + self.published_runs.len();
         if self.everything || told > MAX_TOLD {

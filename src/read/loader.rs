@@ -38,8 +38,6 @@ pub(super) type Kept<'a> = &'a (dyn Fn(&Scope) -> Option<Arc<Entry>> + Sync);
 pub(super) struct Began {
     /// The generation.
     pub(super) generation: u64,
-    /// What had been heard of other processes.
-    pub(super) heard_position: u64,
     /// When.
     pub(super) at: Instant,
 }
@@ -195,7 +193,6 @@ impl Shared {
         }
         // Before the database is asked: whatever is forgotten from now on, the load may not see.
         let began = Began {
-            heard_position: self.changes.heard_position(),
             generation: self.changes.generations.now(),
             at: Instant::now(),
         };
@@ -322,8 +319,7 @@ impl Batch<'_> {
         match loaded {
             Ok(Read { lists, replayed }) => {
                 for ((scope, load), items) in self.loads.iter().zip(lists) {
-                    let (generation, heard) = (began.generation, began.heard_position);
-                    let entry = Entry::new(items, generation, heard, began.at, replayed);
+                    let entry = Entry::new(items, began.generation, began.at, replayed);
                     let entry = Arc::new(entry);
                     if let Some(kept) = self.shared.cache.coherent() {
                         let changes = &self.shared.changes;

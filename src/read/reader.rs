@@ -146,17 +146,19 @@ impl Reader {
         let changes = self.table.primary.changes();
         let (loader, kept) = match old {
             Some(old) => (&old.loader, None),
+            // Nothing that is kept can be held against a token of another database.
+            None if token.is_some_and(|token| !self.is_of_here(token)) => (&self.loader, None),
             None => (&self.loader, self.cache.coherent()),
         };
-        let sees = |generation, heard_position, replayed: Option<u64>| {
+        let sees = |generation, replayed: Option<u64>| {
             token.is_none_or(|token| match replayed {
                 Some(replayed) => replayed >= self.least(Some(token)),
-                None => changes.sees(generation, heard_position, &token.write),
+                None => changes.sees(generation, &token.write),
             })
         };
         let known = |scope: &Scope| {
             let entry = kept.and_then(|kept| kept.get(changes, scope, limit));
-            entry.filter(|entry| sees(entry.began, entry.heard_position, entry.replayed))
+            entry.filter(|entry| sees(entry.began, entry.replayed))
         };
         let at_once = |via| {
             move |entry| Found {
@@ -194,7 +196,7 @@ impl Reader {
                     && generations.is_current(generation, &scope.workspace, scope.uid_column())
                     && generations.no_published_run_since(generation)
                     && began.at.elapsed() < JOIN_WITHIN
-                    && sees(generation, began.heard_position, None)
+                    && sees(generation, None)
             };
             if let Some(token) = token.filter(|token| self.is_of_here(token)) {
                 changes.presented(&token.write);

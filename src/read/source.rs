@@ -134,16 +134,18 @@ impl Replica {
         least: u64,
         changes: &Changes,
     ) -> Result<Option<Read>, StoreError> {
-        let replayed = tokio::time::timeout(REPLY_WITHIN, self.store.replayed()).await;
-        let mut replayed =
-            replayed.unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))?;
+        let ask = async || {
+            let replayed = tokio::time::timeout(REPLY_WITHIN, self.store.replayed()).await;
+            replayed.unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))
+        };
+        let mut replayed = ask().await?;
         let deadline = Instant::now() + WAIT;
         while replayed < least {
             if Instant::now() >= deadline {
                 return Ok(None);
             }
             tokio::time::sleep(ASK_EVERY).await;
-            replayed = self.store.replayed().await?;
+            replayed = ask().await?;
         }
         let has = |ListStart { scope, .. }: &ListStart| {
             changes.is_replayed(&scope.workspace, scope.uid_column(), replayed)

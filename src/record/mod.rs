@@ -118,6 +118,7 @@ impl Recorder {
     /// [`RecordError`]; the same uses may be sent again, doing so changes nothing twice.
     pub async fn record(&self, uses: &[Usage<'_>]) -> Result<Recorded, RecordError> {
         if uses.is_empty() {
+            self.store.changes().pass();
             return Ok(Recorded {
                 applied: 0,
                 superseded: 0,

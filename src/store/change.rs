@@ -10,13 +10,16 @@ use sqlx::{AssertSqlSafe, Row};
 use super::statement::Statement;
 use super::{Dialect, Store, StoreError, on_both};
 use crate::cache::news;
-use crate::telemetry::chain;
+use crate::telemetry::{Repeated, chain};
 
 pub(super) const STATEMENTS: [&Statement; 4] = [&PLACE, &POSITION, &REPLAYED, &TELL];
 
 /// Tellings are this far apart: under load, what many flushes changed is told together, at a tenth of the
 /// cost. The first after silence is told at once.
 const TELL_APART: Duration = Duration::from_millis(5);
+
+/// Before news that could not be told are told again.
+const TELL_AGAIN: Duration = Duration::from_millis(500);
 
 /// The channel of PostgreSQL's on which processes tell each other what they changed.
 pub(crate) const CHANNEL: &str = "recents";
@@ -50,12 +53,19 @@ pub(crate) fn own_channel(origin: u64) -> String {
 
 /// Sends a notification to oneself, on a channel of [`own_channel`]. As plain text, which also a pooler
 /// passes on that keeps no prepared statements, so that it is found out by its silence.
+///
+/// Returns the timeline and the position of then, asked by the same connection: whether it is the right
+/// database that is heard must not wait for another one to be free.
 pub(crate) async fn ping_listener(
     listener: &mut PgListener,
     channel: &str,
-) -> Result<(), sqlx::Error> {
-    let ping = sqlx::raw_sql(AssertSqlSafe(format!("notify {channel}")));
-    ping.execute(listener).await.map(drop)
+) -> Result<(u32, u64), sqlx::Error> {
+    let place = POSITION.run(Dialect::Postgres);
+    let ping = sqlx::raw_sql(AssertSqlSafe(format!("{place}; notify {channel}")));
+    let rows = ping.fetch_all(listener).await?;
+    let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    let (timeline, at) = (row.try_get::<i32, _>(0)?, row.try_get::<i64, _>(1)?);
+    Ok((timeline.cast_unsigned(), at.unsigned_abs()))
 }
 
 /// A position in the log of one database.
@@ -109,11 +119,12 @@ impl Store {
         Ok(replayed.unsigned_abs())
     }
 
-    /// Tells other processes what this one changed, until nothing is left to tell. They hear it for
-    /// sure only where they listen; what fails is made good by their time to live.
+    /// Tells other processes what this one changed, until nothing is left to tell. What cannot be told now
+    /// is told later; only what a process did not live to tell is made good by the others' time to live.
     pub(super) async fn tell(&self) {
         // Whoever waits here waits for what is being told, too.
         let _telling = self.changes().telling.lock().await;
+        let mut said = Repeated::default();
         while let Some(news) = self.changes().take_news() {
             let Self::Postgres(pool, changes) = self else {
                 // Who keeps answers asks SQLite itself.
@@ -127,10 +138,18 @@ impl Store {
                     if let Some(position) = positions.max() {
                         changes.told(&news, position.unsigned_abs());
                     }
+                    said.well();
                 }
                 Err(error) => {
                     let error = chain(&error);
-                    tracing::warn!(error, "other replicas were not told of a change");
+                    if said.is_news(&error) {
+                        tracing::warn!(
+                            error,
+                            "other replicas are not told of changes; trying again"
+                        );
+                    }
+                    changes.give_back(news);
+                    tokio::time::sleep(TELL_AGAIN).await;
                 }
             }
             tokio::time::sleep(TELL_APART).await;

@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::{Sqlite, SqliteConnection, SqlitePool};
+use tokio::runtime::Handle;
 
 use crate::cache::{Changed, Changes, Reason};
 
@@ -142,9 +143,12 @@ impl Store {
     /// Forgets what a commit changed, here and, soon, in other processes.
     pub(crate) fn committed(&self, changed: &Changed, reason: Reason) {
         self.changes().commit(changed, reason);
-        if self.changes().begin_telling() {
+        // Where no runtime is left to tell it, closing does.
+        if let Ok(runtime) = Handle::try_current()
+            && self.changes().begin_telling()
+        {
             let store = self.clone();
-            tokio::spawn(async move { store.tell().await });
+            runtime.spawn(async move { store.tell().await });
         }
     }
 

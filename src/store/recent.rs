@@ -6,6 +6,7 @@ use sqlx::Row;
 
 use super::rows::{BindRows, Rows};
 use super::statement::{Statement, clamped};
+use super::tx::Forgetting;
 use super::{Conn, Store, StoreError, Tx, dismissal, on_both};
 use crate::cache::{Changed, Reason};
 use crate::model::{Id, Key, Newest};
@@ -174,9 +175,12 @@ pub(crate) async fn raise_alone(
 ) -> Result<Vec<Key>, StoreError> {
     match store {
         Store::Postgres(pool, _) if !pool.behind_pooler => {
-            let raised = raise_rows(store.acquire().await?.conn(), uses).await?;
-            store.committed(&rows_of(uses), Reason::Write);
-            Ok(raised)
+            let mut session = store.acquire().await?;
+            let _behind = Forgetting {
+                store,
+                changed: vec![(rows_of(uses), Reason::Write)],
+            };
+            raise_rows(session.conn(), uses).await
         }
         _ => {
             let mut tx = store.begin().await?;

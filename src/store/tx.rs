@@ -100,7 +100,13 @@ impl Tx {
         self.changed.push((changed, reason));
     }
 
+    /// Whatever its answer, and also where nobody waits for that any more: it may be committed, and is
+    /// forgotten.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
+        let _behind = Forgetting {
+            store: &self.store,
+            changed: self.changed,
+        };
         match self.begun {
             Begun::Postgres(tx) => tx.commit().await?,
             Begun::Sqlite(mut tx, written) => {
@@ -115,9 +121,20 @@ impl Tx {
                 }
             }
         }
+        Ok(())
+    }
+}
+
+/// What is forgotten when it is dropped: behind a commit, however that ended.
+pub(super) struct Forgetting<'a> {
+    pub(super) store: &'a Store,
+    pub(super) changed: Vec<(Changed, Reason)>,
+}
+
+impl Drop for Forgetting<'_> {
+    fn drop(&mut self) {
         for (changed, reason) in &self.changed {
             self.store.committed(changed, *reason);
         }
-        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{came_by, hears};
 use crate::support::client::list_path;
 use crate::support::uses::body_of;
-use crate::support::{Cluster, Server, Use, until};
+use crate::support::{Backend, Beside, Cluster, Server, Use, until};
 
 /// From the database's return to the first answer out of it.
 const RECOVERY: Duration = Duration::from_secs(2);
@@ -161,4 +161,47 @@ async fn what_was_dismissed_is_not_given_even_then() {
         }
         client.get(&list_path("kept", None)).await.expect(200);
     }
+}
+
+/// The write was committed, and nobody heard that it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_of_which_only_the_answer_is_lost_is_seen_by_the_next_read() {
+    let cluster = Cluster::start();
+    let server = Server::with(&cluster.url, &[]).await;
+    hears(&server).await;
+    let (client, path) = (server.public, list_path("w", None));
+    client
+        .post("/v1/runs", &body_of(&[Use::new("w", "before", 0)]))
+        .await
+        .expect(200);
+    until("the list is kept", async || {
+        let hits = came_by(&server, "hit").await;
+        client.get(&path).await.expect(200);
+        (came_by(&server, "hit").await > hits).then_some(())
+    })
+    .await;
+    // A commit that waits for a standby is on this disk already; ending its connection ends the wait.
+    let mut beside = Beside::connect(Backend::Postgres, &cluster.url).await;
+    let standby = |name| {
+        format!("alter system set synchronous_standby_names = '{name}'; select pg_reload_conf()")
+    };
+    for statement in standby("nobody").split(';') {
+        beside.execute(statement).await;
+    }
+    let written = tokio::spawn(async move {
+        let use_of_it = body_of(&[Use::new("w", "behind", 1)]);
+        client.post("/v1/runs", &use_of_it).await
+    });
+    until("the commit waits, and is broken off", async || {
+        let ended = "select pg_terminate_backend(pid)::text from pg_stat_activity
+                     where wait_event = 'SyncRep' and query like 'insert%'";
+        (!beside.texts(ended).await.is_empty()).then_some(())
+    })
+    .await;
+    written.await.expect("an answer").expect(503);
+    for statement in standby("").split(';') {
+        beside.execute(statement).await;
+    }
+    let list = client.get(&path).await.expect(200);
+    assert_eq!(list.published_runs(), ["behind", "before"]);
 }

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use hyper::body::Bytes;
+use recents::store::{Position, Token};
+use serde_json::json;
 
 use super::{came_by, hears};
 use crate::support::client::{Answer, Client, list_path};
@@ -110,6 +112,60 @@ async fn a_read_with_a_token_is_never_older_than_the_write() {
     );
 }
 
+/// A session that writes here and there sends the token of its last write only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_stands_for_all_that_was_written_before_it_wherever() {
+    let db = TestDb::migrated(Backend::Postgres).await;
+    let [a, b] = replicas(&db).await;
+    let sessions = (0..SESSIONS).map(|at| {
+        tokio::spawn(async move {
+            let (list, other) = (format!("list {at}"), format!("other {at}"));
+            let path = list_path(&list, None);
+            for round in 0..150 {
+                b.public.get(&path).await.expect(200);
+                write(a.public, &list, round).await;
+                // Of no use, of an equal one, of a newer one.
+                let last = match round % 3 {
+                    0 => {
+                        let nothing =
+                            json!({"runs": [{"workspace": other, "published_run": null}]});
+                        b.public.post("/v1/runs", &nothing).await.expect(200)
+                    }
+                    1 => write(b.public, &other, 0).await,
+                    _ => write(b.public, &other, round).await,
+                };
+                let token = last.header(SESSION_TOKEN).expect("a token");
+                let read = b.public.get_with(&path, &[(SESSION_TOKEN, token)]).await;
+                assert_eq!(newest(&read.expect(200)), round, "session {at}");
+            }
+        })
+    });
+    for session in sessions.collect::<Vec<_>>() {
+        session.await.expect("no stale read");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_this_database_cannot_know_is_answered_uncached() {
+    let db = TestDb::migrated(Backend::Postgres).await;
+    let [a, _] = replicas(&db).await;
+    let path = list_path("w", None);
+    write(a.public, "w", 7).await;
+    let elsewhere = Position {
+        database: 1,
+        timeline: 1,
+        at: 0,
+    };
+    let token = Token::new(Some(elsewhere), 2, 0).encode();
+    for _ in 0..3 {
+        a.public.get(&path).await.expect(200);
+        let before = came_by(&a, "bypass").await;
+        let read = a.public.get_with(&path, &[(SESSION_TOKEN, &token)]).await;
+        assert_eq!(newest(&read.expect(200)), 7);
+        assert_eq!(came_by(&a, "bypass").await, before + 1.0);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dismissal_is_seen_by_its_session_on_the_other_replica() {
     let db = TestDb::migrated(Backend::Postgres).await;
@@ -170,7 +226,7 @@ async fn a_lost_listener_makes_no_read_stale() {
         })
         .await;
         let listens = "select pg_terminate_backend(pid) from pg_stat_activity
-                       where datname = current_database() and query like 'notify %'
+                       where datname = current_database() and query like '%; notify %'
                          and application_name = 'recents'";
         let lost = b.log.events().len();
         db.execute(listens).await;

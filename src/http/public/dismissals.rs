@@ -1,6 +1,7 @@
 //! `DELETE` of an item, of a list, of a published run everywhere.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
@@ -12,6 +13,7 @@ use crate::http::path::{ItemPath, PublishedRunPath, ScopePath};
 use crate::http::problem::{Code, Problem};
 use crate::http::query::parameters;
 use crate::http::session::name_write;
+use crate::http::timing::Waited;
 use crate::model::Time;
 use crate::store::StoreError;
 use crate::store::dismissal::Dismissed;
@@ -132,6 +134,7 @@ async fn hide(app: &Arc<App>, query: Option<&str>, what: Dismissed) -> Result<Re
     })?;
     // A client that goes away leaves nothing half done.
     let app = Arc::clone(app);
+    let started = Instant::now();
     let hidden = tokio::spawn(async move {
         let now = Time::now();
         let ahead = app.reader.ahead(&what, now, app.how(None)).await?;
@@ -144,8 +147,7 @@ async fn hide(app: &Arc<App>, query: Option<&str>, what: Dismissed) -> Result<Re
     let token = hidden
         .await
         .map_err(|_| Problem::new(Code::Internal, "the service failed; its log says more"))??;
-    Ok(name_write(
-        StatusCode::NO_CONTENT.into_response(),
-        &token.encode(),
-    ))
+    let mut answer = name_write(StatusCode::NO_CONTENT.into_response(), &token.encode());
+    answer.extensions_mut().insert(Waited(started.elapsed()));
+    Ok(answer)
 }

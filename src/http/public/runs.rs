@@ -1,6 +1,7 @@
 //! `POST /v1/runs`: the upsert hook.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Json as JsonAnswer;
 use axum::extract::{RawQuery, State};
@@ -17,6 +18,7 @@ use crate::http::fields::{Field, Fields};
 use crate::http::problem::Problem;
 use crate::http::query::parameters;
 use crate::http::session::name_write;
+use crate::http::timing::Waited;
 use crate::model::{Id, Time, Usage};
 use crate::telemetry::metrics::Source;
 
@@ -101,14 +103,18 @@ pub(super) async fn record(
     if skipped > 0 {
         app.metrics.count_runs(Source::Hook, "skipped", skipped);
     }
+    let started = Instant::now();
     let recorded = app.recorder.record(&uses).await?;
+    let waited = Waited(started.elapsed());
     let (applied, superseded) = (recorded.applied, recorded.superseded);
     let answer = JsonAnswer(RunsAnswer {
         applied,
         superseded,
         skipped,
     });
-    Ok(name_write(answer.into_response(), &recorded.token))
+    let mut answer = name_write(answer.into_response(), &recorded.token);
+    answer.extensions_mut().insert(waited);
+    Ok(answer)
 }
 
 /// A checked item.
