@@ -37,7 +37,8 @@ impl Source {
     /// Whether what failed for some lists may be the fault of one of them.
     pub(super) fn may_be_of_one(&self, error: &StoreError) -> bool {
         match self {
-            Self::Table(_) => false,
+            // A row that somebody else wrote.
+            Self::Table(_) => matches!(error, StoreError::Corrupt(_)),
             Self::History(_) => matches!(
                 error,
                 StoreError::Other(_) | StoreError::Unavailable(sqlx::Error::PoolTimedOut)

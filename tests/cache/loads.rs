@@ -97,6 +97,23 @@ async fn a_thousand_misses_at_once_are_few_queries(db: TestDb) {
     }
 }
 
+/// A row that no service wrote, in one of two lists that are asked for together.
+#[tokio::test]
+async fn a_row_that_cannot_be_read_fails_its_own_list_only() {
+    let db = TestDb::migrated(Backend::Sqlite).await;
+    used(&db, 2).await;
+    db.execute("update recent_workflow set run = cast(x'ff' as text) where workspace = 'w1'")
+        .await;
+    let store = db.store();
+    let reader = reader(&db, &store).await;
+    let [good, bad] = [scope("w0", None), scope("w1", None)];
+    let (good, bad) = tokio::join!(first(&reader, &good), first(&reader, &bad));
+    assert_eq!(good, Ok(Some("p".into())));
+    assert_eq!(bad, Err("a row of the table is corrupt".into()));
+    // Both together, then each apart.
+    assert_eq!(reader.counts.queries(), 3);
+}
+
 async fn a_reader_that_goes_away_takes_no_load_with_it(db: TestDb) {
     used(&db, 1).await;
     let store = db.store();

@@ -1,5 +1,7 @@
 //! The database is away for a while.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -84,6 +86,84 @@ async fn what_was_known_is_given_and_marked_while_the_database_is_away() {
         (came_by(&server, "hit").await > hits).then_some(())
     })
     .await;
+}
+
+/// Many clients, who go on reading and writing while the database goes and comes back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_load_too_stale_answers_are_marked_and_soon_over() {
+    const CLIENTS: usize = 12;
+    let cluster = Cluster::start();
+    let server = Server::with(&cluster.url, &[]).await;
+    hears(&server).await;
+    let client = server.public;
+    let over = Arc::new(AtomicBool::new(false));
+    let [stale, fresh] = [0, 1].map(|_| Arc::new(AtomicU64::new(0)));
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|at| {
+            let (over, stale, fresh) = (over.clone(), stale.clone(), fresh.clone());
+            tokio::spawn(async move {
+                let workspace = format!("w{at}");
+                let path = list_path(&workspace, None);
+                let mut written = Vec::new();
+                for round in 0.. {
+                    if over.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    let item = format!("p{round}");
+                    let uses = body_of(&[Use::new(&workspace, &item, round)]);
+                    let answer = client.post("/v1/runs", &uses).await;
+                    let token = answer
+                        .header("recents-session-token")
+                        .map(ToOwned::to_owned);
+                    if answer.status == 200 {
+                        written.push(item);
+                    }
+                    let read = client.get(&path).await;
+                    let is_stale = read.header("recents-stale") == Some("true");
+                    if read.status != 200 {
+                        assert_eq!(read.status, 503);
+                        continue;
+                    }
+                    let count = if is_stale { &stale } else { &fresh };
+                    count.fetch_add(1, Ordering::SeqCst);
+                    if let Some(token) = token {
+                        let session = [("recents-session-token", token.as_str())];
+                        let own = client.get_with(&path, &session).await;
+                        assert_eq!(own.header("recents-stale"), None, "with a token");
+                        if own.status == 200 {
+                            assert_eq!(own.published_runs().first(), written.last());
+                        }
+                    }
+                }
+                written
+            })
+        })
+        .collect();
+    let reaches = async |what: &str, count: &AtomicU64| {
+        let aim = count.load(Ordering::SeqCst) + 5 * CLIENTS as u64;
+        until(what, async || {
+            (count.load(Ordering::SeqCst) >= aim).then_some(())
+        })
+        .await;
+    };
+    reaches("lists are read", &fresh).await;
+    cluster.crash();
+    reaches("stale answers are given", &stale).await;
+    cluster.restart();
+    let back = Instant::now();
+    reaches("answers are fresh again", &fresh).await;
+    assert!(back.elapsed() < RECOVERY, "it took {:?}", back.elapsed());
+    over.store(true, Ordering::SeqCst);
+    for (at, client_of_it) in clients.into_iter().enumerate() {
+        let written = client_of_it.await.expect("no wrong answer");
+        let path = list_path(&format!("w{at}"), None) + "?limit=1";
+        let list = client.get(&path).await.expect(200);
+        assert_eq!(list.header("recents-stale"), None);
+        // A write of which the answer was lost may be newer.
+        let newest = |item: &String| item[1..].parse::<u32>().expect("a number");
+        let (found, last) = (&list.published_runs()[0], written.last().expect("a write"));
+        assert!(newest(found) >= newest(last), "{found} and {last}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -233,17 +233,20 @@ async fn a_lost_listener_makes_no_read_stale() {
         // Told while nobody listens.
         let changed = write(a.public, "quiet", round * 2 + 100).await;
         drop(changed);
+        let acknowledged = Instant::now();
+        until("what was told meanwhile is seen", async || {
+            let found = newest(&b.public.get(&path).await.expect(200));
+            (found == round * 2 + 100).then_some(())
+        })
+        .await;
+        let took = acknowledged.elapsed();
+        assert!(took < BOUND, "a read was old for {took:?}");
         until("it listens again", async || {
             let events = b.log.events();
             let again = |event: &&serde_json::Value| {
                 event["message"] == "listening to changes of other processes"
             };
             events.iter().skip(lost).find(again).map(drop)
-        })
-        .await;
-        until("what was told meanwhile is seen", async || {
-            let found = newest(&b.public.get(&path).await.expect(200));
-            (found == round * 2 + 100).then_some(())
         })
         .await;
     }
