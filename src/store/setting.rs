@@ -6,6 +6,7 @@ use sqlx::Row;
 
 use super::statement::Statement;
 use super::{Conn, Store, StoreError, job, on_both};
+use crate::cache::{Changed, Reason};
 
 pub(super) const STATEMENTS: [&Statement; 3] = [&ALL, &SET, &SET_FIRST];
 
@@ -59,7 +60,10 @@ pub(crate) async fn all(store: &Store, kind: &str) -> Result<Stored, StoreError>
 
 /// Sets these, or none of them.
 pub(crate) async fn set(store: &Store, values: &[(&str, &str)]) -> Result<(), StoreError> {
-    write(store, &SET, values).await
+    write(store, &SET, values).await?;
+    // What lists are come by may have changed.
+    store.committed(&Changed::Everything, Reason::Change);
+    Ok(())
 }
 
 /// Sets those of these that are not set yet.

@@ -1,9 +1,12 @@
 //! Commands beside a server change the same table.
 
+use serde_json::json;
+
 use super::{came_by, hears};
 use crate::support::client::list_path;
+use crate::support::history::file::{Files, csv};
 use crate::support::uses::body_of;
-use crate::support::{Server, TestDb, Use, both, recents, until};
+use crate::support::{Backend, Server, TestDb, Use, both, recents, until};
 
 both!(a_server_hears_what_a_command_changes);
 
@@ -26,6 +29,50 @@ async fn a_server_hears_what_a_command_changes(db: TestDb) {
         until("the server heard of it", async || {
             let list = client.get(&path).await.expect(200).published_runs();
             (list[0] == format!("p{}", i - 1)).then_some(())
+        })
+        .await;
+    }
+}
+
+/// What was written before may have been written by a process that did not live to tell it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_backfill_and_a_changed_setting_forget_everything() {
+    let db = TestDb::migrated(Backend::Postgres).await;
+    let server = Server::start(&db).await;
+    hears(&server).await;
+    let (client, path) = (server.public, list_path("w", None));
+    let uses = [Use::new("w", "p", 0)];
+    client.post("/v1/runs", &body_of(&uses)).await.expect(200);
+    let files = Files::beside(db);
+    files.write("a.csv", csv(&uses));
+    for (round, is_set) in [(1, false), (2, true)] {
+        until("the list is kept", async || {
+            let hits = came_by(&server, "hit").await;
+            client.get(&path).await.expect(200);
+            (came_by(&server, "hit").await > hits).then_some(())
+        })
+        .await;
+        let unheard = format!(
+            "insert into {{recents}}recent_workflow select workspace, uid,
+                               'unheard {round}', last_used_at, run from {{recents}}recent_workflow
+                               where published_run = 'p'"
+        );
+        files.db.execute(&unheard).await;
+        let kept = client.get(&path).await.expect(200).published_runs();
+        assert_eq!(kept.len(), round, "nobody told");
+        match is_set {
+            false => drop(files.backfill("a.csv", &[]).expect(0)),
+            true => {
+                let settings = json!({"details_mode": "per_item"}).to_string().into();
+                let headers = [("content-type", "application/json")];
+                let admin = server.admin;
+                let patch = admin.send("PATCH", "/admin/v1/settings", &headers, settings);
+                patch.await.expect(200);
+            }
+        }
+        until("everything is read anew", async || {
+            let read = client.get(&path).await.expect(200).published_runs();
+            (read.len() == round + 1).then_some(())
         })
         .await;
     }

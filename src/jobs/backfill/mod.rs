@@ -12,6 +12,7 @@ use super::hold::hold;
 use super::keep::{keep, why_lost};
 use super::walk::{FOLD_BYTES, Sink, walk};
 use super::{BACKFILL, JobError, analyze, write};
+use crate::cache::{Changed, Reason};
 use crate::history::{Stretch, Tally, Unmappable};
 use crate::record::Fold;
 use crate::store::job::{End, Job, Work};
@@ -106,6 +107,8 @@ pub async fn run(
     let outcome = match done {
         Ok(Outcome::Complete) => {
             analyze(store).await;
+            // Also for one that was killed between a commit and the news of it, behind which this one went on.
+            store.committed(&Changed::Everything, Reason::Change);
             fence.let_go(store, End::Succeeded).await?;
             Outcome::Complete
         }
