@@ -33,7 +33,7 @@ pub struct Status {
     pub set_aside: u64,
     /// Some of them, each with its error.
     pub examples: Vec<(String, String)>,
-    /// An index on the history that computing a row again would use.
+    /// An index on the history that computing a row again would use: statements, one a line.
     pub index: Option<String>,
 }
 

@@ -257,8 +257,9 @@ fn lines(status: &Status, misfit: Option<&str>) -> String {
     }
     if let Some(index) = &status.index {
         text += &format!(
-            "advice     computing one row again reads the whole history; this index ends that:\n\
-             \x20          {index}\n"
+            "advice     computing one row again reads the whole history; this ends that:\n\
+             \x20          {}\n",
+            index.replace('\n', "\n           ")
         );
     }
     text

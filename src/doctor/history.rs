@@ -134,17 +134,16 @@ async fn mapped(history: &History, findings: &mut Findings<'_>) {
 }
 
 async fn indexes(history: &History, findings: &mut Findings<'_>) {
-    match history.scans_for_a_run().await {
+    match history.key_advice().await {
         Err(error) => return findings.unknown("history's indexes", &error),
-        Ok(true) => {
-            let (table, key) = (&history.mapping.table, &history.mapping.key);
+        Ok(Some(index)) => {
             return findings.fail(
                 "history's indexes",
                 "a run is not found by an index: each look reads the whole history",
-                format!("create unique index concurrently on {table} ({key});"),
+                one_line(&index),
             );
         }
-        Ok(false) => {}
+        Ok(None) => {}
     }
     match history.index_advice().await {
         Err(error) => findings.unknown("history's indexes", &error),
@@ -155,9 +154,13 @@ async fn indexes(history: &History, findings: &mut Findings<'_>) {
         Ok(Some(index)) => findings.warn(
             "history's indexes",
             "computing a row again reads the whole history",
-            index,
+            one_line(&index),
         ),
     }
+}
+
+fn one_line(statements: &str) -> String {
+    statements.replace('\n', " ")
 }
 
 async fn captured(

@@ -16,6 +16,7 @@ mod newest;
 mod one_pass;
 mod open;
 mod outward;
+mod parts;
 pub mod refuse;
 mod says;
 mod scan;

@@ -1,5 +1,6 @@
 //! Capture: the table follows whatever an application does to its history.
 
+mod advice;
 mod aside;
 mod changes;
 pub(crate) mod followed;
