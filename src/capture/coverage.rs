@@ -3,7 +3,7 @@
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use super::error::CaptureError;
-use super::tables::{ours, strays, tables};
+use super::tables::{IS_FOREIGN, foreign_parts, ours, strays, tables};
 use super::triggers::{self, Table};
 use crate::history::Mapping;
 
@@ -68,13 +68,18 @@ async fn look(
             ..Coverage::default()
         });
     };
-    let tables = tables(&mut conn, table).await?;
+    let (name, tables) = (table, tables(&mut conn, table).await?);
     let mut covered = Vec::new();
     for table in &tables {
         covered.push(Covered {
             problem: problem_of(&mut conn, table).await?,
             table: table.name.clone(),
         });
+    }
+    // One that came after the installation is none of the tables that have triggers.
+    for table in foreign_parts(&mut conn, name).await? {
+        let problem = Some(IS_FOREIGN.into());
+        covered.push(Covered { table, problem });
     }
     for (_, table) in strays(&mut conn, &tables).await? {
         let problem = "it has triggers of capture and is no part of the history, or no longer; \

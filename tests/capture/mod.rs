@@ -3,6 +3,7 @@
 mod advice;
 mod aside;
 mod changes;
+mod covered;
 pub(crate) mod followed;
 mod install;
 pub(crate) mod life;
