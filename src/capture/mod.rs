@@ -12,6 +12,7 @@ pub mod decide;
 pub mod drain;
 pub mod error;
 pub mod install;
+mod made;
 pub(crate) mod outbox;
 mod position;
 pub mod service;

@@ -232,7 +232,11 @@ async fn capture(
             findings.fail(check, "installed, and on no table", install);
         }
         (true, true) => findings.ok(check, "installed, on the table and all its partitions"),
-        (false, true) => findings.fail(check, "of another version or for another key", install),
+        (false, true) => findings.fail(
+            check,
+            "of another version, changed by hand, or for another key",
+            install,
+        ),
     }
     let Some(status) = status.filter(|status| status.coverage.installed) else {
         return;
