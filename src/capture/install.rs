@@ -6,6 +6,7 @@ use super::change::{self, LOCK_TIMEOUT, patiently};
 use super::coverage::{self, Coverage};
 use super::error::{CaptureError, by_hand};
 use super::outbox;
+use super::rights;
 use super::tables::{IS_FOREIGN, drop_strays, foreign_parts, tables};
 use super::triggers;
 use crate::history::History;
@@ -56,12 +57,11 @@ impl<'a> Capture<'a> {
             let reader = reader.fetch_one(&mut *conn).await?;
             Ok(format!(
                 "begin;\nset local lock_timeout = '{}ms';\n{}{}\
-                 -- For the role of the service:\n\
-                 grant usage on schema recents to {reader};\n\
-                 grant select, update, delete on recents.outbox to {reader};\ncommit;\n",
+                 -- For the role of the service:\n{}\ncommit;\n",
                 LOCK_TIMEOUT.as_millis(),
                 triggers::install(&self.history.mapping, &tables, &self.store),
                 drop_strays(&mut conn, &tables).await?,
+                rights::grants(&reader).join("\n"),
             ))
         };
         self.check_tables().await?;

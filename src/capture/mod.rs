@@ -15,6 +15,7 @@ pub mod install;
 mod made;
 pub(crate) mod outbox;
 mod position;
+mod rights;
 pub mod service;
 mod settled;
 pub mod status;

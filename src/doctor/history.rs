@@ -209,12 +209,16 @@ async fn capture(
             "not installed: only the hook tells of uses, and deleted runs stay until the audit";
         return findings.warn(check, detail, install);
     }
-    let status = match store {
+    let grants = match coverage.installed {
+        true => status::missing_grants(pool).await.unwrap_or_default(),
+        false => Vec::new(),
+    };
+    let status = match store.filter(|_| grants.is_empty()) {
         Some(store) => match status::of(store, pool, &of.table, history).await {
             Ok(status) => Some(status),
             Err(error) => return findings.unknown(check, &error),
         },
-        // Told already, with what waits for it.
+        // Told already, with what waits for it; or below.
         None => None,
     };
     if let Some(another) = status
@@ -237,6 +241,10 @@ async fn capture(
             "of another version, changed by hand, or for another key",
             install,
         ),
+    }
+    if !grants.is_empty() {
+        let detail = "the role may not take notes from it, so that nothing is drained";
+        return findings.fail("outbox", detail, grants.join(" "));
     }
     let Some(status) = status.filter(|status| status.coverage.installed) else {
         return;

@@ -9,5 +9,6 @@ mod install;
 pub(crate) mod life;
 mod locks;
 mod notes;
+mod rights;
 mod stores;
 mod uninstall;
