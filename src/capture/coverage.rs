@@ -3,7 +3,8 @@
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use super::error::CaptureError;
-use super::tables::{ours, strays, tables};
+use super::made;
+use super::tables::{IS_FOREIGN, foreign_parts, ours, strays, tables};
 use super::triggers::{self, Table};
 use crate::history::Mapping;
 
@@ -21,7 +22,8 @@ pub struct Covered {
 pub struct Coverage {
     /// Whether there is an outbox.
     pub installed: bool,
-    /// Whether it is of this version, table, key and type, and the store that it is for is recorded.
+    /// Whether it is of this version, table, key and type, its functions are as they were made, and the
+    /// store that it is for is recorded.
     pub current: bool,
     /// The identity of the store that takes the notes.
     pub store: Option<String>,
@@ -68,13 +70,18 @@ async fn look(
             ..Coverage::default()
         });
     };
-    let tables = tables(&mut conn, table).await?;
+    let (name, tables) = (table, tables(&mut conn, table).await?);
     let mut covered = Vec::new();
     for table in &tables {
         covered.push(Covered {
             problem: problem_of(&mut conn, table).await?,
             table: table.name.clone(),
         });
+    }
+    // One that came after the installation is none of the tables that have triggers.
+    for table in foreign_parts(&mut conn, name).await? {
+        let problem = Some(IS_FOREIGN.into());
+        covered.push(Covered { table, problem });
     }
     for (_, table) in strays(&mut conn, &tables).await? {
         let problem = "it has triggers of capture and is no part of the history, or no longer; \
@@ -85,11 +92,17 @@ async fn look(
             covered.push(Covered { table, problem });
         }
     }
+    let current = match mapping {
+        Some(mapping) => {
+            description == Some(triggers::description(mapping))
+                && store.is_some()
+                && made::functions(&mut conn, mapping).await?
+        }
+        None => false,
+    };
     Ok(Coverage {
         installed: true,
-        current: mapping.is_some()
-            && description == mapping.map(triggers::description)
-            && store.is_some(),
+        current,
         store,
         tables: covered,
     })
@@ -111,16 +124,10 @@ async fn without_outbox(conn: &mut PgConnection) -> Result<Vec<Covered>, sqlx::E
 
 /// What keeps a table's changes from being noted.
 async fn problem_of(conn: &mut PgConnection, table: &Table) -> Result<Option<String>, sqlx::Error> {
-    // `O`: always but for sessions that play back a replication.
-    let enabled = sqlx::query_scalar::<_, String>(
-        "select tgname::text from pg_trigger
-         where tgrelid = $1::oid and tgname like 'recents\\_capture\\_%' and tgenabled in ('O', 'A')",
-    );
-    let enabled = enabled.bind(table.oid).fetch_all(&mut *conn).await?;
-    if let Some(missing) = table.triggers().find(|name| !enabled.contains(name)) {
+    if let Some(missing) = made::missing_trigger(&mut *conn, table).await? {
         return Ok(Some(format!(
-            "its trigger {missing} is missing or disabled; `recents capture install` adds it, and \
-             `recents verify --repair` finds what was missed"
+            "its trigger {missing} is missing, disabled or of another version; `recents capture install` \
+             makes it, and `recents verify --repair` finds what was missed"
         )));
     }
     let subscribed: bool = sqlx::query_scalar(

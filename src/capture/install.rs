@@ -6,7 +6,8 @@ use super::change::{self, LOCK_TIMEOUT, patiently};
 use super::coverage::{self, Coverage};
 use super::error::{CaptureError, by_hand};
 use super::outbox;
-use super::tables::{drop_strays, foreign_part, tables};
+use super::rights;
+use super::tables::{IS_FOREIGN, drop_strays, foreign_parts, tables};
 use super::triggers;
 use crate::history::History;
 use crate::store::{Store, identity};
@@ -56,12 +57,11 @@ impl<'a> Capture<'a> {
             let reader = reader.fetch_one(&mut *conn).await?;
             Ok(format!(
                 "begin;\nset local lock_timeout = '{}ms';\n{}{}\
-                 -- For the role of the service:\n\
-                 grant usage on schema recents to {reader};\n\
-                 grant select, update, delete on recents.outbox to {reader};\ncommit;\n",
+                 -- For the role of the service:\n{}\ncommit;\n",
                 LOCK_TIMEOUT.as_millis(),
                 triggers::install(&self.history.mapping, &tables, &self.store),
                 drop_strays(&mut conn, &tables).await?,
+                rights::grants(&reader).join("\n"),
             ))
         };
         self.check_tables().await?;
@@ -118,7 +118,7 @@ impl<'a> Capture<'a> {
         let done = async {
             let mut conn = self.pool.acquire().await?;
             let known = tables(&mut conn, table).await?;
-            Ok((known.is_empty(), foreign_part(&mut conn, table).await?))
+            Ok((known.is_empty(), foreign_parts(&mut conn, table).await?))
         };
         let (none, foreign) = done.await.map_err(CaptureError::Database)?;
         if none {
@@ -127,12 +127,9 @@ impl<'a> Capture<'a> {
                  the table behind it, with [history] naming that"
             )));
         }
-        match foreign {
+        match foreign.first() {
             None => Ok(()),
-            Some(part) => Err(CaptureError::NoTable(format!(
-                "{part} is a foreign table: PostgreSQL does not tell triggers what changes in it, and \
-                 would refuse the application's own statements; detach it first"
-            ))),
+            Some(part) => Err(CaptureError::NoTable(format!("{part}: {IS_FOREIGN} first"))),
         }
     }
 

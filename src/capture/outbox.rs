@@ -5,6 +5,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, PgPool, Postgres, Row, Transaction};
 
 use super::position::Position;
+use super::rights;
 use super::triggers::owner_in_sql;
 use crate::history::{Database, History, HistoryError};
 use crate::store::planned_once;
@@ -24,6 +25,7 @@ pub(super) const COUNTED: i64 = 1_000_000;
 /// Notes of the outbox, locked until they are let go or the taking is dropped.
 pub(crate) struct Taken {
     tx: Transaction<'static, Postgres>,
+    pool: PgPool,
     ids: Vec<i64>,
     /// The runs, each once.
     pub(crate) runs: Vec<String>,
@@ -35,10 +37,9 @@ impl Taken {
     /// Lets the notes go.
     pub(crate) async fn let_go(mut self) -> Result<(), HistoryError> {
         let delete = sqlx::query("delete from recents.outbox where id = any($1)").bind(&self.ids);
-        delete
-            .execute(&mut *self.tx)
-            .await
-            .map_err(HistoryError::Database)?;
+        if let Err(error) = delete.execute(&mut *self.tx).await {
+            return Err(rights::explained(&self.pool, error).await);
+        }
         self.tx.commit().await.map_err(HistoryError::Database)
     }
 }
@@ -110,8 +111,10 @@ pub(super) async fn take(
     let Some(pool) = pool(history) else {
         return Ok(None);
     };
-    let taken = take_from(pool, position, store).await;
-    taken.map_err(HistoryError::Database)
+    match take_from(pool, position, store).await {
+        Ok(taken) => Ok(taken),
+        Err(error) => Err(rights::explained(pool, error).await),
+    }
 }
 
 async fn take_from(
@@ -181,6 +184,7 @@ async fn take_from(
     runs.dedup();
     Ok(Some(Taken {
         tx,
+        pool: pool.clone(),
         ids,
         runs,
         everything,
@@ -246,5 +250,8 @@ pub(super) async fn backlog_in(pool: &PgPool) -> Result<Backlog, HistoryError> {
             lag: Duration::from_secs_f64(row.try_get::<f64, _>(3)?.max(0.0)),
         })
     };
-    read.await.map_err(HistoryError::Database)
+    match read.await {
+        Ok(backlog) => Ok(backlog),
+        Err(error) => Err(rights::explained(pool, error).await),
+    }
 }

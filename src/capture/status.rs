@@ -7,6 +7,7 @@ use sqlx::PgPool;
 use super::coverage::{self, Coverage};
 use super::error::CaptureError;
 use super::outbox;
+use super::rights;
 use crate::check::CheckError;
 use crate::history::{History, Mapping};
 use crate::store::{Store, identity, note};
@@ -33,7 +34,7 @@ pub struct Status {
     pub set_aside: u64,
     /// Some of them, each with its error.
     pub examples: Vec<(String, String)>,
-    /// An index on the history that computing a row again would use.
+    /// An index on the history that computing a row again would use: statements, one a line.
     pub index: Option<String>,
 }
 
@@ -47,6 +48,14 @@ pub(crate) async fn coverage(
     mapping: Option<&Mapping>,
 ) -> Result<Coverage, CaptureError> {
     coverage::of(pool, table, mapping).await
+}
+
+/// The statements that let the role take what the triggers noted, as far as it may not.
+///
+/// # Errors
+/// [`CaptureError`] where the history does not answer.
+pub(crate) async fn missing_grants(pool: &PgPool) -> Result<Vec<String>, CaptureError> {
+    rights::missing(pool).await.map_err(CaptureError::Database)
 }
 
 /// Looks how capture of `table` stands, in the database `pool`. Where the mapping does not fit, there is
@@ -63,6 +72,11 @@ pub async fn of(
 ) -> Result<Status, StatusError> {
     let mapping = history.map(|history| &history.mapping);
     let coverage = coverage::of(pool, table, mapping).await?;
+    let identity = identity::of(store).await.map_err(CheckError::Store)?;
+    let another_store = coverage.store.clone().filter(|owner| *owner != identity);
+    if coverage.installed && another_store.is_none() {
+        rights::check(pool).await.map_err(CaptureError::History)?;
+    }
     let backlog = match coverage.installed {
         true => outbox::backlog_in(pool).await,
         false => Ok(outbox::Backlog::default()),
@@ -76,11 +90,9 @@ pub async fn of(
         Some(history) => history.index_advice().await,
         None => Ok(None),
     };
-    let identity = identity::of(store).await.map_err(CheckError::Store)?;
-    let owner = coverage.store.clone();
     Ok(Status {
         coverage,
-        another_store: owner.filter(|owner| *owner != identity),
+        another_store,
         backlog_rows: backlog.rows.unsigned_abs(),
         is_overfull: backlog.runs > outbox::MAX_RUNS || backlog.rows >= outbox::COUNTED,
         lag: backlog.lag,

@@ -87,18 +87,23 @@ pub(super) async fn drop_strays(
     Ok(strays.into_iter().map(drop).collect())
 }
 
-/// A part of the history's table that is a foreign table.
-pub(super) async fn foreign_part(
+/// Parts of the history's table that are foreign tables.
+pub(super) async fn foreign_parts(
     conn: &mut PgConnection,
     table: &str,
-) -> Result<Option<String>, sqlx::Error> {
-    let part = sqlx::query_scalar(
+) -> Result<Vec<String>, sqlx::Error> {
+    let parts = sqlx::query_scalar(
         "with recursive tree (oid) as (
              select to_regclass($1)::oid
-             union all select i.inhrelid from pg_inherits i join tree t on i.inhparent = t.oid
+             union select i.inhrelid from pg_inherits i join tree t on i.inhparent = t.oid
          )
-         select c.oid::regclass::text from tree t join pg_class c on c.oid = t.oid
-         where c.relkind = 'f' order by 1 limit 1",
+         select format('%I.%I', n.nspname, c.relname)
+         from tree t join pg_class c on c.oid = t.oid join pg_namespace n on n.oid = c.relnamespace
+         where c.relkind = 'f' order by 1",
     );
-    part.bind(table).fetch_optional(conn).await
+    parts.bind(table).fetch_all(conn).await
 }
+
+/// What is wrong with such a part.
+pub(super) const IS_FOREIGN: &str = "it is a foreign table: PostgreSQL does not tell triggers what \
+    changes in it, and would refuse the application's own statements; detach it";

@@ -60,12 +60,47 @@ pub(super) struct Table {
 
 impl Table {
     /// The triggers that it has to have.
-    pub(super) fn triggers(&self) -> impl Iterator<Item = String> {
-        let key = (!self.is_partitioned).then_some("key");
-        let events = TRIGGERS.iter().map(|(event, ..)| *event).chain(key);
-        events.map(|event| format!("recents_capture_{event}"))
+    pub(super) fn triggers(&self) -> impl Iterator<Item = Wanted> {
+        let statement = |(event, function, referencing)| {
+            let each = format!("{referencing} for each statement");
+            Wanted::of(event, event, function, each.trim_start())
+        };
+        let key = || Wanted::of("key", "update", "capture_rekeyed", "");
+        triggers_of(self.is_partitioned)
+            .map(statement)
+            .chain((!self.is_partitioned).then(key))
     }
 }
+
+/// A trigger that a table has to have, as PostgreSQL shows its definition, in lower case. Between the two
+/// are the table's name, and where the trigger has one, its condition.
+pub(super) struct Wanted {
+    pub(super) name: String,
+    pub(super) begins: String,
+    pub(super) ends: String,
+}
+
+impl Wanted {
+    fn of(name: &str, event: &str, function: &str, each: &str) -> Self {
+        let name = format!("recents_capture_{name}");
+        Self {
+            begins: format!("create trigger {name} after {event} on "),
+            ends: format!("{each} execute function recents.{function}()"),
+            name,
+        }
+    }
+}
+
+/// A function that triggers call.
+pub(super) struct Function {
+    pub(super) name: String,
+    /// What stands between its quotes.
+    pub(super) source: String,
+}
+
+/// The search path of the functions: whatever the application's is, names mean the same. As SQL writes it
+/// and as the catalogue has it.
+pub(super) const SEARCH_PATH: &str = "pg_catalog, pg_temp";
 
 /// Stands in the outbox's comment before the identity of the store that takes the notes. There, because
 /// whoever may read the catalogue may read it, and it goes with the outbox.
@@ -82,7 +117,7 @@ pub(super) fn owner_in_sql() -> String {
 
 /// What is installed, for whoever finds it to compare: its version, and for what.
 pub(super) fn description(mapping: &Mapping) -> String {
-    let what = [outbox(mapping), functions(mapping)].concat()
+    let what = [outbox(mapping), create_functions(mapping)].concat()
         + &[true, false]
             .map(|parts| triggers(mapping, "", parts))
             .concat();
@@ -98,7 +133,7 @@ pub(super) fn description(mapping: &Mapping) -> String {
 /// The statements that install it for a store, or replace another version. They lock the history first,
 /// as everybody does who writes it, parents before their partitions, and the outbox behind it.
 pub(super) fn install(mapping: &Mapping, tables: &[Table], store: &str) -> String {
-    let mut sql = SCHEMA.to_owned() + &functions(mapping);
+    let mut sql = SCHEMA.to_owned() + &create_functions(mapping);
     for table in tables {
         sql += &triggers(mapping, &table.name, table.is_partitioned);
     }
@@ -154,7 +189,8 @@ insert into recents.outbox (runs, keys)
     sql
 }
 
-fn functions(mapping: &Mapping) -> String {
+/// The functions that the triggers call.
+pub(super) fn functions(mapping: &Mapping) -> [Function; 6] {
     let key = &mapping.key;
     let noted = |rows| (declare(mapping), note(mapping, rows));
     let (declared, new) = noted("recents_new");
@@ -176,29 +212,43 @@ fn functions(mapping: &Mapping) -> String {
         ("moved", &declared, &moved),
         ("rekeyed", "", &rekeyed),
     ]
-    .map(|(name, declared, body)| {
-        format!(
-            "create or replace function recents.capture_{name}() returns trigger language plpgsql
-security definer set search_path = pg_catalog, pg_temp as $recents$
+    .map(|(name, declared, body)| Function {
+        name: format!("capture_{name}"),
+        source: format!(
+            "
 #variable_conflict use_variable
 {declared}begin
 {body}  return null;
-end $recents$;
-revoke all on function recents.capture_{name}() from public;
-"
-        )
+end "
+        ),
     })
-    .concat()
+}
+
+fn create_functions(mapping: &Mapping) -> String {
+    functions(mapping)
+        .map(|Function { name, source }| {
+            format!(
+                "create or replace function recents.{name}() returns trigger language plpgsql
+security definer set search_path = {SEARCH_PATH} as $recents${source}$recents$;
+revoke all on function recents.{name}() from public;
+"
+            )
+        })
+        .concat()
+}
+
+/// What a table's triggers fire after, call and see, the one of its key apart.
+fn triggers_of(is_partitioned: bool) -> impl Iterator<Item = Trigger> {
+    TRIGGERS.into_iter().map(move |trigger| match trigger {
+        ("update", ..) if is_partitioned => UPDATE_OF_PARTITIONS,
+        trigger => trigger,
+    })
 }
 
 fn triggers(mapping: &Mapping, table: &str, is_partitioned: bool) -> String {
     let key = &mapping.key;
     let mut sql = String::new();
-    for trigger in TRIGGERS {
-        let (event, function, referencing) = match trigger {
-            ("update", ..) if is_partitioned => UPDATE_OF_PARTITIONS,
-            trigger => trigger,
-        };
+    for (event, function, referencing) in triggers_of(is_partitioned) {
         // Replacing one that is disabled enables it.
         sql += &format!(
             "create or replace trigger recents_capture_{event} after {event} on {table}

@@ -227,7 +227,7 @@ fn lines(status: &Status, misfit: Option<&str>) -> String {
             (false, ..) => "no",
             (true, true, _) => "yes",
             (true, false, None) => {
-                "by another version, for another key or for no store; install it again"
+                "by another version, changed by hand, for another key or for no store; install it again"
             }
             (true, false, Some(_)) => "for what key, only a mapping that fits tells",
         }
@@ -257,8 +257,9 @@ fn lines(status: &Status, misfit: Option<&str>) -> String {
     }
     if let Some(index) = &status.index {
         text += &format!(
-            "advice     computing one row again reads the whole history; this index ends that:\n\
-             \x20          {index}\n"
+            "advice     computing one row again reads the whole history; this ends that:\n\
+             \x20          {}\n",
+            index.replace('\n', "\n           ")
         );
     }
     text

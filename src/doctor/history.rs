@@ -134,17 +134,16 @@ async fn mapped(history: &History, findings: &mut Findings<'_>) {
 }
 
 async fn indexes(history: &History, findings: &mut Findings<'_>) {
-    match history.scans_for_a_run().await {
+    match history.key_advice().await {
         Err(error) => return findings.unknown("history's indexes", &error),
-        Ok(true) => {
-            let (table, key) = (&history.mapping.table, &history.mapping.key);
+        Ok(Some(index)) => {
             return findings.fail(
                 "history's indexes",
                 "a run is not found by an index: each look reads the whole history",
-                format!("create unique index concurrently on {table} ({key});"),
+                one_line(&index),
             );
         }
-        Ok(false) => {}
+        Ok(None) => {}
     }
     match history.index_advice().await {
         Err(error) => findings.unknown("history's indexes", &error),
@@ -155,9 +154,13 @@ async fn indexes(history: &History, findings: &mut Findings<'_>) {
         Ok(Some(index)) => findings.warn(
             "history's indexes",
             "computing a row again reads the whole history",
-            index,
+            one_line(&index),
         ),
     }
+}
+
+fn one_line(statements: &str) -> String {
+    statements.replace('\n', " ")
 }
 
 async fn captured(
@@ -206,12 +209,16 @@ async fn capture(
             "not installed: only the hook tells of uses, and deleted runs stay until the audit";
         return findings.warn(check, detail, install);
     }
-    let status = match store {
+    let grants = match coverage.installed {
+        true => status::missing_grants(pool).await.unwrap_or_default(),
+        false => Vec::new(),
+    };
+    let status = match store.filter(|_| grants.is_empty()) {
         Some(store) => match status::of(store, pool, &of.table, history).await {
             Ok(status) => Some(status),
             Err(error) => return findings.unknown(check, &error),
         },
-        // Told already, with what waits for it.
+        // Told already, with what waits for it; or below.
         None => None,
     };
     if let Some(another) = status
@@ -229,7 +236,15 @@ async fn capture(
             findings.fail(check, "installed, and on no table", install);
         }
         (true, true) => findings.ok(check, "installed, on the table and all its partitions"),
-        (false, true) => findings.fail(check, "of another version or for another key", install),
+        (false, true) => findings.fail(
+            check,
+            "of another version, changed by hand, or for another key",
+            install,
+        ),
+    }
+    if !grants.is_empty() {
+        let detail = "the role may not take notes from it, so that nothing is drained";
+        return findings.fail("outbox", detail, grants.join(" "));
     }
     let Some(status) = status.filter(|status| status.coverage.installed) else {
         return;

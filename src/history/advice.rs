@@ -1,84 +1,125 @@
-//! Which index on the history would let one row be computed again without reading all of it.
+//! Which indexes a history lacks: for finding a run by its key, and for computing one row again.
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{AssertSqlSafe, PgPool};
 
-use super::{Database, History, HistoryError, session};
+use super::parts::{Part, parts, read_whole, statements};
+use super::{Database, History, HistoryError, Lookup, session};
+use crate::model::RawUse;
 
 /// Planning takes milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Below so many runs, reading them all is as fast as an index.
-const FEW_RUNS: u64 = 10_000;
+const FEW_RUNS: i64 = 10_000;
+/// Runs from each end among which one that is a use is looked for: many histories have NULLs in most.
+const SAMPLE: u32 = 100;
 
 impl History {
-    /// Whether looking up a run by its key reads the whole history, and that is much.
-    pub(crate) async fn scans_for_a_run(&self) -> Result<bool, HistoryError> {
-        let Database::Postgres(pool) = &self.database else {
-            return Ok(false);
+    /// The index that finding a run by its key lacks: statements that make it, or `None` where it is
+    /// found without reading much.
+    pub(crate) async fn key_advice(&self) -> Result<Option<String>, HistoryError> {
+        let key = &self.mapping.key;
+        let Some((pool, parts)) = self.large(Some(key)).await? else {
+            return Ok(None);
         };
-        if self.about_how_many().await?.unwrap_or(0) < FEW_RUNS {
-            return Ok(false);
-        }
-        let key = match self.sample_keys(1, TIMEOUT).await {
-            Err(HistoryError::TimedOut(_)) => return Ok(true),
-            key => key?,
+        let keys = match self.sample_keys(1, TIMEOUT).await {
+            // Only without an index that takes so long.
+            Err(HistoryError::TimedOut(_)) => return Ok(statements(&parts, key, true)),
+            keys => keys?,
         };
         let mut tx = session::begin(pool, TIMEOUT).await?;
-        let explain = format!("explain {}", self.mapping.runs());
-        let plan = sqlx::query_scalar::<_, String>(AssertSqlSafe(explain)).bind(key);
-        let plan = plan.fetch_all(&mut *tx).await;
-        let plan = plan.map_err(HistoryError::Database)?;
-        Ok(plan.iter().any(|line| line.contains(&self.reading_all())))
+        let explain = explain(&self.mapping.runs());
+        let plan = sqlx::query(explain).bind(keys).fetch_one(&mut *tx).await;
+        let lacks = lacks(&parts, plan.and_then(|plan| read_whole(&plan)));
+        Ok(lacks?.then(|| statements(&parts, key, true)).flatten())
     }
 
-    /// What a plan says that reads the whole history.
-    fn reading_all(&self) -> String {
-        let table = self.mapping.table.rsplit('.').next().unwrap_or_default();
-        format!("Seq Scan on {table} ")
-    }
-
-    /// The index that looking up the runs of a workspace's published run lacks: a statement that makes
+    /// The index that looking up the runs of a workspace's published run lacks: statements that make
     /// it, or `None` where the plan reads the history by an index already, or there is little to read.
     pub(crate) async fn index_advice(&self) -> Result<Option<String>, HistoryError> {
-        let Database::Postgres(pool) = &self.database else {
+        let column = column_of(&self.mapping.query, "workspace");
+        let Some((pool, parts)) = self.large(column).await? else {
             return Ok(None);
         };
-        if self.about_how_many().await?.unwrap_or(0) < FEW_RUNS {
-            return Ok(None);
-        }
-        let Some(key) = self.sample_keys(1, TIMEOUT).await?.pop() else {
+        let Some((workspace, published_run)) = self.sample_pair().await? else {
             return Ok(None);
         };
         let mut tx = session::begin(pool, TIMEOUT).await?;
-        let database = HistoryError::Database;
         // The plan for a pair that occurs, as it is made for each look-up.
-        let sample = sqlx::query(AssertSqlSafe(self.mapping.runs())).bind(vec![key]);
-        let sample = sample.fetch_optional(&mut *tx).await.map_err(database)?;
-        let Some(sample) = sample else {
-            return Ok(None);
-        };
-        let pair = |at: usize| sample.try_get::<Option<String>, _>(at).map_err(database);
-        let (Some(workspace), Some(published_run)) = (pair(1)?, pair(3)?) else {
-            return Ok(None);
-        };
-        let explain = format!("explain {}", self.mapping.pairs());
-        let plan = sqlx::query_scalar::<_, String>(AssertSqlSafe(explain))
+        let explain = explain(&self.mapping.pairs());
+        let plan = sqlx::query(explain)
             .bind(vec![workspace])
             .bind(vec![published_run])
-            .fetch_all(&mut *tx)
-            .await
-            .map_err(database)?;
-        if !plan.iter().any(|line| line.contains(&self.reading_all())) {
-            return Ok(None);
-        }
-        let column = column_of(&self.mapping.query, "workspace");
+            .fetch_one(&mut *tx)
+            .await;
+        let lacks = lacks(&parts, plan.and_then(|plan| read_whole(&plan)));
         let column = column.unwrap_or("<the columns that `workspace` is made of>");
-        Ok(Some(format!(
-            "create index concurrently on {} ({column});",
-            self.mapping.table
-        )))
+        Ok(lacks?.then(|| statements(&parts, column, false)).flatten())
     }
+
+    /// The tables with the history's runs, and whether each has an index on this column; `None` where
+    /// there is little to read, or it is no PostgreSQL.
+    async fn large(
+        &self,
+        column: Option<&str>,
+    ) -> Result<Option<(&PgPool, Vec<Part>)>, HistoryError> {
+        let Database::Postgres(pool) = &self.database else {
+            return Ok(None);
+        };
+        let parts = parts(pool, &self.mapping.table, column).await;
+        let parts = parts.map_err(HistoryError::Database)?;
+        let runs: i64 = parts.iter().map(|part| part.runs).sum();
+        Ok((runs >= FEW_RUNS).then_some((pool, parts)))
+    }
+
+    /// A workspace and a published run in it that occur; `None` where no run of the sample is a use.
+    async fn sample_pair(&self) -> Result<Option<(String, String)>, HistoryError> {
+        let keys = self.sample_keys(SAMPLE, TIMEOUT).await?;
+        match self.pair_among(&keys).await {
+            Err(error) if error.is_of_the_data() => {}
+            pair => return pair,
+        }
+        // One of them cannot be mapped: around it.
+        for key in &keys {
+            match self.pair_among(std::slice::from_ref(key)).await {
+                Ok(None) => {}
+                Err(error) if error.is_of_the_data() => {}
+                pair => return pair,
+            }
+        }
+        Ok(None)
+    }
+
+    async fn pair_among(&self, keys: &[String]) -> Result<Option<(String, String)>, HistoryError> {
+        let mut pair = None;
+        let take = |raw: RawUse<'_>| {
+            if pair.is_none()
+                && let Ok(of) = raw.check()
+            {
+                pair = Some((of.workspace.to_owned(), of.published_run.to_owned()));
+            }
+        };
+        self.look_up_within(TIMEOUT, Lookup::Runs(keys), take)
+            .await?;
+        Ok(pair)
+    }
+}
+
+fn explain(statement: &str) -> AssertSqlSafe<String> {
+    AssertSqlSafe(format!("explain (verbose, format json) {statement}"))
+}
+
+/// Whether a plan reads much of the history that an index would spare. What has the index and is read
+/// whole all the same, because it is small or most of it is asked for, is no reason for another one.
+fn lacks(
+    parts: &[Part],
+    read_whole: Result<Vec<(String, String)>, sqlx::Error>,
+) -> Result<bool, HistoryError> {
+    let read_whole = read_whole.map_err(HistoryError::Database)?;
+    let is_read = |part: &&Part| !part.has_index && read_whole.contains(&part.relation);
+    let runs: i64 = parts.iter().filter(is_read).map(|part| part.runs).sum();
+    Ok(runs >= FEW_RUNS)
 }
 
 /// The column of `runs` that an output column is, where it is nothing but that.

@@ -16,6 +16,7 @@ mod newest;
 mod one_pass;
 mod open;
 mod outward;
+mod parts;
 pub mod refuse;
 mod says;
 mod scan;
@@ -101,6 +102,12 @@ pub enum HistoryError {
     /// The history's database failed or went away.
     #[error("the history cannot be read")]
     Database(#[source] sqlx::Error),
+    /// The role may not take what the triggers noted.
+    #[error("the role may not take notes from the outbox; this mends it: {grants}")]
+    Outbox {
+        /// Statements.
+        grants: String,
+    },
     /// A window of the history was not read.
     #[error("the runs {from} to {to} of the history were not read: {problem}")]
     Window {

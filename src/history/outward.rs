@@ -18,6 +18,7 @@ impl HistoryError {
             Self::Unmappable { most, .. } => format!(
                 "more than {most} runs cannot be mapped: history.query itself seems to be wrong"
             ),
+            Self::Outbox { .. } => "the role may not take notes from the outbox".into(),
             Self::OnePass { .. } => "a run cannot be mapped".into(),
             Self::File(FileError::Line { path, line, .. }) => {
                 format!("{}: line {line} is broken", path.display())

@@ -1,11 +1,14 @@
 //! Capture: the table follows whatever an application does to its history.
 
+mod advice;
 mod aside;
 mod changes;
+mod covered;
 pub(crate) mod followed;
 mod install;
 pub(crate) mod life;
 mod locks;
 mod notes;
+mod rights;
 mod stores;
 mod uninstall;

@@ -226,7 +226,7 @@ fn is_passing(error: &JobError) -> bool {
         JobError::History(error) => match error {
             HistoryError::Database(_) => !error.is_of_the_data(),
             HistoryError::TimedOut(_) | HistoryError::Window { .. } => true,
-            HistoryError::BrokenOff => true,
+            HistoryError::Outbox { .. } | HistoryError::BrokenOff => true,
             _ => false,
         },
         _ => false,

@@ -1,0 +1,64 @@
+//! What the role of a service needs of the outbox. Who installs capture owns it, and may be another one.
+
+use sqlx::PgPool;
+
+use super::change::code;
+use crate::history::HistoryError;
+
+/// PostgreSQL's code for a right that a role lacks.
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
+
+/// The statements that let `role`, as SQL writes it, take notes.
+pub(super) fn grants(role: &str) -> [String; 2] {
+    [
+        format!("grant usage on schema recents to {role};"),
+        format!("grant select, update, delete on recents.outbox to {role};"),
+    ]
+}
+
+/// What the role lacks of them. Asked of the catalogue, which every role may read.
+///
+/// # Errors
+/// Where the history does not answer.
+pub(super) async fn missing(pool: &PgPool) -> Result<Vec<String>, sqlx::Error> {
+    let rights = sqlx::query_as::<_, (String, bool, bool)>(
+        "select quote_ident(current_user), has_schema_privilege(n.oid, 'usage'),
+                has_table_privilege(c.oid, 'select') and has_table_privilege(c.oid, 'update')
+                    and has_table_privilege(c.oid, 'delete')
+         from pg_class c join pg_namespace n on n.oid = c.relnamespace
+         where n.nspname = 'recents' and c.relname = 'outbox'",
+    );
+    let Some((role, schema, outbox)) = rights.fetch_optional(pool).await? else {
+        return Ok(Vec::new());
+    };
+    let lacks = [!schema, !outbox];
+    let grants = grants(&role).into_iter().zip(lacks);
+    Ok(grants
+        .filter_map(|(grant, lacks)| lacks.then_some(grant))
+        .collect())
+}
+
+/// Whether the role may take notes.
+///
+/// # Errors
+/// [`HistoryError::Outbox`] with what mends it.
+pub(super) async fn check(pool: &PgPool) -> Result<(), HistoryError> {
+    let grants = missing(pool).await.map_err(HistoryError::Database)?;
+    match grants.is_empty() {
+        true => Ok(()),
+        false => Err(HistoryError::Outbox {
+            grants: grants.join(" "),
+        }),
+    }
+}
+
+/// Why a statement on the outbox failed, with what mends it where the role lacks a right.
+pub(super) async fn explained(pool: &PgPool, error: sqlx::Error) -> HistoryError {
+    if code(&error).is_none_or(|code| code != INSUFFICIENT_PRIVILEGE) {
+        return HistoryError::Database(error);
+    }
+    match check(pool).await {
+        Err(lacks @ HistoryError::Outbox { .. }) => lacks,
+        _ => HistoryError::Database(error),
+    }
+}
