@@ -26,7 +26,7 @@ pub(super) struct BackfillArgs {
     /// last_used_at and, where known, uid and run
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
-    /// What a broken line of the file does
+    /// What a broken line of the file does; a quote that takes in other lines always stops
     #[arg(long, value_enum, default_value = "stop", requires = "from")]
     on_error: OnErrorArg,
     /// Begin anew, whatever an earlier backfill did
