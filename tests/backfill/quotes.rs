@@ -11,6 +11,7 @@ use crate::support::{TestDb, Use, both};
 
 both!(
     lines_that_a_stray_quote_takes_in_are_named_and_never_passed_over,
+    a_stray_quote_in_another_column_is_named_too,
     a_header_that_takes_in_lines_is_named,
     a_value_of_another_column_may_take_in_lines,
     a_quote_that_takes_in_no_other_line_breaks_its_own,
@@ -87,6 +88,42 @@ async fn lines_that_a_stray_quote_takes_in_are_named_and_never_passed_over(db: T
         }
     }
     files.ends_as("a.csv", csv(&uses), &uses).await;
+}
+
+async fn a_stray_quote_in_another_column_is_named_too(db: TestDb) {
+    let files = Files::beside(db);
+    let uses = hooked(61, LINES);
+    let line_with = |at: usize, comment: &str| {
+        let line = csv_line(&uses[at]);
+        line.replace('\n', &format!(",{comment}\n"))
+    };
+    let with = |comments: [&str; 2], run: &str| {
+        let header = HEADER.replace('\n', ",comment\n");
+        let lines = (0..LINES).map(|at| match at {
+            FIRST => line_with(at, comments[0]),
+            SECOND => line_with(at, comments[1]).replacen(',', run, 1),
+            _ => line_with(at, "of it"),
+        });
+        header + &lines.collect::<String>()
+    };
+    let to_the_other = SECOND - FIRST + 1;
+    for (content, lines) in [
+        (with(["\"all", "of it"], ","), LINES - FIRST),
+        (with(["\"all", "\"of it"], ","), to_the_other),
+        // It ends a value, but not the last one of its line.
+        (with(["\"all", "of it"], "\","), to_the_other),
+    ] {
+        files
+            .db
+            .execute("delete from {recents}recent_workflow")
+            .await;
+        files.write("a.csv", &content);
+        let ended = files.backfill("a.csv", &["--on-error", "skip"]).expect(1);
+        let place = format!("line {}: a single record takes in {lines} lines", FIRST + 2);
+        assert!(ended.err.contains(&place), "not `{place}`: {ended:?}");
+        let before = maximum(&uses[..FIRST]);
+        files.assert_rows(&before, "before the quote").await;
+    }
 }
 
 async fn a_header_that_takes_in_lines_is_named(db: TestDb) {
