@@ -21,6 +21,8 @@ const ITEM_BYTES: usize = 64;
 pub struct Entry {
     /// Its items, [`ROWS`] at the most.
     pub items: Box<[RecentWorkflow]>,
+    /// Whether the list has no more.
+    pub is_whole: bool,
     /// The generation at which its load began.
     pub began: u64,
     /// When its load began.
@@ -44,12 +46,14 @@ impl Entry {
     /// Of a load that began at a generation.
     pub fn new(
         items: Vec<RecentWorkflow>,
+        is_whole: bool,
         began: u64,
         read_at: Instant,
         replayed: Option<u64>,
     ) -> Self {
         Self {
             items: items.into(),
+            is_whole,
             began,
             read_at,
             replayed,
@@ -73,7 +77,12 @@ impl Entry {
         self.items.get(..head).unwrap_or(&self.items)
     }
 
-    /// Their published runs.
+    /// The items behind that head.
+    pub fn behind(&self, limit: u32) -> &[RecentWorkflow] {
+        self.items.get(self.head(limit).len()..).unwrap_or_default()
+    }
+
+    /// The published runs of a head.
     pub fn shown(&self, limit: u32) -> impl Iterator<Item = &str> {
         self.head(limit).iter().map(|item| &*item.published_run)
     }

@@ -11,7 +11,7 @@ pub(crate) mod look;
 pub(crate) mod supported;
 pub mod verify;
 
-pub use verify::verify;
+pub use verify::{Limits, verify};
 
 use std::fmt;
 

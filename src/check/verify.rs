@@ -1,5 +1,6 @@
 //! Verify: both checks, over everything or over one workspace.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,8 +13,28 @@ use crate::telemetry::chain;
 
 /// Rows of the table that are checked together.
 const ROWS: u32 = 10_000;
-/// Memory of the uses that wait to be compared.
-const FOLD_BYTES: usize = 24 * 1024 * 1024;
+
+/// How much of a history is taken at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Runs of a window at the most.
+    pub window_runs: u32,
+    /// Memory of the uses that wait to be compared.
+    pub fold_bytes: usize,
+    /// Memory of the keys that were named as differing.
+    pub named_bytes: usize,
+}
+
+impl Default for Limits {
+    /// Within 100 MiB with all that is read ahead; a hundred thousand differences are remembered.
+    fn default() -> Self {
+        Self {
+            window_runs: windows::MAX_RUNS,
+            fold_bytes: 24 * 1024 * 1024,
+            named_bytes: 8 * 1024 * 1024,
+        }
+    }
+}
 
 /// What a verify saw.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +45,8 @@ pub struct Summary {
     pub rows: u64,
     /// Differences.
     pub differences: u64,
+    /// Whether some of them may be among them more than once: there were more than could be remembered.
+    pub at_most: bool,
     /// How long it took.
     pub elapsed: Duration,
     /// Runs that cannot be mapped. A row that names one is not known to differ.
@@ -32,7 +55,7 @@ pub struct Summary {
 
 /// Holds the table against the history: every row supported, every row complete. Each difference is
 /// handed to `differs`, and with `mend` its row is computed again. `progress` hears of every
-/// stretch.
+/// stretch. What is held in memory is within `limits`, whatever the history's size.
 ///
 /// # Errors
 /// [`CheckError`] where either side fails, or `differs` does.
@@ -41,6 +64,7 @@ pub async fn verify(
     history: &Arc<History>,
     workspace: Option<&Id>,
     mend: bool,
+    limits: Limits,
     mut differs: impl FnMut(&Difference) -> std::io::Result<()>,
     mut progress: impl FnMut(&Summary),
 ) -> Result<Summary, CheckError> {
@@ -72,19 +96,26 @@ pub async fn verify(
         progress(&summary);
     }
 
-    let Some(mut stretches) = stretches(history, workspace, &unmappable).await? else {
+    let stretches = stretches(history, workspace, limits.window_runs, &unmappable);
+    let Some(mut stretches) = stretches.await? else {
         passed(store, &summary, mend).await;
         return Ok(summary);
     };
+    let mut named = Named::within(limits.named_bytes);
     loop {
         let next = stretches.next().await?;
         let end = next.is_none();
         if let Some(stretch) = next {
             summary.tally.add(&stretch.tally);
         }
-        if end || stretches.gathered.bytes() > FOLD_BYTES {
+        if end || stretches.gathered.bytes() > limits.fold_bytes {
             let uses = stretches.gathered.take().into_sorted();
-            let differences = complete::check(store, history, &uses, &unmappable).await?;
+            let mut differences = complete::check(store, history, &uses, &unmappable).await?;
+            // What was mended and differs again is another difference.
+            if !mend {
+                summary.at_most |= named.is_full && !differences.is_empty();
+                differences.retain(|differs| named.is_new(&differs.key));
+            }
             found(differences, &mut summary).await?;
         }
         progress(&summary);
@@ -95,6 +126,42 @@ pub async fn verify(
             summary.elapsed = started.elapsed();
             return Ok(summary);
         }
+    }
+}
+
+/// What a named key costs beside its text.
+const NAMED_BYTES: usize = 48;
+
+/// Keys that were named as differing: one that is in several folds is named once.
+struct Named {
+    keys: HashSet<Key>,
+    room: usize,
+    /// Whether some could not be remembered.
+    is_full: bool,
+}
+
+impl Named {
+    fn within(bytes: usize) -> Self {
+        Self {
+            keys: HashSet::new(),
+            room: bytes,
+            is_full: false,
+        }
+    }
+
+    /// Whether it was not named before, as far as that is remembered.
+    fn is_new(&mut self, key: &Key) -> bool {
+        if self.keys.contains(key) {
+            return false;
+        }
+        match self.room.checked_sub(key.heap_bytes() + NAMED_BYTES) {
+            Some(room) => {
+                self.room = room;
+                self.keys.insert(key.clone());
+            }
+            None => self.is_full = true,
+        }
+        true
     }
 }
 
@@ -136,6 +203,7 @@ pub(super) async fn note_again(store: &Store, keys: &[Key]) -> Result<(), StoreE
 async fn stretches(
     history: &Arc<History>,
     workspace: Option<&Id>,
+    window_runs: u32,
     unmappable: &Unmappable,
 ) -> Result<Option<Stretches>, HistoryError> {
     let (history, unmappable) = (Arc::clone(history), unmappable.clone());
@@ -144,5 +212,5 @@ async fn stretches(
         return Ok(Some(one_pass(history, workspace, unmappable)));
     }
     let last = history.last_key().await?;
-    Ok(last.map(|last| windows::walk(history, None, last, windows::MAX_RUNS, unmappable)))
+    Ok(last.map(|last| windows::walk(history, None, last, window_runs, unmappable)))
 }

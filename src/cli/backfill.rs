@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
-use super::output::{print, thousands};
+use super::output::{counted, print, thousands};
 use super::progress::Progress;
 use super::unmappable::Told;
 use super::{Done, Failure, Json, jobs, migrated, no_answer, signals, usage};
@@ -26,7 +26,7 @@ pub(super) struct BackfillArgs {
     /// last_used_at and, where known, uid and run
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
-    /// What a broken line of the file does
+    /// What a broken line of the file does; a quote that takes in other lines always stops
     #[arg(long, value_enum, default_value = "stop", requires = "from")]
     on_error: OnErrorArg,
     /// Begin anew, whatever an earlier backfill did
@@ -40,7 +40,7 @@ pub(super) struct BackfillArgs {
     #[arg(long, value_name = "N", default_value_t = windows::MAX_RUNS, conflicts_with_all = ["from", "one_pass"],
           value_parser = clap::value_parser!(u32).range(1..=i64::from(windows::MAX_RUNS)))]
     window_runs: u32,
-    /// Only tell how many rows would change
+    /// Only tell how many rows would change; at most how many, where they do not fit into memory at once
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -215,6 +215,7 @@ fn show(args: &BackfillArgs, outcome: &Outcome, report: &Report) -> Result<(), F
             "skipped": tally.skipped_in_all(),
             "reasons": reasons,
             "applied": report.applied,
+            "at_most": report.at_most,
             "runs_per_second": rate.round(),
             "seconds": (seconds * 1000.0).round() / 1000.0,
         });
@@ -230,7 +231,7 @@ fn show(args: &BackfillArgs, outcome: &Outcome, report: &Report) -> Result<(), F
         "{} runs scanned, {} skipped, {} rows {applied}, {} runs/s, {seconds:.1} s\n",
         thousands(tally.scanned),
         thousands(tally.skipped_in_all()),
-        thousands(report.applied),
+        counted(report.applied, report.at_most),
         thousands(rate.round() as u64),
     ))?;
     for (reason, count) in tally.reasons() {

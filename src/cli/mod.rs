@@ -36,7 +36,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::{Config, ConfigError, KEYS};
+use crate::config::{Config, ConfigError, KEYS, is_variable};
 use crate::history::{self, HistoryError};
 use crate::store::{PoolSettings, Store, StoreError, is_missing_file};
 
@@ -222,11 +222,26 @@ fn dispatch(matches: &ArgMatches) -> Result<Done, Failure> {
 }
 
 fn load(matches: &ArgMatches, cli: &Cli) -> Result<Config, Failure> {
-    let environment: BTreeMap<_, _> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+    let environment = environment().map_err(usage)?;
     let config = Config::load(&flags(matches), &environment, cli.config.as_deref());
     config.map_err(usage)
+}
+
+/// The environment, as far as it is text. One of our variables that is not text must not go unseen: a service
+/// would start on another database than `DATABASE_URL` names.
+fn environment() -> Result<BTreeMap<String, String>, ConfigError> {
+    let mut environment = BTreeMap::new();
+    for (name, value) in std::env::vars_os() {
+        let Ok(name) = name.into_string() else {
+            continue;
+        };
+        match value.into_string() {
+            Ok(value) => drop(environment.insert(name, value)),
+            Err(_) if is_variable(&name) => return Err(ConfigError::new(name, "is not UTF-8")),
+            Err(_) => {}
+        }
+    }
+    Ok(environment)
 }
 
 /// A configuration whose mapping query is not refused.

@@ -70,6 +70,12 @@ pub(super) fn thousands(number: u64) -> String {
     text
 }
 
+/// What was counted, of which some may have been counted more than once.
+pub(super) fn counted(number: u64, at_most: bool) -> String {
+    let before = if at_most { "at most " } else { "" };
+    before.to_owned() + &thousands(number)
+}
+
 /// A duration in the unit that fits it.
 pub(super) fn duration(duration: std::time::Duration) -> String {
     let seconds = duration.as_secs_f64();

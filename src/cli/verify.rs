@@ -4,11 +4,11 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::backfill::connect;
-use super::output::{print, thousands};
+use super::output::{counted, print, thousands};
 use super::progress::Progress;
 use super::unmappable::Told;
 use super::{Done, Failure, Json, open_existing};
-use crate::check::{self, Difference};
+use crate::check::{self, Difference, Limits};
 use crate::config::Config;
 use crate::model::Id;
 
@@ -38,6 +38,7 @@ pub(super) async fn run(config: &Config, args: &VerifyArgs) -> Result<Done, Fail
         &history,
         args.workspace.as_ref(),
         args.repair,
+        Limits::default(),
         |difference| print(line(difference, as_json)),
         |summary| {
             told.name(&progress, &summary.unmappable);
@@ -54,7 +55,8 @@ pub(super) async fn run(config: &Config, args: &VerifyArgs) -> Result<Done, Fail
     let (unmappable, seconds) = (summary.unmappable.count(), summary.elapsed.as_secs_f64());
     if as_json {
         let summary = json!({
-            "runs": runs, "rows": rows, "differences": differences, "unmappable": unmappable,
+            "runs": runs, "rows": rows, "differences": differences,
+            "at_most": summary.at_most, "unmappable": unmappable,
             "repaired": args.repair,
             "seconds": (seconds * 1000.0).round() / 1000.0,
         });
@@ -64,7 +66,7 @@ pub(super) async fn run(config: &Config, args: &VerifyArgs) -> Result<Done, Fail
             "{} runs, {} rows, {} differences, {seconds:.1} s\n",
             thousands(runs),
             thousands(rows),
-            thousands(differences)
+            counted(differences, summary.at_most)
         ))?;
     }
     if unmappable > 0 {

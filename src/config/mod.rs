@@ -16,6 +16,7 @@ use crate::telemetry::trace::{self, LogFormat};
 use reader::Reader;
 
 pub use keys::{KEYS, Key};
+pub use sources::is_variable;
 
 /// The file that is read where no other is named.
 pub const DEFAULT_FILE: &str = "recents.toml";

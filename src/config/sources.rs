@@ -7,6 +7,9 @@ use toml::{Table, Value};
 
 use super::{ConfigError, DEFAULT_FILE, KEYS, Key, Origin, Values};
 
+/// The name that every other tool uses for `database_url`.
+const OF_EVERY_TOOL: &str = "DATABASE_URL";
+
 /// Reads the named file, or [`DEFAULT_FILE`] where that exists.
 pub(super) fn read_file(values: &mut Values, file: Option<&Path>) -> Result<(), ConfigError> {
     let path = file.unwrap_or(Path::new(DEFAULT_FILE));
@@ -66,9 +69,9 @@ pub(super) fn read_environment(
     values: &mut Values,
     environment: &BTreeMap<String, String>,
 ) -> Result<(), ConfigError> {
-    // The name that every other tool uses, below ours.
-    if let Some(url) = environment.get("DATABASE_URL") {
-        let origin = Origin::Environment("DATABASE_URL".into());
+    // Below ours.
+    if let Some(url) = environment.get(OF_EVERY_TOOL) {
+        let origin = Origin::Environment(OF_EVERY_TOOL.into());
         values.insert("database_url", (url.clone(), origin));
     }
     for key in KEYS {
@@ -119,16 +122,20 @@ fn set(
     Ok(())
 }
 
+/// Whether an environment variable of that name sets a key.
+pub fn is_variable(name: &str) -> bool {
+    let sets = |key: &Key| {
+        let own = key.variable();
+        name == own || (key.secret && name.strip_suffix("_FILE") == Some(&own))
+    };
+    name == OF_EVERY_TOOL || KEYS.iter().any(sets)
+}
+
 /// Environment variables that look like keys and are none. They do not stop a start: an
 /// orchestrator names variables after its services (`RECENTS_PORT`).
 pub(super) fn unknown(environment: &BTreeMap<String, String>) -> Vec<String> {
-    let known = |name: &str| {
-        KEYS.iter().any(|key| {
-            let own = key.variable();
-            name == own || (key.secret && name.strip_suffix("_FILE") == Some(&own))
-        })
+    let unknown = |name: &&String| {
+        name.starts_with("RECENTS_") && *name != "RECENTS_CONFIG" && !is_variable(name)
     };
-    let unknown =
-        |name: &&String| name.starts_with("RECENTS_") && *name != "RECENTS_CONFIG" && !known(name);
     environment.keys().filter(unknown).cloned().collect()
 }

@@ -1,9 +1,10 @@
 //! Filling pages: items whose published run is gone are left out, and others take their places.
 //!
 //! A page begins with the candidates that its list was read with. Where some of them are gone and there
-//! are more, the list is read on: a hundred candidates, then a thousand. Whoever has still too few gets a
-//! shorter page, and a place from which to go on. So a page costs its list three statements at the most,
-//! however many of its items are gone.
+//! are more, those are taken that are at hand, such as the rest of what the cache keeps; then the list is
+//! read on: a hundred candidates, then a thousand. Whoever has still too few gets a shorter page, and a
+//! place from which to go on. So a page costs its list three statements at the most, however many of its
+//! items are gone.
 
 use std::sync::Arc;
 
@@ -23,7 +24,8 @@ pub trait Candidate {
 /// has so many: that one tells whether there is another page.
 #[derive(Debug, Clone)]
 pub struct Candidates<T> {
-    /// The items. None only where the list has no more.
+    /// The items. None only where the list has no more, or cannot be read on now: then the page stays
+    /// short.
     pub items: Vec<T>,
     /// Whether the list has more behind the last of them: read one more than you hand over.
     pub more: bool,
@@ -63,12 +65,13 @@ impl Ask for Details {
     }
 }
 
-/// Fills a page of each list. `more` reads on in some of them, all in one go: an answer for each, in
-/// their order.
+/// Fills a page of each list. `held` gives what is at hand behind the candidates of a list, if anything is;
+/// `more` reads on in some of them, all in one go: an answer for each, in their order.
 pub(super) async fn fill<T, E, F>(
     details: &impl Ask,
     limit: usize,
     lists: Vec<Candidates<T>>,
+    held: impl FnMut(usize) -> Option<Candidates<T>>,
     mut more: impl FnMut(Vec<Refill<T>>) -> F,
 ) -> Result<Vec<Filled<T>>, E>
 where
@@ -78,6 +81,7 @@ where
     let mut pages: Vec<_> = lists.iter().map(|_| Page::new(limit)).collect();
     let mut read: Vec<(usize, Candidates<T>)> = lists.into_iter().enumerate().collect();
     let mut refills = REFILLS.into_iter();
+    let mut held = Some(held);
     loop {
         let items = read.iter().flat_map(|(_, candidates)| &candidates.items);
         let ids: Vec<&str> = items.map(Candidate::published_run).collect();
@@ -87,6 +91,16 @@ where
         };
         for (list, candidates) in read {
             pages[list].take(candidates, &answers);
+        }
+        if let Some(mut held) = held.take() {
+            let short = pages.iter().enumerate();
+            let short = short.filter(|(_, page)| page.short_behind().is_some());
+            read = short
+                .filter_map(|(list, _)| Some((list, held(list)?)))
+                .collect();
+            if !read.is_empty() {
+                continue;
+            }
         }
         let Some(count) = refills.next() else { break };
         let short = pages.iter().enumerate();

@@ -143,8 +143,8 @@ impl Details {
     }
 
     /// Fills one page of each list with `limit` items, where so many may be shown. `lists` are what the
-    /// pages begin with; `more` reads on in some of them, all in one go, and answers for each, in their
-    /// order. For a batch, fill all of its lists in one call, so that their details are loaded together.
+    /// pages begin with; `held` gives what is at hand behind that of a list, by its place; `more` reads on
+    /// in some of them, all in one go, and answers for each, in their order. For a batch, fill all of its lists in one call, so that their details are loaded together.
     ///
     /// # Errors
     /// What `more` fails of.
@@ -152,13 +152,14 @@ impl Details {
         &self,
         limit: usize,
         lists: Vec<Candidates<T>>,
+        held: impl FnMut(usize) -> Option<Candidates<T>>,
         more: impl FnMut(Vec<Refill<T>>) -> F,
     ) -> Result<Vec<Filled<T>>, E>
     where
         T: Candidate + Clone,
         F: Future<Output = Result<Vec<Candidates<T>>, E>>,
     {
-        fill::fill(self, limit, lists, more).await
+        fill::fill(self, limit, lists, held, more).await
     }
 
     /// Forgets what is known of a published run: whoever asks from now on sees what the query says

@@ -280,8 +280,13 @@ struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    async fn read(&self) -> Result<Read, StoreError> {
+    /// Items of each list.
+    fn rows(&self) -> u32 {
         let rows = self.loads.iter().map(|(_, load)| load.rows).max();
+        rows.unwrap_or(1)
+    }
+
+    async fn read(&self) -> Result<Read, StoreError> {
         let least = self.loads.iter().map(|(_, load)| load.least).max();
         let start = |(scope, _): &(Scope, Load)| ListStart {
             scope: scope.clone(),
@@ -291,7 +296,7 @@ impl Batch<'_> {
         self.shared.counts.queries.fetch_add(1, Ordering::Relaxed);
         let source = &self.shared.source;
         source
-            .read(&starts, rows.unwrap_or(1), least.unwrap_or(PRIMARY))
+            .read(&starts, self.rows(), least.unwrap_or(PRIMARY))
             .await
     }
 
@@ -319,7 +324,8 @@ impl Batch<'_> {
         match loaded {
             Ok(Read { lists, replayed }) => {
                 for ((scope, load), items) in self.loads.iter().zip(lists) {
-                    let entry = Entry::new(items, began.generation, began.at, replayed);
+                    let is_whole = items.len() < self.rows() as usize;
+                    let entry = Entry::new(items, is_whole, began.generation, began.at, replayed);
                     let entry = Arc::new(entry);
                     if let Some(kept) = self.shared.cache.coherent() {
                         let changes = &self.shared.changes;

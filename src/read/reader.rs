@@ -238,6 +238,19 @@ impl Reader {
         Ok(found)
     }
 
+    /// The items that are known of a list behind the head of a page, where they may be shown.
+    pub fn held<'a>(&self, found: &'a Found, limit: u32) -> &'a [RecentWorkflow] {
+        let entry = &found.entry;
+        let generations = &self.changes().generations;
+        // Of a stale one, that was asked already.
+        let may_be_shown =
+            found.via == Via::Stale || generations.are_current(entry.began, entry.shown(ROWS));
+        match may_be_shown {
+            true => entry.behind(limit),
+            false => &[],
+        }
+    }
+
     /// What a dismissal hides that is dated later than `now` and that only the history has, where lists are
     /// read from that.
     ///
@@ -307,6 +320,17 @@ impl Reader {
         }
     }
 
+    /// Whether the database is known to be out of reach, for a reader who makes do without it.
+    pub fn is_away(&self, how: How<'_>) -> bool {
+        let is_away = how.token.is_none()
+            && self.old(how).is_none()
+            && self.away.is_so(self.table.primary.changes());
+        if is_away {
+            self.away.ask(&self.table.primary);
+        }
+        is_away
+    }
+
     /// The next `rows` items of some lists, out of the database, in one statement.
     ///
     /// # Errors
@@ -327,7 +351,13 @@ impl Reader {
             }
             None => {
                 let least = self.least(how.token);
-                self.table.read(starts, rows, least).await?.lists
+                let read = self.table.read(starts, rows, least).await;
+                match &read {
+                    Ok(_) => self.away.back(),
+                    Err(StoreError::Unavailable(_)) => self.away.gone(self.changes()),
+                    Err(_) => {}
+                }
+                read?.lists
             }
         };
         starts.iter().for_each(|_| self.counts.add(Via::Bypass));

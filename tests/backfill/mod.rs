@@ -12,6 +12,7 @@ mod hook;
 mod leases;
 mod lines;
 mod odd;
+mod quotes;
 mod real;
 mod resume;
 mod steps;

@@ -1,6 +1,11 @@
 //! What a backfill says of itself: how much it changed or would change, and where it says so.
 
+use std::sync::Arc;
+
+use recents::history;
+use recents::jobs::backfill::{Origin, dry_run};
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::support::command::Ended;
 use crate::support::history::layout::Layout;
@@ -9,6 +14,7 @@ use crate::support::{Backend, TestDb, both};
 
 both!(
     a_dry_run_tells_what_would_change_and_writes_nothing,
+    a_dry_run_that_does_not_fit_into_memory_says_at_most,
     a_second_backfill_changes_nothing,
     a_backfill_makes_the_table_where_there_is_none,
     data_goes_to_stdout_and_messages_to_stderr,
@@ -73,6 +79,26 @@ async fn a_dry_run_tells_what_would_change_and_writes_nothing(db: TestDb) {
         "{text}"
     );
     assert_eq!(setup.json(&["backfill"], 0)["applied"], json!(differing));
+}
+
+async fn a_dry_run_that_does_not_fit_into_memory_says_at_most(db: TestDb) {
+    let setup = Setup::plain(db, 12, 600).await;
+    let rows = setup.history.rows().len() as u64;
+    let history = Arc::new(history::connect(&setup.config()).await.expect("a history"));
+    let dry = async |fold_bytes| {
+        // Many more windows than are read ahead.
+        let origin = Origin::Windows(Arc::clone(&history), 5);
+        let (_stop, stopped) = watch::channel(false);
+        let store = setup.store.store();
+        let ran = dry_run(&store, origin, fold_bytes, stopped, |_| {}).await;
+        let (_, report) = ran.expect("both are there");
+        (report.applied, report.at_most)
+    };
+    assert_eq!(dry(usize::MAX).await, (rows, false));
+    let (applied, at_most) = dry(0).await;
+    assert!(applied > rows && at_most, "{applied} of {rows}, {at_most}");
+    setup.backfill(&[]).await;
+    assert_eq!(dry(0).await, (0, false));
 }
 
 async fn a_second_backfill_changes_nothing(db: TestDb) {

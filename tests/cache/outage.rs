@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::{came_by, hears};
-use crate::support::client::list_path;
+use crate::support::client::{list_path, published_runs};
 use crate::support::uses::body_of;
-use crate::support::{Backend, Beside, Cluster, Server, Use, until};
+use crate::support::{Backend, Beside, Cluster, Server, TestDb, Use, until};
 
 /// From the database's return to the first answer out of it.
 const RECOVERY: Duration = Duration::from_secs(2);
@@ -164,6 +164,82 @@ async fn under_load_too_stale_answers_are_marked_and_soon_over() {
         let (found, last) = (&list.published_runs()[0], written.last().expect("a write"));
         assert!(newest(found) >= newest(last), "{found} and {last}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_with_details_are_filled_of_what_was_known_and_are_shorter_where_that_is_not_enough()
+{
+    let cluster = Cluster::start();
+    let details = "select id as published_run, id as title from workflow where id = any($1)";
+    let flags = ["--details-query", details, "--details-ttl", "1h"];
+    let db = TestDb::apart(&cluster.url).await;
+    db.execute("create table workflow (id text primary key)")
+        .await;
+    db.execute("insert into workflow select 'kept' || n from generate_series(0, 9) as n")
+        .await;
+    let server = Server::with(&cluster.url, &flags).await;
+    hears(&server).await;
+    let client = server.public;
+    // Behind workflows that are gone: ten, and as many as are known of a list less one.
+    let mut uses = Vec::new();
+    for (workspace, gone) in [("near", 10), ("far", 100)] {
+        uses.extend((0..10).map(|n| Use::new(workspace, &format!("kept{n}"), n)));
+        uses.extend((0..gone).map(|n| Use::new(workspace, &format!("gone{n}"), 10 + n)));
+    }
+    let written = client.post("/v1/runs", &body_of(&uses)).await.expect(200);
+    let token = written.header("recents-session-token").expect("a token");
+    let session = [("recents-session-token", token)];
+    let path = |workspace| list_path(workspace, None) + "?expand=details";
+    let (near, far) = (path("near"), path("far"));
+    let whole = ["kept9", "kept8", "kept7", "kept6"];
+    for path in [&near, &far] {
+        until("its list is kept", async || {
+            let hits = came_by(&server, "hit").await;
+            let fresh = client.get(path).await.expect(200);
+            assert_eq!(fresh.published_runs(), whole);
+            assert_eq!(fresh.header("recents-stale"), None);
+            (came_by(&server, "hit").await > hits).then_some(())
+        })
+        .await;
+    }
+    let fresh = client.get(&near).await.expect(200);
+
+    cluster.crash();
+    let stale = until("the answer is marked", async || {
+        let answer = client.get(&near).await.expect(200);
+        (answer.header("recents-stale") == Some("true")).then_some(answer)
+    })
+    .await;
+    assert_eq!(stale.body, fresh.body);
+    assert_eq!(stale.header("recents-details"), None);
+    let at_once = Instant::now();
+    for _ in 0..10 {
+        let short = client.get(&far).await.expect(200);
+        assert_eq!(short.published_runs(), ["kept9"]);
+        assert_eq!(short.header("recents-stale"), Some("true"));
+        assert!(short.json()["next_cursor"].is_string(), "there may be more");
+    }
+    let waited = at_once.elapsed();
+    assert!(
+        waited < Duration::from_secs(1),
+        "ten readers waited {waited:?}"
+    );
+    client.get_with(&far, &session).await.expect(503);
+    let scopes = json!([{"workspace": "near"}, {"workspace": "far"}]);
+    let batch = json!({"scopes": scopes, "expand": ["details"]});
+    let batch = client.post("/v1/recent-workflows/batch", &batch).await;
+    assert_eq!(batch.header("recents-stale"), Some("true"));
+    let lists = &batch.expect(200).json()["lists"];
+    assert_eq!(published_runs(&lists[0]), whole);
+    assert_eq!(published_runs(&lists[1]), ["kept9"]);
+
+    cluster.restart();
+    until("it is whole and fresh again", async || {
+        let answer = client.get(&far).await.expect(200);
+        let is_fresh = answer.header("recents-stale").is_none();
+        is_fresh.then(|| assert_eq!(answer.published_runs(), whole))
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,6 +3,7 @@
 mod broken;
 mod config;
 mod data;
+mod demo;
 mod doctor;
 mod estimate;
 mod precedence;

@@ -1,6 +1,8 @@
 //! Flag > environment > file > default.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -140,6 +142,29 @@ fn another_tools_database_url_beats_the_file_and_is_beaten_by_ours() {
         "sqlite://flag.db",
         "flag",
     );
+}
+
+#[test]
+fn a_variable_of_ours_that_is_not_text_stops_the_start_and_is_named_without_its_value() {
+    let dir = temp_dir();
+    let value = OsStr::from_bytes(b"sqlite://secret-\xff.db");
+    let with = |name: &str, args: &[&str]| run(command(dir.path()).args(args).env(name, value));
+    for name in [
+        "DATABASE_URL",
+        "RECENTS_DATABASE_URL",
+        "RECENTS_DATABASE_URL_FILE",
+        "RECENTS_POOL_SIZE",
+    ] {
+        for args in [&["serve"][..], &["migrate"], &["config", "check"]] {
+            let ended = with(name, args).expect(2);
+            assert_eq!(ended.one_line(), format!("{name}: is not UTF-8"));
+        }
+    }
+    let made = dir.path().read_dir().expect("the directory").count();
+    assert_eq!(made, 0, "no other database is made");
+    for name in ["RECENTS_PORT", "OTHER_DATABASE_URL", "RECENTS_LISTEN_FILE"] {
+        with(name, &["config", "check"]).expect(0);
+    }
 }
 
 #[test]

@@ -73,7 +73,7 @@ async fn a_list_is_full_though_many_of_its_items_are_gone(db: TestDb) {
                 Ok::<_, StoreError>(lists)
             }
         };
-        details.fill(4, first, more).await
+        details.fill(4, first, |_| None, more).await
     });
     let filled = filled.await.expect("no panic").expect("the lists");
     assert_eq!(filled.len(), WORKSPACES);

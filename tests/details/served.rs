@@ -13,6 +13,8 @@ use crate::support::{Backend, Cluster, Meter, Server, TestDb, Use, both, until};
 both!(
     a_page_has_its_details_and_leaves_out_what_has_none,
     details_of_any_number_of_items_and_lists_are_one_statement_unless_per_item,
+    a_kept_list_fills_its_pages_without_asking_the_table,
+    what_was_dismissed_behind_the_head_of_a_kept_list_does_not_fill_its_page,
 );
 
 const BATCH: &str = "/v1/recent-workflows/batch";
@@ -208,6 +210,78 @@ async fn details_of_any_number_of_items_and_lists_are_one_statement_unless_per_i
         counts.insert(count(path, scopes, limit).await);
     }
     assert!(counts.len() > 1, "the control: {counts:?}");
+}
+
+/// Reads a page until it comes from the cache.
+async fn kept(server: &Server, path: &str) {
+    let hits = "recents_cache_requests_total{result=\"hit\"}";
+    until("the list is kept", async || {
+        let before = server.metric(hits).await;
+        server.public.get(path).await.expect(200);
+        (server.metric(hits).await > before).then_some(())
+    })
+    .await;
+}
+
+/// The first workflows of a list of all 300 that have details.
+fn newest(limit: usize) -> Vec<String> {
+    let shown = (0..300).rev().filter(|n| n % 3 != 0);
+    shown.take(limit).map(|n| format!("p{n}")).collect()
+}
+
+async fn a_kept_list_fills_its_pages_without_asking_the_table(db: TestDb) {
+    workflows(&db).await;
+    let flags = ["--details-query", query(db.backend), "--details-ttl", "1h"];
+    let meter = Meter::with(&db, &flags).await;
+    used(meter.client(), 1, 300).await;
+    let path = |limit: usize| format!("{}?limit={limit}&expand=details", list_path("w0", None));
+    kept(&meter.server, &path(60)).await;
+    let sent = async |limit: usize| {
+        let sent = meter.statements(Fence::Write, async || {
+            let page = meter.client().get(&path(limit)).await.expect(200);
+            assert_eq!(page.published_runs(), newest(limit));
+            assert!(page.json()["next_cursor"].is_string(), "there are more");
+        });
+        own(sent.await)
+    };
+    for limit in [1, 4, 10, 60] {
+        // In SQLite, a write at the wrong moment may be taken for another process's.
+        until(
+            &format!("a page of {limit} is of what is kept"),
+            async || sent(limit).await.is_empty().then_some(()),
+        )
+        .await;
+    }
+    let batch = async || {
+        let body = json!({"scopes": [{"workspace": "w0"}], "limit": 60, "expand": ["details"]});
+        let lists = meter.client().post(BATCH, &body).await.expect(200).json();
+        assert_eq!(items(&lists["lists"][0]).len(), 60);
+    };
+    until("a batch is of what is kept", async || {
+        let sent = own(meter.statements(Fence::Write, async || batch().await).await);
+        sent.is_empty().then_some(())
+    })
+    .await;
+    until("a page of more than is kept asks once", async || {
+        (sent(80).await.len() == 1).then_some(())
+    })
+    .await;
+}
+
+async fn what_was_dismissed_behind_the_head_of_a_kept_list_does_not_fill_its_page(db: TestDb) {
+    workflows(&db).await;
+    let flags = ["--details-query", query(db.backend), "--details-ttl", "1h"];
+    let server = Server::with(&db.url, &flags).await;
+    let client = server.public;
+    used(&client, 1, 300).await;
+    let path = list_path("w0", None) + "?limit=20&expand=details";
+    kept(&server, &path).await;
+    let mut shown = newest(21);
+    assert_eq!(shown.remove(18), "p272");
+    let nothing = hyper::body::Bytes::new();
+    let dismissal = client.send("DELETE", "/v1/published-runs/p272", &[], nothing);
+    dismissal.await.expect(204);
+    assert_eq!(client.get(&path).await.expect(200).published_runs(), shown);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

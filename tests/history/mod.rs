@@ -1,6 +1,7 @@
 //! The history and its mapping query.
 
 mod accepted;
+mod clock;
 mod misfits;
 mod plans;
 mod refusals;

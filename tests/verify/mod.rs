@@ -2,6 +2,7 @@
 
 mod audited;
 pub(crate) mod differences;
+mod folded;
 pub(crate) mod found;
 mod junk;
 mod live;

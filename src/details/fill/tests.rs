@@ -73,7 +73,7 @@ async fn pages(
         };
         ready(Ok::<_, Infallible>(wanted.iter().map(read).collect()))
     };
-    let filled = fill(known, limit, first.collect(), more).await;
+    let filled = fill(known, limit, first.collect(), |_| None, more).await;
     let filled = filled.unwrap_or_else(|never| match never {});
     (filled, refills.into_inner())
 }
@@ -212,6 +212,66 @@ async fn the_lists_of_a_batch_are_read_on_and_asked_for_together() {
 }
 
 #[tokio::test]
+async fn what_is_at_hand_is_taken_before_anything_is_read() {
+    let gone = "g".repeat(9);
+    let lists = [
+        list("pppp"),
+        list("gpgppp"),
+        list(&format!("{gone}pp")),
+        list("ppgg"),
+    ];
+    let known = Known::default();
+    let (held, refills) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
+    let at_hand = |at: usize| {
+        held.borrow_mut().push(at);
+        // Up to the sixth item.
+        let list: &[Item] = &lists[at];
+        let upto = list.len().min(6);
+        Some(Candidates {
+            items: list[3..upto].to_vec(),
+            more: upto < list.len(),
+        })
+    };
+    let more = |wanted: Vec<Refill<Item>>| {
+        let behind = wanted.iter().map(|refill| (refill.list, refill.after.0));
+        refills.borrow_mut().push(behind.collect::<Vec<_>>());
+        let read = |refill: &Refill<Item>| {
+            let count = refill.count as usize;
+            read(&lists[refill.list], Some(&refill.after), count)
+        };
+        ready(Ok::<_, Infallible>(wanted.iter().map(read).collect()))
+    };
+    let first = lists.iter().map(|list| read(list, None, 3)).collect();
+    let filled = fill(&known, 2, first, at_hand, more).await;
+    let filled = filled.unwrap_or_else(|never| match never {});
+    let shown: Vec<_> = filled.iter().map(ids).collect();
+    assert_eq!(shown, [vec![0, 1], vec![1, 3], vec![9, 10], vec![0, 1]]);
+    let next: Vec<_> = filled.iter().map(|page| page.next.as_ref()).collect();
+    let next: Vec<_> = next.iter().map(|next| next.map(|item| item.0)).collect();
+    assert_eq!(next[..3], [Some(1), Some(3), None]);
+    assert_eq!(held.into_inner(), [1, 2], "only of those that are short");
+    assert_eq!(refills.into_inner(), [[(2, 5)]], "behind what was at hand");
+    assert_eq!(*known.asked.lock().unwrap(), [3 * 4, 3 + 3, 5]);
+}
+
+#[tokio::test]
+async fn a_list_that_cannot_be_read_on_now_is_a_shorter_page_with_a_next() {
+    let more = |wanted: Vec<Refill<Item>>| {
+        let nothing = |_: &_| Candidates {
+            items: Vec::new(),
+            more: true,
+        };
+        ready(Ok::<_, Infallible>(wanted.iter().map(nothing).collect()))
+    };
+    let first = vec![read(&list("pgpp"), None, 3), read(&list("gggp"), None, 3)];
+    let filled = fill(&Known::default(), 3, first, |_| None, more).await;
+    let filled = filled.unwrap_or_else(|never| match never {});
+    let next = |page: &Filled<Item>| page.next.as_ref().map(|item| item.0);
+    assert_eq!((ids(&filled[0]), next(&filled[0])), (vec![0, 2], Some(2)));
+    assert_eq!((ids(&filled[1]), next(&filled[1])), (vec![], Some(2)));
+}
+
+#[tokio::test]
 async fn a_list_that_cannot_be_read_on_is_an_error() {
     let calls = Cell::new(0);
     let more = |_: Vec<Refill<Item>>| {
@@ -219,7 +279,7 @@ async fn a_list_that_cannot_be_read_on_is_an_error() {
         ready(Err::<Vec<Candidates<Item>>, _>("away"))
     };
     let first = vec![read(&list("pgp"), None, 2)];
-    let filled = fill(&Known::default(), 2, first, more).await;
+    let filled = fill(&Known::default(), 2, first, |_| None, more).await;
     assert_eq!(filled.err(), Some("away"));
     assert_eq!(calls.get(), 1);
 }

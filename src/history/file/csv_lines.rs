@@ -18,20 +18,23 @@ impl Taking<'_> {
             Ok(header) => header.clone(),
             Err(error) => return Err(self.unreadable(&error, reader.get_ref())),
         };
+        self.check_lines(&reader, &header, &Columns::default(), true)?;
         let columns = self.columns(&header)?;
         let mut record = ByteRecord::new();
         loop {
             let start = reader.position().byte();
             reader.get_mut().begin(start);
-            let more = match reader.read_byte_record(&mut record) {
+            let is_whole = match reader.read_byte_record(&mut record) {
                 Ok(false) => return Ok(()),
-                Ok(true) => self.take(|| line_of(&reader), csv_use(&record, &columns))?,
+                Ok(true) => Ok(()),
                 Err(error) if error.is_io_error() => {
                     return Err(self.unreadable(&error, reader.get_ref()));
                 }
-                Err(error) => self.take(|| line_of(&reader), Err(said(&error)))?,
+                Err(error) => Err(said(&error)),
             };
-            if !more {
+            self.check_lines(&reader, &record, &columns, is_whole.is_ok())?;
+            let raw = is_whole.and_then(|()| csv_use(&record, &columns));
+            if !self.take(|| line_of(&reader), raw)? {
                 return Ok(());
             }
         }
@@ -48,6 +51,34 @@ impl Taking<'_> {
             }
         }
         Ok(columns)
+    }
+
+    /// Refuses a record that takes in lines which were meant as records of their own: all of them would
+    /// count as one, and go unseen where such a one is passed over.
+    fn check_lines<R: Read>(
+        &self,
+        reader: &Reader<Source<R>>,
+        record: &ByteRecord,
+        columns: &Columns,
+        is_whole: bool,
+    ) -> Result<(), FileError> {
+        // Only what is quoted has a line end, and nearly none has.
+        if !record.as_slice().contains(&b'\n') {
+            return Ok(());
+        }
+        let source = reader.get_ref();
+        let raw = source.record_to(reader.position().byte());
+        let lines = 1 + line_ends(raw.iter());
+        let mut ours = columns.iter().flatten().filter_map(|at| record.get(*at));
+        let is_broken = !is_whole || !quotes_close(&raw) || ours.any(|it| has_line(it, record));
+        match lines > 1 && is_broken {
+            true => Err(FileError::Swallowed {
+                path: self.file.path.clone(),
+                line: source.line(),
+                lines,
+            }),
+            false => Ok(()),
+        }
     }
 
     fn unreadable<R>(&self, error: &csv::Error, source: &Source<R>) -> FileError {
@@ -68,6 +99,33 @@ impl Taking<'_> {
 
 fn line_of<R: Read>(reader: &Reader<Source<R>>) -> u64 {
     reader.get_ref().line()
+}
+
+/// Whether every quote that opens a value closes it, with nothing behind it.
+fn quotes_close(record: &[u8]) -> bool {
+    let (mut begins, mut quoted) = (true, false);
+    let mut bytes = record.iter().peekable();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' if quoted => match bytes.peek() {
+                // Two are one that is meant.
+                Some(b'"') => drop(bytes.next()),
+                Some(b',' | b'\r' | b'\n') | None => quoted = false,
+                Some(_) => return false,
+            },
+            b'"' => quoted = begins,
+            _ => {}
+        }
+        begins = !quoted && *byte == b',';
+    }
+    !quoted
+}
+
+/// Whether a value has a line end, and as many commas as a record: it is the end of one line and the
+/// beginning of another. Neither an id nor a time has either.
+fn has_line(value: &[u8], record: &ByteRecord) -> bool {
+    let commas = value.iter().filter(|byte| **byte == b',').count();
+    value.contains(&b'\n') && commas + 1 >= record.len()
 }
 
 fn said(error: &csv::Error) -> String {
@@ -139,6 +197,17 @@ impl<R> Source<R> {
             self.lines_before += line_ends(chunk.iter());
             self.chunks.pop_front();
         }
+    }
+
+    /// The record, which ends there, without line ends before and behind it.
+    fn record_to(&self, end: u64) -> Vec<u8> {
+        let at = |place: u64| usize::try_from(place - self.begins).unwrap_or(usize::MAX);
+        let bytes = self.chunks.iter().flatten().copied();
+        let is_line_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+        let bytes = bytes.take(at(end)).skip(at(self.record));
+        let mut record: Vec<u8> = bytes.skip_while(is_line_end).collect();
+        while record.pop_if(|byte| is_line_end(byte)).is_some() {}
+        record
     }
 
     /// The line in which the record begins, from 1.

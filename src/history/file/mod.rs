@@ -65,6 +65,20 @@ pub enum FileError {
         /// In which line it begins, from 1.
         line: u64,
     },
+    /// A record of CSV takes in lines that were meant as others. None of them is passed over.
+    #[error(
+        "{}: line {line}: a single record takes in {lines} lines; is a quote not closed? Mend it: so many \
+         lines are not passed over",
+        path.display()
+    )]
+    Swallowed {
+        /// Which file.
+        path: PathBuf,
+        /// In which line it begins, from 1.
+        line: u64,
+        /// How many lines it takes in.
+        lines: u64,
+    },
 }
 
 /// What a broken line does.

@@ -2,7 +2,8 @@
 
 use super::Dialect;
 use super::functions::arguments;
-use sqlparser::ast::{BinaryOperator, DataType, Expr, FunctionArgExpr, Value};
+use sqlparser::ast::{BinaryOperator, DataType, Expr, FunctionArgExpr, Value, Values};
+use std::iter::once;
 
 /// Whether a call reads the clock. Most of these are stable functions to PostgreSQL, so that a
 /// look at volatility would pass them.
@@ -58,7 +59,7 @@ fn means_now_to_sqlite(text: &str) -> bool {
 }
 
 /// A string that PostgreSQL reads as the current time or day where it expects one: cast to a
-/// time's type, beside an operator, in a list, as an argument.
+/// time's type, or wherever it takes the type of what stands beside it.
 pub(super) fn literal_in(expr: &Expr) -> Option<&str> {
     let operands: Vec<&Expr> = match expr {
         Expr::TypedString(typed) if is_time(&typed.data_type) => {
@@ -71,8 +72,25 @@ pub(super) fn literal_in(expr: &Expr) -> Option<&str> {
         Expr::IsDistinctFrom(left, right) | Expr::IsNotDistinctFrom(left, right) => {
             vec![left, right]
         }
-        Expr::Between { low, high, .. } => vec![low, high],
-        Expr::InList { list, .. } => list.iter().collect(),
+        Expr::AnyOp { left, right, .. } | Expr::AllOp { left, right, .. } => vec![left, right],
+        Expr::Between {
+            expr, low, high, ..
+        } => vec![expr, low, high],
+        Expr::InList { expr, list, .. } => once(&**expr).chain(list).collect(),
+        Expr::InSubquery { expr, .. } => vec![expr],
+        Expr::AtTimeZone { timestamp, .. } => vec![timestamp],
+        // An operand that is a string is text.
+        Expr::Case {
+            conditions,
+            else_result,
+            ..
+        } => {
+            let whens = conditions.iter();
+            let whens = whens.flat_map(|when| [&when.condition, &when.result]);
+            whens.chain(else_result.as_deref()).collect()
+        }
+        Expr::Array(array) => array.elem.iter().collect(),
+        Expr::Tuple(values) => values.iter().collect(),
         Expr::Function(call) => {
             let values = arguments(call)
                 .into_iter()
@@ -84,10 +102,17 @@ pub(super) fn literal_in(expr: &Expr) -> Option<&str> {
         }
         _ => return None,
     };
-    operands
-        .into_iter()
-        .filter_map(string)
-        .find(|text| means_now_to_postgres(text))
+    first_of(operands)
+}
+
+/// The same of the rows of `VALUES`, where a string takes the type of its column.
+pub(super) fn literal_in_rows(values: &Values) -> Option<&str> {
+    first_of(values.rows.iter().flat_map(|row| row.iter()))
+}
+
+fn first_of<'a>(values: impl IntoIterator<Item = &'a Expr>) -> Option<&'a str> {
+    let mut strings = values.into_iter().filter_map(string);
+    strings.find(|text| means_now_to_postgres(text))
 }
 
 /// What is cast, through casts to text: `'now'::text::date` is how a view keeps today's date.
@@ -109,16 +134,37 @@ fn compares(op: &BinaryOperator) -> bool {
             | BinaryOperator::GtEq
             | BinaryOperator::Plus
             | BinaryOperator::Minus
+            | BinaryOperator::AtArrow
+            | BinaryOperator::ArrowAt
+            | BinaryOperator::PGOverlap
+            | BinaryOperator::PGCustomBinaryOperator(_)
     )
 }
 
 fn is_time(data_type: &DataType) -> bool {
     let name = data_type.to_string().to_ascii_lowercase();
-    name.starts_with("date") || name.starts_with("time")
+    let begins = [
+        "date",
+        "time",
+        "tsrange",
+        "tstzrange",
+        "tsmulti",
+        "tstzmulti",
+    ];
+    begins.iter().any(|begin| name.starts_with(begin))
 }
 
-/// `now`, `today`, also with a time of day after it.
+/// `now`, `today`, also with a time of day after it; alone, or in an array or a range.
 fn means_now_to_postgres(text: &str) -> bool {
+    match text.trim_start().starts_with(['{', '[', '(']) {
+        true => text
+            .split(['{', '}', '[', ']', '(', ')', ',', '"'])
+            .any(is_now_to_postgres),
+        false => is_now_to_postgres(text),
+    }
+}
+
+fn is_now_to_postgres(text: &str) -> bool {
     let mut words = text.split_whitespace();
     let day = words.next().map(str::to_ascii_lowercase);
     matches!(

@@ -46,6 +46,12 @@ impl Forbidden {
             }
         }
         match &*query.body {
+            SetExpr::Values(values) if self.dialect == Dialect::Postgres => {
+                match clock::literal_in_rows(values) {
+                    Some(literal) => Err(Refusal::ClockLiteral(literal.to_owned())),
+                    None => Ok(()),
+                }
+            }
             SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::Values(_) => Ok(()),
             SetExpr::SetOperation { op, .. } => Err(Refusal::SetOperation(op.to_string())),
             SetExpr::Insert(_) => Err(Refusal::Writes("INSERT")),

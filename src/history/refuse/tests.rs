@@ -57,7 +57,7 @@ fn a_row_of_one_run_and_what_is_joined_to_it_is_accepted() {
         (&[Postgres], "select {out} from runs r where r.tags ? 'used' and r.meta->>'kind' = any(array['a', 'b'])"),
         (&[Postgres], "select {out} from runs r where r.q <> $$; limit 1$$ and r.p <> $x$distinct$x$"),
         (&[Postgres], "select {out} from runs r where age(r.at, r.made) is not null and r.ns = uuid_generate_v5(r.a, r.b)"),
-        (&[Postgres], "select {out} from runs r where r.state = 'now'::text and r.name like 'today' and r.title = 'today we build'"),
+        (&[Postgres], "select {out} from runs r where r.state = 'now'::text and r.name like 'today' and r.data->>'today' = case 'today' when r.q then 'now'::text else 'on' end and r.q <> '{nowhere}' and r.title = 'today we build'"),
         (&[Postgres], "with r as not materialized (select * from runs) select {out} from r"),
         (&[Postgres], "select {out} from runs r /* /* nested; */ limit 1 */"),
         (&[Postgres], "select {out} from runs r join \"SAVED_RUN\" o on o.id = r.id"),
@@ -65,6 +65,7 @@ fn a_row_of_one_run_and_what_is_joined_to_it_is_accepted() {
         (&[Sqlite], "select {out} from runs r where datetime(r.at, '+1 day') > r.made and strftime('%s', r.at) <> unixepoch(r.made)"),
         (&[Sqlite], "select {out} from [runs] r where r.`limit` = 1"),
         (&[Sqlite], "select {out} from \"RUNS\" r where r.state = 'now'"),
+        (&[Sqlite], "select {out} from runs r, (values (1, 'now')) where case r.a when 'now' then 'today' end = 'now'"),
     ];
     for (dialects, query) in cases {
         for dialect in *dialects {
@@ -284,6 +285,14 @@ fn what_differs_from_one_look_to_the_next_is_refused() {
         (&[Postgres], "select {out} from runs r where coalesce(r.at, 'now') is null",
             ClockLiteral("now".into()), "'now'"),
         (&[Postgres], "select {out} from runs r where 'now'::timestamptz > r.at",
+            ClockLiteral("now".into()), "'now'"),
+        (&[Postgres], "select {out} from runs r where case when r.done then r.at else 'now' end > r.made",
+            ClockLiteral("now".into()), "'now'"),
+        (&[Postgres], "select {out} from runs r where case when r.done then ('now') else r.at end > r.made",
+            ClockLiteral("now".into()), "'now'"),
+        (&[Postgres], "select {out} from runs r where case r.at when 'now' then true end",
+            ClockLiteral("now".into()), "'now'"),
+        (&[Postgres], "select {out} from runs r where r.at in (select v.at from (values (1, r.at), (2, 'now')) v(n, at))",
             ClockLiteral("now".into()), "'now'"),
         (&[Sqlite], "select {out} from runs r where r.at > datetime('now', '-1 day')",
             Clock("datetime".into()), "`datetime`"),

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::expand::{self, mark};
+use super::expand::{self, Begin, mark};
 use super::lists::came_by;
 use crate::cache::Via;
 use crate::http::App;
@@ -101,7 +101,7 @@ pub(super) async fn lists(
     let started = Instant::now();
     let how = app.how(token.as_ref());
     let found = app.reader.lists(&scopes, limit, how).await?;
-    let via: Vec<Via> = found.iter().map(|found| found.via).collect();
+    let mut via: Vec<Via> = found.iter().map(|found| found.via).collect();
     let waited = found.iter().map(|found| found.waited).max();
     let (pages, waited, unavailable) = match expanded {
         false => {
@@ -110,9 +110,9 @@ pub(super) async fn lists(
             (pages.collect(), waited.unwrap_or_default(), false)
         }
         true => {
-            let heads = found.iter().map(|found| found.entry.head(limit).to_vec());
-            let heads = heads.collect();
-            let expanded = expand::fill(&app, &scopes, heads, limit, how).await?;
+            let begins: Vec<_> = found.iter().map(Begin::Found).collect();
+            let expanded = expand::fill(&app, &scopes, &begins, limit, how).await?;
+            via.extend(expanded.away.then_some(Via::Stale));
             (expanded.pages, started.elapsed(), expanded.unavailable)
         }
     };

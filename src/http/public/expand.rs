@@ -1,53 +1,120 @@
 //! `expand=details`: pages filled with items that may be shown, each with its details.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 
 use crate::details::{Candidates, Filled, Refill};
 use crate::http::App;
 use crate::model::{Id, Scope};
-use crate::read::page::{Card, Page, RecentWorkflow};
-use crate::read::{Cursor, How, Reader};
+use crate::read::page::{Card, Page, RecentWorkflow, page};
+use crate::read::{Cursor, Found, How, Reader};
 use crate::store::StoreError;
 use crate::store::lists::ListStart;
 
 /// The header of an answer of which some details are missing.
 const DETAILS: HeaderName = HeaderName::from_static("recents-details");
 
-/// Pages, and whether some of the details could not be had.
-pub(super) struct Expanded {
-    pub(super) pages: Vec<Page>,
-    pub(super) unavailable: bool,
+/// What is at hand of a list.
+pub(super) enum Begin<'a> {
+    /// Its head, and what is known behind that.
+    Found(&'a Found),
+    /// What was read behind a cursor: one more than `limit` items, where there are so many.
+    Read(Vec<RecentWorkflow>),
 }
 
-/// Fills a page of each list. `heads` are what the lists begin with: one more than `limit` items, where
-/// there are so many.
+impl Begin<'_> {
+    /// What a page begins with.
+    fn head(&self, limit: u32) -> &[RecentWorkflow] {
+        match self {
+            Self::Found(found) => found.entry.head(limit),
+            Self::Read(items) => items,
+        }
+    }
+
+    fn candidates(&self, limit: u32) -> Candidates<RecentWorkflow> {
+        let items = self.head(limit).to_vec();
+        let more = match self {
+            Self::Found(found) => !found.entry.is_whole || !found.entry.behind(limit).is_empty(),
+            Self::Read(items) => items.len() > limit as usize,
+        };
+        Candidates { items, more }
+    }
+
+    /// What is behind that without asking anyone.
+    fn held(&self, reader: &Reader, limit: u32) -> Option<Candidates<RecentWorkflow>> {
+        let Self::Found(found) = self else {
+            return None;
+        };
+        let held = reader.held(found, limit);
+        let candidates = || Candidates {
+            items: held.to_vec(),
+            more: !found.entry.is_whole,
+        };
+        (!held.is_empty()).then(candidates)
+    }
+}
+
+/// Pages, and what is to be said of them.
+pub(super) struct Expanded {
+    pub(super) pages: Vec<Page>,
+    /// Some of the details could not be had.
+    pub(super) unavailable: bool,
+    /// Some pages are shorter than their lists, which could not be read on.
+    pub(super) away: bool,
+}
+
+/// Fills a page of each list.
 pub(super) async fn fill(
     app: &App,
     scopes: &[Scope],
-    heads: Vec<Vec<RecentWorkflow>>,
+    begins: &[Begin<'_>],
     limit: u32,
     how: How<'_>,
 ) -> Result<Expanded, StoreError> {
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let Some(details) = &app.details else {
-        let pages = scopes.iter().zip(heads);
-        let pages = pages.map(|(scope, head)| crate::read::page::page(scope, &head, limit as u32));
+        let pages = scopes.iter().zip(begins);
+        let pages = pages.map(|(scope, begin)| page(scope, begin.head(limit), limit));
         return Ok(Expanded {
             pages: pages.collect(),
             unavailable: true,
+            away: false,
         });
     };
-    let heads = heads.into_iter().map(|items| Candidates {
-        more: items.len() > limit,
-        items,
-    });
-    let more = |refills| read_on(&app.reader, scopes, refills, how);
-    let filled = details.fill(limit, heads.collect(), more).await?;
+    let away = AtomicBool::new(false);
+    let more = |refills| read_on_or_not(&app.reader, scopes, refills, how, &away);
+    let lists = begins.iter().map(|begin| begin.candidates(limit)).collect();
+    let held = |list: usize| begins.get(list)?.held(&app.reader, limit);
+    let filled = details.fill(limit as usize, lists, held, more).await?;
     Ok(Expanded {
         unavailable: filled.iter().any(|filled| filled.unavailable),
+        away: away.into_inner(),
         pages: scopes.iter().zip(filled).map(page_of).collect(),
     })
+}
+
+/// Reads on in some of the lists; not where the database is out of reach, unless something must be seen.
+async fn read_on_or_not(
+    reader: &Reader,
+    scopes: &[Scope],
+    refills: Vec<Refill<RecentWorkflow>>,
+    how: How<'_>,
+    away: &AtomicBool,
+) -> Result<Vec<Candidates<RecentWorkflow>>, StoreError> {
+    let nothing = |_| Candidates {
+        items: Vec::new(),
+        more: true,
+    };
+    let lists = 0..refills.len();
+    if !reader.is_away(how) {
+        match read_on(reader, scopes, refills, how).await {
+            Err(StoreError::Unavailable(_)) if how.token.is_none() => {}
+            read => return read,
+        }
+    }
+    away.store(true, Ordering::Relaxed);
+    Ok(lists.map(nothing).collect())
 }
 
 /// Reads on in some of the lists.

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
 use utoipa::IntoParams;
 
-use super::expand::{self, mark};
+use super::expand::{self, Begin, mark};
 use crate::cache::{Answer, Via};
 use crate::http::field_error::{FieldCode, FieldError};
 use crate::http::path::ScopePath;
@@ -148,7 +148,7 @@ async fn list(
     let started = Instant::now();
     let scopes = std::slice::from_ref(&scope);
     let mut found = Vec::new();
-    let head = match cursor {
+    let begin = match cursor {
         None => {
             found = app.reader.lists(scopes, limit, how).await?;
             let Some(found) = found.first() else {
@@ -158,7 +158,7 @@ async fn list(
                 let answer = conditional::answer(headers, found.entry.answer(&scope, limit));
                 return Ok(came_by(answer, found.waited, &[found.via]));
             }
-            found.entry.head(limit).to_vec()
+            Begin::Found(found)
         }
         Some(cursor) => {
             let start = [ListStart {
@@ -167,21 +167,24 @@ async fn list(
             }];
             // Boxed, as below: what a page out of the cache does not need is not moved about with each.
             let read = Box::pin(app.reader.read_on(&start, limit + 1, how));
-            read.await?.pop().unwrap_or_default()
+            let items = read.await?.pop().unwrap_or_default();
+            if !expanded {
+                let answer = conditional::answer(headers, Answer::of(&page(&scope, &items, limit)));
+                return Ok(came_by(answer, started.elapsed(), &[]));
+            }
+            Begin::Read(items)
         }
     };
-    let (page, unavailable) = match expanded {
-        false => (page(&scope, &head, limit), false),
-        true => {
-            let expanded = Box::pin(expand::fill(app, scopes, vec![head], limit, how)).await?;
-            let page = expanded.pages.into_iter().next();
-            let page = page.ok_or_else(|| Problem::new(Code::Internal, "no page was filled"))?;
-            (page, expanded.unavailable)
-        }
-    };
+    let mut via: Vec<Via> = found.iter().map(|found| found.via).collect();
+    let expanded = Box::pin(expand::fill(app, scopes, &[begin], limit, how)).await?;
+    via.extend(expanded.away.then_some(Via::Stale));
+    let page = expanded.pages.into_iter().next();
+    let page = page.ok_or_else(|| Problem::new(Code::Internal, "no page was filled"))?;
     let answer = conditional::answer(headers, Answer::of(&page));
-    let via: Vec<Via> = found.iter().map(|found| found.via).collect();
-    Ok(mark(came_by(answer, started.elapsed(), &via), unavailable))
+    Ok(mark(
+        came_by(answer, started.elapsed(), &via),
+        expanded.unavailable,
+    ))
 }
 
 /// Says how an answer was come by: how long the databases were waited for, and whether it is stale

@@ -4,15 +4,19 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
-use super::{Event, FOLD_BYTES, JobError, Origin, Outcome, Report};
+use super::{Event, JobError, Origin, Outcome, Report};
 use crate::store::Store;
 use crate::store::recent::{self, MAX_KEYS};
 
 /// Reads everything and counts the rows that would change, writing nothing. Where the uses do not
-/// fit into memory at once, a row may be counted more than once.
-pub(super) async fn dry_run(
+/// fit into `fold_bytes` of memory at once, a row may be counted more than once: [`Report::at_most`].
+///
+/// # Errors
+/// [`JobError`].
+pub async fn dry_run(
     store: &Store,
     origin: Origin,
+    fold_bytes: usize,
     mut stop: watch::Receiver<bool>,
     mut tell: impl FnMut(Event),
 ) -> Result<(Outcome, Report), JobError> {
@@ -25,6 +29,7 @@ pub(super) async fn dry_run(
     let Some(mut stretches) = origin.stretches(None, range_end, &report.unmappable) else {
         return Ok((Outcome::Complete, report));
     };
+    let mut flushes = 0;
     loop {
         let next = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return Ok((Outcome::Stopped, report)),
@@ -34,11 +39,14 @@ pub(super) async fn dry_run(
         if let Some(stretch) = next {
             report.tally.add(&stretch.tally);
         }
-        if end || stretches.gathered.bytes() > FOLD_BYTES {
-            for chunk in stretches.gathered.take().into_sorted().chunks(MAX_KEYS) {
+        if end || stretches.gathered.bytes() > fold_bytes {
+            let uses = stretches.gathered.take().into_sorted();
+            flushes += u32::from(!uses.is_empty());
+            for chunk in uses.chunks(MAX_KEYS) {
                 report.applied += recent::outdone(store, chunk).await?.len() as u64;
             }
         }
+        report.at_most = flushes > 1 && report.applied > 0;
         report.scanned_now = report.tally.scanned;
         report.elapsed = started.elapsed();
         tell(Event::Progress(report.clone()));

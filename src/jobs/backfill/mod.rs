@@ -19,6 +19,7 @@ use crate::store::job::{End, Job, Work};
 use crate::store::{Store, with_retries};
 
 pub use super::Outcome;
+pub use dry_run::dry_run;
 pub use origin::Origin;
 pub(super) use origin::identity_of;
 
@@ -45,6 +46,8 @@ pub struct Report {
     pub scanned_now: u64,
     /// Rows inserted or raised; of a dry run, those that would be.
     pub applied: u64,
+    /// Whether some of those may have been counted more than once.
+    pub at_most: bool,
     /// About how many runs there are.
     pub total: Option<u64>,
     /// Time of this process.
@@ -65,7 +68,7 @@ pub async fn run(
     mut tell: impl FnMut(Event),
 ) -> Result<(Outcome, Report), JobError> {
     if options.dry_run {
-        return dry_run::dry_run(store, origin, stop, tell).await;
+        return dry_run(store, origin, FOLD_BYTES, stop, tell).await;
     }
     let source = origin.identity()?;
     let work = Work {
@@ -146,6 +149,7 @@ impl<T> Backfill<'_, T> {
             tally,
             scanned_now: tally.scanned - self.before,
             applied: self.counts.changes.in_all(),
+            at_most: false,
             total: pending.total.or(self.job.total),
             elapsed: self.started.elapsed(),
             unmappable: self.unmappable.clone(),

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use recents::config::HistoryConfig;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -59,6 +60,16 @@ impl Setup {
     /// The database of the history.
     pub(crate) fn source(&self) -> &TestDb {
         self.apart.as_ref().unwrap_or(&self.store)
+    }
+
+    /// The history, as it is configured.
+    pub(crate) fn config(&self) -> HistoryConfig {
+        HistoryConfig {
+            url: self.source().url.to_string(),
+            table: self.history.layout.table.into(),
+            key: self.history.layout.key.into(),
+            query: self.query.clone(),
+        }
     }
 
     /// The command, configured by its environment.
