@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::apply::{Apply, Noted};
+use super::everything::Everything;
 use super::outbox::{self, Taken};
 use super::position::Position;
 use super::write::Held;
 use crate::check::CheckError;
 use crate::history::History;
 use crate::store::note::{self, Note};
-use crate::store::{Store, StoreError, Tx, identity, with_retries};
+use crate::store::{Store, StoreError, Tx, identity};
 use crate::telemetry::{Metrics, metrics::Source};
 
 /// Notes of the table that are taken together: each look at the history has a cost of its own, and so
@@ -51,6 +52,8 @@ pub struct Drain {
     set_aside: bool,
     /// Whether the last step computed rows, which may have taken long: now it is the outbox's turn.
     computed: bool,
+    /// While the rows of the whole table are being noted.
+    everything: Option<Everything>,
 }
 
 impl Drain {
@@ -66,6 +69,7 @@ impl Drain {
             expects_notes: false,
             set_aside: true,
             computed: false,
+            everything: None,
         }
     }
 
@@ -75,6 +79,15 @@ impl Drain {
     /// # Errors
     /// [`CheckError`]; the notes stay.
     pub async fn step(&mut self, with_outbox: bool) -> Result<Step, CheckError> {
+        let (step, few_notes) = self.work_off(with_outbox).await?;
+        match few_notes && self.note_more().await? {
+            true => Ok(Step::Worked),
+            false => Ok(step),
+        }
+    }
+
+    /// The same; and whether but few notes are left.
+    async fn work_off(&mut self, with_outbox: bool) -> Result<(Step, bool), CheckError> {
         let mut outbox = None;
         if with_outbox && self.computed {
             outbox = self.take_outbox().await?;
@@ -83,6 +96,7 @@ impl Drain {
             Some(_) => (None, Vec::new()),
             None => self.take_notes().await?,
         };
+        let few_notes = outbox.is_none() && notes.len() < NOTES as usize;
         let outbox_had_its_turn = std::mem::take(&mut self.computed);
         // Computing rows may read much of the history. No transaction stays open meanwhile: two
         // drains may do the same then, which only costs.
@@ -93,16 +107,13 @@ impl Drain {
             outbox = self.take_outbox().await?;
         }
         if outbox.is_none() && notes.is_empty() {
-            return Ok(Step::Idle);
+            return Ok((Step::Idle, few_notes));
         }
         let ids: Vec<i64> = notes.iter().map(|(id, _)| *id).collect();
         let runs = outbox
             .as_ref()
             .map_or(Vec::new(), |taken| taken.runs.clone());
         let noted = Noted::of(runs, notes);
-        if outbox.as_ref().is_some_and(|taken| taken.everything) {
-            self.note_everything().await?;
-        }
         let apply = Apply {
             store: &self.store,
             history: &self.history,
@@ -125,7 +136,24 @@ impl Drain {
         if let Some(outbox) = outbox {
             outbox.let_go().await?;
         }
-        Ok(Step::Worked)
+        Ok((Step::Worked, few_notes))
+    }
+
+    /// Notes some more rows, where all of them have to be looked at; returns whether that is so.
+    async fn note_more(&mut self) -> Result<bool, CheckError> {
+        let Some(everything) = &mut self.everything else {
+            return Ok(false);
+        };
+        self.expects_notes = true;
+        if everything.note_more(&self.store).await? {
+            let ids = everything.ids.clone();
+            let identity = self.identity().await?;
+            outbox::let_go(&self.history, &ids, &identity).await?;
+            self.everything = None;
+            // Another one may have asked for it meanwhile.
+            self.outbox.restart();
+        }
+        Ok(true)
     }
 
     /// Hears whether anything is set aside. Where another drain did that, it may be mended since, which
@@ -141,7 +169,15 @@ impl Drain {
 
     async fn take_outbox(&mut self) -> Result<Option<Taken>, CheckError> {
         let identity = self.identity().await?;
-        Ok(outbox::take(&self.history, &mut self.outbox, &identity).await?)
+        let mut taken = outbox::take(&self.history, &mut self.outbox, &identity).await?;
+        if let Some(taken) = &mut taken
+            && self.everything.is_none()
+            && !taken.everything.is_empty()
+        {
+            let asked_by = std::mem::take(&mut taken.everything);
+            self.everything = Some(Everything::asked_by(asked_by));
+        }
+        Ok(taken.filter(|taken| !taken.is_empty()))
     }
 
     /// The identity of the store, for which the notes of the outbox have to be.
@@ -172,15 +208,6 @@ impl Drain {
         let more = last.filter(|_| notes.len() >= NOTES as usize);
         self.notes.read(notes.iter().map(|(id, _)| *id), more);
         Ok((holding, notes))
-    }
-
-    async fn note_everything(&self) -> Result<(), StoreError> {
-        with_retries(async || {
-            let mut tx = self.store.begin().await?;
-            note::everything(&mut tx).await?;
-            tx.commit().await
-        })
-        .await
     }
 
     /// Works off the notes that stand now, then those that they led to, a few times over: what others

@@ -11,6 +11,7 @@ pub mod coverage;
 pub mod decide;
 pub mod drain;
 pub mod error;
+mod everything;
 pub mod install;
 pub(crate) mod outbox;
 mod position;

@@ -27,11 +27,16 @@ pub(crate) struct Taken {
     ids: Vec<i64>,
     /// The runs, each once.
     pub(crate) runs: Vec<String>,
-    /// Whether every row has to be looked at: the history was truncated.
-    pub(crate) everything: bool,
+    /// Those notes that say to look at every row, because the history was truncated. They are let go apart.
+    pub(super) everything: Vec<i64>,
 }
 
 impl Taken {
+    /// Whether there is nothing to let go.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
     /// Lets the notes go.
     pub(crate) async fn let_go(mut self) -> Result<(), HistoryError> {
         let delete = sqlx::query("delete from recents.outbox where id = any($1)").bind(&self.ids);
@@ -41,6 +46,28 @@ impl Taken {
             .map_err(HistoryError::Database)?;
         self.tx.commit().await.map_err(HistoryError::Database)
     }
+}
+
+/// Lets notes go that are no longer held, where they still are `store`'s.
+pub(super) async fn let_go(
+    history: &History,
+    ids: &[i64],
+    store: &str,
+) -> Result<(), HistoryError> {
+    let Some(pool) = pool(history) else {
+        return Ok(());
+    };
+    let delete = format!(
+        "delete from recents.outbox where id = any($1) and coalesce({}, $2) = $2",
+        owner_in_sql()
+    );
+    let delete = sqlx::query(AssertSqlSafe(delete)).bind(ids).bind(store);
+    let gone = async {
+        let mut tx = begin(pool).await?;
+        delete.execute(&mut *tx).await?;
+        tx.commit().await
+    };
+    gone.await.map_err(HistoryError::Database)
 }
 
 /// The pool of a PostgreSQL history.
@@ -166,15 +193,18 @@ async fn take_from(
     );
     let lock = sqlx::query(AssertSqlSafe(lock)).bind(&ids).bind(store);
     let rows = lock.fetch_all(&mut *tx).await?;
-    let (mut ids, mut runs, mut everything) = (Vec::new(), Vec::new(), false);
+    let (mut ids, mut runs, mut everything) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows {
-        ids.push(row.try_get(0)?);
+        let id: i64 = row.try_get(0)?;
         match row.try_get::<Option<Vec<Option<String>>>, _>(1)? {
-            Some(keys) => runs.extend(keys.into_iter().flatten()),
-            None => everything = true,
+            Some(keys) => {
+                ids.push(id);
+                runs.extend(keys.into_iter().flatten());
+            }
+            None => everything.push(id),
         }
     }
-    if ids.is_empty() {
+    if ids.is_empty() && everything.is_empty() {
         return Ok(None);
     }
     runs.sort_unstable();

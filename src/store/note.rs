@@ -5,16 +5,15 @@ use std::collections::HashSet;
 
 use sqlx::Row;
 
+use super::recent::RecentRow;
 use super::rows::{BindRows, Rows};
 use super::statement::Statement;
 use super::{Conn, Store, StoreError, Tx, on_both, recent};
 use crate::model::{Key, Newest};
 
-pub(super) const STATEMENTS: [&Statement; 11] = [
+pub(super) const STATEMENTS: [&Statement; 9] = [
     &NOTE_RUNS,
     &NOTE_KEYS,
-    &NOTE_RUNS_OF_ALL_ROWS,
-    &NOTE_ROWS_WITHOUT_RUN,
     &TAKE,
     &LET_GO,
     &SET_ASIDE,
@@ -31,18 +30,6 @@ static NOTE_RUNS: Statement = Statement::new("note_runs", || {
 static NOTE_KEYS: Statement = Statement::new("note_keys", || {
     "insert into {recents}note (workspace, uid, published_run)
      select k.workspace, k.uid, k.published_run from {keys} as k"
-        .into()
-});
-
-static NOTE_RUNS_OF_ALL_ROWS: Statement = Statement::new("note_runs_of_all_rows", || {
-    "insert into {recents}note (run) select distinct run from {recents}recent_workflow
-     where run is not null"
-        .into()
-});
-
-static NOTE_ROWS_WITHOUT_RUN: Statement = Statement::new("note_rows_without_run", || {
-    "insert into {recents}note (workspace, uid, published_run)
-     select workspace, uid, published_run from {recents}recent_workflow where run is null"
         .into()
 });
 
@@ -129,15 +116,7 @@ pub(crate) async fn raise(tx: &mut Tx, uses: &[(Key, Newest)]) -> Result<Vec<Key
         return Ok(raised);
     }
     let changed: HashSet<&Key> = raised.iter().collect();
-    let (mut named, mut nameless) = (Vec::new(), Vec::new());
-    for (key, newest) in uses.iter().filter(|(key, _)| changed.contains(key)) {
-        match newest.run.as_deref() {
-            Some(run) => named.push(run),
-            None => nameless.push(key.clone()),
-        }
-    }
-    runs(tx.conn(), &named).await?;
-    keys(tx.conn(), &nameless).await?;
+    rows(tx, uses.iter().filter(|(key, _)| changed.contains(key))).await?;
     Ok(raised)
 }
 
@@ -171,17 +150,20 @@ pub(crate) async fn keys(conn: Conn<'_>, keys: &[Key]) -> Result<(), StoreError>
     Ok(())
 }
 
-/// Notes every row of the table.
-pub(crate) async fn everything(tx: &mut Tx) -> Result<(), StoreError> {
-    on_both!(Conn, tx.conn(), |conn, dialect| {
-        sqlx::query(NOTE_RUNS_OF_ALL_ROWS.run(dialect))
-            .execute(&mut *conn)
-            .await?;
-        sqlx::query(NOTE_ROWS_WITHOUT_RUN.run(dialect))
-            .execute(conn)
-            .await?;
-    });
-    Ok(())
+/// Notes rows by the runs that they name; those that name none, by their keys.
+pub(crate) async fn rows<'a>(
+    tx: &mut Tx,
+    rows: impl Iterator<Item = &'a RecentRow>,
+) -> Result<(), StoreError> {
+    let (mut named, mut nameless) = (Vec::new(), Vec::new());
+    for (key, newest) in rows {
+        match newest.run.as_deref() {
+            Some(run) => named.push(run),
+            None => nameless.push(key.clone()),
+        }
+    }
+    runs(tx.conn(), &named).await?;
+    keys(tx.conn(), &nameless).await
 }
 
 /// The next notes behind `after`, oldest first, with their ids. Within a transaction of PostgreSQL,

@@ -8,4 +8,5 @@ pub(crate) mod life;
 mod locks;
 mod notes;
 mod stores;
+mod truncated;
 mod uninstall;
