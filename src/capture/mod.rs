@@ -19,8 +19,10 @@ pub mod service;
 mod settled;
 pub mod status;
 mod tables;
+mod touched;
 mod triggers;
 pub mod uninstall;
 pub(crate) mod write;
 
 pub(crate) use settled::settled;
+pub(crate) use touched::Touched;

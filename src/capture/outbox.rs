@@ -217,6 +217,47 @@ async fn take_from(
     }))
 }
 
+/// Rows whose runs are read together: as many as a batch of the drain has.
+const READ: i64 = 100;
+
+/// Hands each run that waits now to `see`; returns whether one of the notes is about every run.
+pub(super) async fn each_run(
+    history: &History,
+    mut see: impl FnMut(&str),
+) -> Result<bool, HistoryError> {
+    let Some(pool) = pool(history) else {
+        return Ok(false);
+    };
+    let Some((first, last)) = backlog_in(pool).await?.standing else {
+        return Ok(false);
+    };
+    let (mut behind, mut everything) = (first - 1, false);
+    let read = async {
+        while behind < last {
+            let rows = sqlx::query(
+                "select id, keys::text[] from recents.outbox where id > $1 and id <= $2
+                 order by id limit $3",
+            );
+            let rows = rows.bind(behind).bind(last).bind(READ);
+            let rows = rows.fetch_all(pool).await?;
+            behind = last;
+            for row in &rows {
+                match row.try_get::<Option<Vec<Option<String>>>, _>(1)? {
+                    Some(keys) => keys.iter().flatten().for_each(|key| see(key)),
+                    None => everything = true,
+                }
+            }
+            if rows.len() >= READ.unsigned_abs() as usize
+                && let Some(row) = rows.last()
+            {
+                behind = row.try_get(0)?;
+            }
+        }
+        Ok(everything)
+    };
+    read.await.map_err(HistoryError::Database)
+}
+
 /// As many rows as have about [`RUNS`] runs, half of them from the newest.
 fn pick(rows: &[(i64, usize, bool)]) -> Vec<(i64, usize, bool)> {
     let mut picked = Vec::new();

@@ -51,10 +51,12 @@ pub(super) async fn run(config: &Config, args: &VerifyArgs) -> Result<Done, Fail
     history.close().await;
     let summary = verified?;
     let (runs, rows, differences) = (summary.tally.scanned, summary.rows, summary.differences);
+    let waiting = summary.waiting;
     let (unmappable, seconds) = (summary.unmappable.count(), summary.elapsed.as_secs_f64());
     if as_json {
         let summary = json!({
-            "runs": runs, "rows": rows, "differences": differences, "unmappable": unmappable,
+            "runs": runs, "rows": rows, "differences": differences, "waiting": waiting,
+            "unmappable": unmappable,
             "repaired": args.repair,
             "seconds": (seconds * 1000.0).round() / 1000.0,
         });
@@ -73,13 +75,22 @@ pub(super) async fn run(config: &Config, args: &VerifyArgs) -> Result<Done, Fail
             thousands(unmappable)
         );
     }
-    if args.repair && differences > 0 {
+    if waiting > 0 && !args.repair {
+        eprintln!(
+            "{} rows more differ because notes about them wait, and nobody works those off: run `recents serve`, \
+             or `recents verify --repair`",
+            thousands(waiting)
+        );
+    }
+    if args.repair && differences + waiting > 0 {
         eprintln!("the rows that differed were computed again; another verify proves it");
     }
-    Ok(if differences > 0 {
-        Done::Drift
-    } else {
-        Done::Complete
+    Ok(match (differences, waiting) {
+        (0, 0) => Done::Complete,
+        // It is right now, and nothing was wrong but that nobody had done it.
+        (0, _) if args.repair => Done::Complete,
+        (0, _) => Done::Resumable,
+        _ => Done::Drift,
     })
 }
 

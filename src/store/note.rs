@@ -11,10 +11,11 @@ use super::statement::Statement;
 use super::{Conn, Store, StoreError, Tx, on_both, recent};
 use crate::model::{Key, Newest};
 
-pub(super) const STATEMENTS: [&Statement; 9] = [
+pub(super) const STATEMENTS: [&Statement; 10] = [
     &NOTE_RUNS,
     &NOTE_KEYS,
     &TAKE,
+    &WAITING,
     &LET_GO,
     &SET_ASIDE,
     &RETRY_SET_ASIDE,
@@ -36,6 +37,12 @@ static NOTE_KEYS: Statement = Statement::new("note_keys", || {
 static TAKE: Statement = Statement::new("take_notes", || {
     "select t.id, t.run, t.workspace, t.uid, t.published_run from {recents}note as t
      where t.id > $1 and t.error is null order by t.id limit $2 {lock_free}"
+        .into()
+});
+
+static WAITING: Statement = Statement::new("waiting_notes", || {
+    "select t.id, t.run, t.workspace, t.uid, t.published_run from {recents}note as t
+     where t.id > $1 and t.error is null order by t.id limit $2"
         .into()
 });
 
@@ -190,6 +197,21 @@ pub(crate) async fn look(
 ) -> Result<Vec<(i64, Note)>, StoreError> {
     on_both!(Store, store, |pool, dialect| {
         let query = sqlx::query(TAKE.run(dialect))
+            .bind(after)
+            .bind(i64::from(limit));
+        let rows = query.fetch_all(pool).await?;
+        rows.iter().map(|row| note_of!(row)).collect()
+    })
+}
+
+/// The same, to know of them: those that a drain holds are among them, and who may only read may ask.
+pub(crate) async fn waiting(
+    store: &Store,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<(i64, Note)>, StoreError> {
+    on_both!(Store, store, |pool, dialect| {
+        let query = sqlx::query(WAITING.run(dialect))
             .bind(after)
             .bind(i64::from(limit));
         let rows = query.fetch_all(pool).await?;

@@ -10,3 +10,4 @@ mod output;
 mod races;
 mod repairs;
 mod unmappable;
+mod waiting;
