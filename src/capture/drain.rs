@@ -13,13 +13,16 @@ use super::position::Position;
 use super::write::Held;
 use crate::check::CheckError;
 use crate::history::History;
-use crate::store::note::{self, Note};
+use crate::store::note::{self, Note, Take};
 use crate::store::{Store, StoreError, Tx, identity};
 use crate::telemetry::{Metrics, metrics::Source};
 
-/// Notes of the table that are taken together: each look at the history has a cost of its own, and so
-/// many keep back what is fresh in the outbox for about a hundred milliseconds.
+/// Notes of the table that are taken together, oldest first: each look at the history has a cost of its own,
+/// and so many keep back what is fresh in the outbox for about a hundred milliseconds.
 const NOTES: u32 = 4_000;
+/// And as many of those that came since, newest first: the rows of a statement over millions of runs do not
+/// keep back the one row of another. As many as a request of the hook may leave.
+const NEWEST: u32 = 2_000;
 /// A drain of a command waits so long for notes that another one took.
 const SETTLE_WITHIN: Duration = Duration::from_secs(10);
 /// Notes lead to notes: a row that went down is looked at again, and rises, and its run is looked at.
@@ -194,19 +197,26 @@ impl Drain {
     /// SQLite that would lock out every writer, and where there is but one connection, ourselves. Where
     /// none are expected, a transaction for them would be three requests instead of one.
     async fn take_notes(&mut self) -> Result<(Option<Tx>, Vec<(i64, Note)>), StoreError> {
-        let (behind, _) = self.notes.next();
+        let (behind, newest) = self.notes.next();
+        let take = Take {
+            behind,
+            newest,
+            old: NOTES,
+            new: NEWEST,
+        };
         let expected = std::mem::take(&mut self.expects_notes);
         let (holding, notes) = match &self.store {
             Store::Postgres(pool, _) if expected && pool.options().get_max_connections() > 1 => {
                 let mut tx = self.store.begin().await?;
-                let notes = note::take(tx.conn(), behind, NOTES).await?;
+                let notes = note::take(tx.conn(), take).await?;
                 ((!notes.is_empty()).then_some(tx), notes)
             }
-            _ => (None, note::look(&self.store, behind, NOTES).await?),
+            _ => (None, note::look(&self.store, take).await?),
         };
-        let last = notes.last().map(|(id, _)| *id);
-        let more = last.filter(|_| notes.len() >= NOTES as usize);
-        self.notes.read(notes.iter().map(|(id, _)| *id), more);
+        let ids = || notes.iter().map(|(id, _)| *id);
+        let old = || ids().filter(|id| *id <= newest);
+        let more = old().max().filter(|_| old().count() >= NOTES as usize);
+        self.notes.read(ids(), more);
         Ok((holding, notes))
     }
 

@@ -11,8 +11,11 @@ use crate::store::planned_once;
 
 /// Oldest rows of the outbox that are looked at together.
 const ROWS: i64 = 2_000;
-/// And as many newest ones: a statement over millions of runs does not keep back what comes behind it.
+/// And as many of those that came since, small ones first, and the newest first: a statement over millions of
+/// runs does not keep back what comes with it or behind it.
 const NEWEST: i64 = ROWS;
+/// Among so many: three statements over 1.78 million runs between two looks, read in some ten milliseconds.
+const CAME: i64 = 10_000;
 /// Runs that are worked off together: a statement over 1.78 million of them is worked off within a
 /// minute, and a batch keeps back what is fresh for some hundred milliseconds.
 const RUNS: usize = 20_000;
@@ -25,7 +28,8 @@ pub(super) const COUNTED: i64 = 1_000_000;
 pub(crate) struct Taken {
     tx: Transaction<'static, Postgres>,
     ids: Vec<i64>,
-    /// The runs, each once.
+    /// The runs, each once; behind the others those of small statements, so that what is noted of them is the
+    /// newest, and taken first.
     pub(crate) runs: Vec<String>,
     /// Those notes that say to look at every row, because the history was truncated. They are let go apart.
     pub(super) everything: Vec<i64>,
@@ -151,10 +155,13 @@ async fn take_from(
         "select * from (select id, runs, false as is_new from recents.outbox
                         where id > $1 and id <= $2 order by id limit $3) as old
          union all
-         select * from (select id, runs, true from recents.outbox
-                        where id > greatest($1, $2) order by id desc limit $4) as new",
+         select * from (select id, runs, true
+                        from (select id, runs from recents.outbox
+                              where id > greatest($1, $2) order by id desc limit $5) as came
+                        order by runs > 1, id desc limit $4) as new",
     );
     let look = look.bind(behind).bind(newest).bind(ROWS).bind(NEWEST);
+    let look = look.bind(CAME);
     let rows = look.fetch_all(pool).await?;
     let mut runs_of = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -193,13 +200,19 @@ async fn take_from(
     );
     let lock = sqlx::query(AssertSqlSafe(lock)).bind(&ids).bind(store);
     let rows = lock.fetch_all(&mut *tx).await?;
-    let (mut ids, mut runs, mut everything) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ids, mut everything) = (Vec::new(), Vec::new());
+    let (mut runs, mut small) = (Vec::new(), Vec::new());
     for row in rows {
         let id: i64 = row.try_get(0)?;
         match row.try_get::<Option<Vec<Option<String>>>, _>(1)? {
             Some(keys) => {
                 ids.push(id);
-                runs.extend(keys.into_iter().flatten());
+                let of = if keys.len() == 1 {
+                    &mut small
+                } else {
+                    &mut runs
+                };
+                of.extend(keys.into_iter().flatten());
             }
             None => everything.push(id),
         }
@@ -207,8 +220,12 @@ async fn take_from(
     if ids.is_empty() && everything.is_empty() {
         return Ok(None);
     }
-    runs.sort_unstable();
-    runs.dedup();
+    for runs in [&mut runs, &mut small] {
+        runs.sort_unstable();
+        runs.dedup();
+    }
+    runs.retain(|run| small.binary_search(run).is_err());
+    runs.append(&mut small);
     Ok(Some(Taken {
         tx,
         ids,

@@ -35,9 +35,16 @@ static NOTE_KEYS: Statement = Statement::new("note_keys", || {
 });
 
 static TAKE: Statement = Statement::new("take_notes", || {
-    "select t.id, t.run, t.workspace, t.uid, t.published_run from {recents}note as t
-     where t.id > $1 and t.error is null order by t.id limit $2 {lock_free}"
-        .into()
+    let part = |of: &str| {
+        format!(
+            "select * from (
+                 select t.id, t.run, t.workspace, t.uid, t.published_run from {{recents}}note as t
+                 where {of} {{lock_free}}) as part"
+        )
+    };
+    let old = part("t.id > $1 and t.id <= $2 and t.error is null order by t.id limit $3");
+    let new = part("t.id > {greatest}($1, $2) and t.error is null order by t.id desc limit $4");
+    format!("{old} union all {new}")
 });
 
 static WAITING: Statement = Statement::new("waiting_notes", || {
@@ -173,38 +180,46 @@ pub(crate) async fn rows<'a>(
     keys(tx.conn(), &nameless).await
 }
 
-/// The next notes behind `after`, oldest first, with their ids. Within a transaction of PostgreSQL,
-/// nobody else takes them until it ends.
-pub(crate) async fn take(
-    conn: Conn<'_>,
-    after: i64,
-    limit: u32,
-) -> Result<Vec<(i64, Note)>, StoreError> {
+/// Which notes are taken.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Take {
+    /// Those behind this one,
+    pub(crate) behind: i64,
+    /// up to this one, the newest that was seen: at most so many, the oldest first.
+    pub(crate) newest: i64,
+    pub(crate) old: u32,
+    /// And of those that are newer, at most so many, the newest first.
+    pub(crate) new: u32,
+}
+
+/// These notes, with their ids. Within a transaction of PostgreSQL, nobody else takes them until it ends.
+pub(crate) async fn take(conn: Conn<'_>, take: Take) -> Result<Vec<(i64, Note)>, StoreError> {
     on_both!(Conn, conn, |conn, dialect| {
         let query = sqlx::query(TAKE.run(dialect))
-            .bind(after)
-            .bind(i64::from(limit));
+            .bind(take.behind)
+            .bind(take.newest)
+            .bind(i64::from(take.old))
+            .bind(i64::from(take.new));
         let rows = query.fetch_all(conn).await?;
         rows.iter().map(|row| note_of!(row)).collect()
     })
 }
 
 /// The same, without keeping them from others.
-pub(crate) async fn look(
-    store: &Store,
-    after: i64,
-    limit: u32,
-) -> Result<Vec<(i64, Note)>, StoreError> {
+pub(crate) async fn look(store: &Store, take: Take) -> Result<Vec<(i64, Note)>, StoreError> {
     on_both!(Store, store, |pool, dialect| {
         let query = sqlx::query(TAKE.run(dialect))
-            .bind(after)
-            .bind(i64::from(limit));
+            .bind(take.behind)
+            .bind(take.newest)
+            .bind(i64::from(take.old))
+            .bind(i64::from(take.new));
         let rows = query.fetch_all(pool).await?;
         rows.iter().map(|row| note_of!(row)).collect()
     })
 }
 
-/// The same, to know of them: those that a drain holds are among them, and who may only read may ask.
+/// The next notes behind `after`, oldest first, to know of them: those that a drain holds are among them, and
+/// who may only read may ask.
 pub(crate) async fn waiting(
     store: &Store,
     after: i64,

@@ -2,6 +2,7 @@
 
 mod aside;
 mod changes;
+mod fair;
 pub(crate) mod followed;
 mod install;
 pub(crate) mod life;

@@ -18,7 +18,7 @@ both!(
 const RUNS: i64 = 6_000;
 /// Several pieces of two rows a run, one of them its user's.
 const ROWS: usize = 12_000;
-/// More than this in one statement would grow with the table.
+/// More runs than this in one statement would grow with the table.
 const PIECE: usize = 5_000;
 
 /// A table of [`ROWS`] rows, and its drain.
@@ -32,7 +32,7 @@ async fn large(db: TestDb) -> Setup {
         // As a statement that takes too long would, a statement that notes too much fails.
         let bounded = format!(
             "create function bounded() returns trigger language plpgsql as $$ begin
-               if (select count(*) from noted) > {PIECE} then
+               if (select count(run) from noted) > {PIECE} then
                  raise exception 'too many notes of one statement';
                end if;
                return null;
