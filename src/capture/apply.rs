@@ -14,7 +14,7 @@ use crate::store::recent::{self, MAX_KEYS};
 use crate::store::{Store, StoreError, with_retries};
 use crate::telemetry::{Metrics, metrics::Source};
 
-/// What has to be looked at, each once, sorted.
+/// What has to be looked at, each once.
 #[derive(Default)]
 pub(crate) struct Noted {
     runs: Vec<String>,
@@ -22,12 +22,9 @@ pub(crate) struct Noted {
 }
 
 impl Noted {
-    /// What notes name, and further runs.
+    /// What notes name, and behind it further runs, in their order.
     pub(super) fn of(runs: Vec<String>, notes: Vec<(i64, Note)>) -> Self {
-        let mut noted = Self {
-            runs,
-            keys: Vec::new(),
-        };
+        let mut noted = Self::default();
         for (_, note) in notes {
             match note {
                 Note::Run(run) => noted.runs.push(run.into()),
@@ -36,6 +33,9 @@ impl Noted {
         }
         noted.runs.sort_unstable();
         noted.runs.dedup();
+        let further: HashSet<&str> = runs.iter().map(String::as_str).collect();
+        noted.runs.retain(|run| !further.contains(run.as_str()));
+        noted.runs.extend(runs);
         noted.keys.sort_unstable();
         noted.keys.dedup();
         noted

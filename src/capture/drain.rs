@@ -7,18 +7,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::apply::{Apply, Noted};
+use super::everything::Everything;
 use super::outbox::{self, Taken};
 use super::position::Position;
 use super::write::Held;
 use crate::check::CheckError;
 use crate::history::History;
-use crate::store::note::{self, Note};
-use crate::store::{Store, StoreError, Tx, identity, with_retries};
+use crate::store::note::{self, Note, Take};
+use crate::store::{Store, StoreError, Tx, identity};
 use crate::telemetry::{Metrics, metrics::Source};
 
-/// Notes of the table that are taken together: each look at the history has a cost of its own, and so
-/// many keep back what is fresh in the outbox for about a hundred milliseconds.
+/// Notes of the table that are taken together, oldest first: each look at the history has a cost of its own,
+/// and so many keep back what is fresh in the outbox for about a hundred milliseconds.
 const NOTES: u32 = 4_000;
+/// And as many of those that came since, newest first: the rows of a statement over millions of runs do not
+/// keep back the one row of another. As many as a request of the hook may leave.
+const NEWEST: u32 = 2_000;
 /// A drain of a command waits so long for notes that another one took.
 const SETTLE_WITHIN: Duration = Duration::from_secs(10);
 /// Notes lead to notes: a row that went down is looked at again, and rises, and its run is looked at.
@@ -51,6 +55,8 @@ pub struct Drain {
     set_aside: bool,
     /// Whether the last step computed rows, which may have taken long: now it is the outbox's turn.
     computed: bool,
+    /// While the rows of the whole table are being noted.
+    everything: Option<Everything>,
 }
 
 impl Drain {
@@ -66,6 +72,7 @@ impl Drain {
             expects_notes: false,
             set_aside: true,
             computed: false,
+            everything: None,
         }
     }
 
@@ -75,6 +82,15 @@ impl Drain {
     /// # Errors
     /// [`CheckError`]; the notes stay.
     pub async fn step(&mut self, with_outbox: bool) -> Result<Step, CheckError> {
+        let (step, few_notes) = self.work_off(with_outbox).await?;
+        match few_notes && self.note_more().await? {
+            true => Ok(Step::Worked),
+            false => Ok(step),
+        }
+    }
+
+    /// The same; and whether but few notes are left.
+    async fn work_off(&mut self, with_outbox: bool) -> Result<(Step, bool), CheckError> {
         let mut outbox = None;
         if with_outbox && self.computed {
             outbox = self.take_outbox().await?;
@@ -83,6 +99,7 @@ impl Drain {
             Some(_) => (None, Vec::new()),
             None => self.take_notes().await?,
         };
+        let few_notes = outbox.is_none() && notes.len() < NOTES as usize;
         let outbox_had_its_turn = std::mem::take(&mut self.computed);
         // Computing rows may read much of the history. No transaction stays open meanwhile: two
         // drains may do the same then, which only costs.
@@ -93,16 +110,13 @@ impl Drain {
             outbox = self.take_outbox().await?;
         }
         if outbox.is_none() && notes.is_empty() {
-            return Ok(Step::Idle);
+            return Ok((Step::Idle, few_notes));
         }
         let ids: Vec<i64> = notes.iter().map(|(id, _)| *id).collect();
         let runs = outbox
             .as_ref()
             .map_or(Vec::new(), |taken| taken.runs.clone());
         let noted = Noted::of(runs, notes);
-        if outbox.as_ref().is_some_and(|taken| taken.everything) {
-            self.note_everything().await?;
-        }
         let apply = Apply {
             store: &self.store,
             history: &self.history,
@@ -125,7 +139,24 @@ impl Drain {
         if let Some(outbox) = outbox {
             outbox.let_go().await?;
         }
-        Ok(Step::Worked)
+        Ok((Step::Worked, few_notes))
+    }
+
+    /// Notes some more rows, where all of them have to be looked at; returns whether that is so.
+    async fn note_more(&mut self) -> Result<bool, CheckError> {
+        let Some(everything) = &mut self.everything else {
+            return Ok(false);
+        };
+        self.expects_notes = true;
+        if everything.note_more(&self.store).await? {
+            let ids = everything.ids.clone();
+            let identity = self.identity().await?;
+            outbox::let_go(&self.history, &ids, &identity).await?;
+            self.everything = None;
+            // Another one may have asked for it meanwhile.
+            self.outbox.restart();
+        }
+        Ok(true)
     }
 
     /// Hears whether anything is set aside. Where another drain did that, it may be mended since, which
@@ -141,7 +172,15 @@ impl Drain {
 
     async fn take_outbox(&mut self) -> Result<Option<Taken>, CheckError> {
         let identity = self.identity().await?;
-        Ok(outbox::take(&self.history, &mut self.outbox, &identity).await?)
+        let mut taken = outbox::take(&self.history, &mut self.outbox, &identity).await?;
+        if let Some(taken) = &mut taken
+            && self.everything.is_none()
+            && !taken.everything.is_empty()
+        {
+            let asked_by = std::mem::take(&mut taken.everything);
+            self.everything = Some(Everything::asked_by(asked_by));
+        }
+        Ok(taken.filter(|taken| !taken.is_empty()))
     }
 
     /// The identity of the store, for which the notes of the outbox have to be.
@@ -158,29 +197,27 @@ impl Drain {
     /// SQLite that would lock out every writer, and where there is but one connection, ourselves. Where
     /// none are expected, a transaction for them would be three requests instead of one.
     async fn take_notes(&mut self) -> Result<(Option<Tx>, Vec<(i64, Note)>), StoreError> {
-        let (behind, _) = self.notes.next();
+        let (behind, newest) = self.notes.next();
+        let take = Take {
+            behind,
+            newest,
+            old: NOTES,
+            new: NEWEST,
+        };
         let expected = std::mem::take(&mut self.expects_notes);
         let (holding, notes) = match &self.store {
             Store::Postgres(pool, _) if expected && pool.options().get_max_connections() > 1 => {
                 let mut tx = self.store.begin().await?;
-                let notes = note::take(tx.conn(), behind, NOTES).await?;
+                let notes = note::take(tx.conn(), take).await?;
                 ((!notes.is_empty()).then_some(tx), notes)
             }
-            _ => (None, note::look(&self.store, behind, NOTES).await?),
+            _ => (None, note::look(&self.store, take).await?),
         };
-        let last = notes.last().map(|(id, _)| *id);
-        let more = last.filter(|_| notes.len() >= NOTES as usize);
-        self.notes.read(notes.iter().map(|(id, _)| *id), more);
+        let ids = || notes.iter().map(|(id, _)| *id);
+        let old = || ids().filter(|id| *id <= newest);
+        let more = old().max().filter(|_| old().count() >= NOTES as usize);
+        self.notes.read(ids(), more);
         Ok((holding, notes))
-    }
-
-    async fn note_everything(&self) -> Result<(), StoreError> {
-        with_retries(async || {
-            let mut tx = self.store.begin().await?;
-            note::everything(&mut tx).await?;
-            tx.commit().await
-        })
-        .await
     }
 
     /// Works off the notes that stand now, then those that they led to, a few times over: what others

@@ -11,6 +11,7 @@ pub mod coverage;
 pub mod decide;
 pub mod drain;
 pub mod error;
+mod everything;
 pub mod install;
 mod made;
 pub(crate) mod outbox;
@@ -20,8 +21,10 @@ pub mod service;
 mod settled;
 pub mod status;
 mod tables;
+mod touched;
 mod triggers;
 pub mod uninstall;
 pub(crate) mod write;
 
 pub(crate) use settled::settled;
+pub(crate) use touched::Touched;

@@ -12,8 +12,11 @@ use crate::store::planned_once;
 
 /// Oldest rows of the outbox that are looked at together.
 const ROWS: i64 = 2_000;
-/// And as many newest ones: a statement over millions of runs does not keep back what comes behind it.
+/// And as many of those that came since, small ones first, and the newest first: a statement over millions of
+/// runs does not keep back what comes with it or behind it.
 const NEWEST: i64 = ROWS;
+/// Among so many: three statements over 1.78 million runs between two looks, read in some ten milliseconds.
+const CAME: i64 = 10_000;
 /// Runs that are worked off together: a statement over 1.78 million of them is worked off within a
 /// minute, and a batch keeps back what is fresh for some hundred milliseconds.
 const RUNS: usize = 20_000;
@@ -27,13 +30,19 @@ pub(crate) struct Taken {
     tx: Transaction<'static, Postgres>,
     pool: PgPool,
     ids: Vec<i64>,
-    /// The runs, each once.
+    /// The runs, each once; behind the others those of small statements, so that what is noted of them is the
+    /// newest, and taken first.
     pub(crate) runs: Vec<String>,
-    /// Whether every row has to be looked at: the history was truncated.
-    pub(crate) everything: bool,
+    /// Those notes that say to look at every row, because the history was truncated. They are let go apart.
+    pub(super) everything: Vec<i64>,
 }
 
 impl Taken {
+    /// Whether there is nothing to let go.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
     /// Lets the notes go.
     pub(crate) async fn let_go(mut self) -> Result<(), HistoryError> {
         let delete = sqlx::query("delete from recents.outbox where id = any($1)").bind(&self.ids);
@@ -42,6 +51,28 @@ impl Taken {
         }
         self.tx.commit().await.map_err(HistoryError::Database)
     }
+}
+
+/// Lets notes go that are no longer held, where they still are `store`'s.
+pub(super) async fn let_go(
+    history: &History,
+    ids: &[i64],
+    store: &str,
+) -> Result<(), HistoryError> {
+    let Some(pool) = pool(history) else {
+        return Ok(());
+    };
+    let delete = format!(
+        "delete from recents.outbox where id = any($1) and coalesce({}, $2) = $2",
+        owner_in_sql()
+    );
+    let delete = sqlx::query(AssertSqlSafe(delete)).bind(ids).bind(store);
+    let gone = async {
+        let mut tx = begin(pool).await?;
+        delete.execute(&mut *tx).await?;
+        tx.commit().await
+    };
+    gone.await.map_err(HistoryError::Database)
 }
 
 /// The pool of a PostgreSQL history.
@@ -127,10 +158,13 @@ async fn take_from(
         "select * from (select id, runs, false as is_new from recents.outbox
                         where id > $1 and id <= $2 order by id limit $3) as old
          union all
-         select * from (select id, runs, true from recents.outbox
-                        where id > greatest($1, $2) order by id desc limit $4) as new",
+         select * from (select id, runs, true
+                        from (select id, runs from recents.outbox
+                              where id > greatest($1, $2) order by id desc limit $5) as came
+                        order by runs > 1, id desc limit $4) as new",
     );
     let look = look.bind(behind).bind(newest).bind(ROWS).bind(NEWEST);
+    let look = look.bind(CAME);
     let rows = look.fetch_all(pool).await?;
     let mut runs_of = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -169,19 +203,32 @@ async fn take_from(
     );
     let lock = sqlx::query(AssertSqlSafe(lock)).bind(&ids).bind(store);
     let rows = lock.fetch_all(&mut *tx).await?;
-    let (mut ids, mut runs, mut everything) = (Vec::new(), Vec::new(), false);
+    let (mut ids, mut everything) = (Vec::new(), Vec::new());
+    let (mut runs, mut small) = (Vec::new(), Vec::new());
     for row in rows {
-        ids.push(row.try_get(0)?);
+        let id: i64 = row.try_get(0)?;
         match row.try_get::<Option<Vec<Option<String>>>, _>(1)? {
-            Some(keys) => runs.extend(keys.into_iter().flatten()),
-            None => everything = true,
+            Some(keys) => {
+                ids.push(id);
+                let of = if keys.len() == 1 {
+                    &mut small
+                } else {
+                    &mut runs
+                };
+                of.extend(keys.into_iter().flatten());
+            }
+            None => everything.push(id),
         }
     }
-    if ids.is_empty() {
+    if ids.is_empty() && everything.is_empty() {
         return Ok(None);
     }
-    runs.sort_unstable();
-    runs.dedup();
+    for runs in [&mut runs, &mut small] {
+        runs.sort_unstable();
+        runs.dedup();
+    }
+    runs.retain(|run| small.binary_search(run).is_err());
+    runs.append(&mut small);
     Ok(Some(Taken {
         tx,
         pool: pool.clone(),
@@ -189,6 +236,47 @@ async fn take_from(
         runs,
         everything,
     }))
+}
+
+/// Rows whose runs are read together: as many as a batch of the drain has.
+const READ: i64 = 100;
+
+/// Hands each run that waits now to `see`; returns whether one of the notes is about every run.
+pub(super) async fn each_run(
+    history: &History,
+    mut see: impl FnMut(&str),
+) -> Result<bool, HistoryError> {
+    let Some(pool) = pool(history) else {
+        return Ok(false);
+    };
+    let Some((first, last)) = backlog_in(pool).await?.standing else {
+        return Ok(false);
+    };
+    let (mut behind, mut everything) = (first - 1, false);
+    let read = async {
+        while behind < last {
+            let rows = sqlx::query(
+                "select id, keys::text[] from recents.outbox where id > $1 and id <= $2
+                 order by id limit $3",
+            );
+            let rows = rows.bind(behind).bind(last).bind(READ);
+            let rows = rows.fetch_all(pool).await?;
+            behind = last;
+            for row in &rows {
+                match row.try_get::<Option<Vec<Option<String>>>, _>(1)? {
+                    Some(keys) => keys.iter().flatten().for_each(|key| see(key)),
+                    None => everything = true,
+                }
+            }
+            if rows.len() >= READ.unsigned_abs() as usize
+                && let Some(row) = rows.last()
+            {
+                behind = row.try_get(0)?;
+            }
+        }
+        Ok(everything)
+    };
+    read.await.map_err(HistoryError::Database)
 }
 
 /// As many rows as have about [`RUNS`] runs, half of them from the newest.

@@ -12,12 +12,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Notes that nobody has taken for so long are nobody's: no service is running.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(3);
 
-/// Returns when the notes that stand now are worked off, by whoever does that; or when nobody seems
-/// to.
+/// Returns true when the notes that stand now are worked off, by whoever does that; or false when nobody
+/// seems to. A step of a drain may take as long, so that this is no proof.
 ///
 /// # Errors
 /// [`CheckError`] where the notes cannot be read.
-pub(crate) async fn settled(store: &Store, history: &History) -> Result<(), CheckError> {
+pub(crate) async fn settled(store: &Store, history: &History) -> Result<bool, CheckError> {
     let identity = identity::of(store).await?;
     let with_outbox = Notes::of(history, &identity).await? == Notes::Ours;
     let look = async || {
@@ -42,14 +42,14 @@ pub(crate) async fn settled(store: &Store, history: &History) -> Result<(), Chec
             .zip(&before)
             .all(|(now, before)| is_past(now, before))
         {
-            return Ok(());
+            return Ok(true);
         }
         // New ones come all the time; that the oldest go shows that somebody works.
         if oldest(&now) != last {
             (last, since) = (oldest(&now), Instant::now());
         }
         if since.elapsed() > GIVE_UP_AFTER {
-            return Ok(());
+            return Ok(false);
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }

@@ -237,9 +237,18 @@ impl Written {
     }
 }
 
-/// Rows that name one of these runs and are not what it says.
+/// Rows that name one of these runs and are not what it says, in the order of the runs.
 async fn unsupported(conn: Conn<'_>, runs: &[String], said: &Uses) -> Result<Vec<Key>, StoreError> {
-    let rows = recent::rows_of_runs(conn, runs.iter().map(String::as_str)).await?;
+    let mut rows = recent::rows_of_runs(conn, runs.iter().map(String::as_str)).await?;
+    let place: HashMap<&str, usize> = (0..)
+        .zip(runs)
+        .map(|(at, run)| (run.as_str(), at))
+        .collect();
+    rows.sort_by_key(|(_, newest)| {
+        place
+            .get(newest.run.as_deref().unwrap_or_default())
+            .copied()
+    });
     let unsupported = rows.into_iter().filter(|(key, newest)| {
         let run = newest.run.as_deref().unwrap_or_default();
         is_unsupported(&(key, newest), said.of(run))

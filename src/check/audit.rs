@@ -285,7 +285,7 @@ impl Audit {
             Part::Rows(rows) => {
                 let seen = supported::unsupported(&self.store, history, rows, &unmappable).await;
                 *spent += started.elapsed();
-                let persist =
+                let (persist, _) =
                     supported::persistent(&self.store, history, seen?, &unmappable).await?;
                 let started = Instant::now();
                 let named = supported::named(history, persist, &unmappable).await;
@@ -306,7 +306,8 @@ impl Audit {
                     Err(error) => Err(error.into()),
                 };
                 *spent += started.elapsed();
-                complete::confirm(&self.store, history, seen?, &unmappable).await
+                let found = complete::confirm(&self.store, history, seen?, &unmappable).await?;
+                Ok(found.differences)
             }
         }
     }

@@ -1,8 +1,8 @@
 //! The complete-check: no use of the history is greater than its row.
 
-use super::look::{self, LOOK_AGAIN_AFTER, Suspects};
-use super::{CheckError, Difference, Kind, Reason};
-use crate::capture::settled;
+use super::look::{self, LOOK_AGAIN_AFTER, Notes, Suspects};
+use super::{CheckError, Difference, Found, Kind, Reason};
+use crate::capture::{Touched, settled};
 use crate::history::{History, Unmappable};
 use crate::model::{Key, Newest};
 use crate::store::recent::{self, MAX_KEYS, Outdone};
@@ -15,7 +15,7 @@ pub(crate) async fn check(
     history: &History,
     uses: &[(Key, Newest)],
     unmappable: &Unmappable,
-) -> Result<Vec<Difference>, CheckError> {
+) -> Result<Found, CheckError> {
     let seen = outdone(store, uses).await?;
     confirm(store, history, seen, unmappable).await
 }
@@ -38,16 +38,23 @@ pub(super) async fn confirm(
     history: &History,
     seen: Vec<Outdone>,
     unmappable: &Unmappable,
-) -> Result<Vec<Difference>, CheckError> {
+) -> Result<Found, CheckError> {
     let mut suspects = Suspects::new(seen);
     while let Some(open) = suspects.open() {
         tokio::time::sleep(LOOK_AGAIN_AFTER).await;
         // What changed meanwhile has notes: it is for the drain to see, not a difference.
-        settled(store, history).await?;
-        suspects.saw(look_again(store, history, &open, unmappable).await?);
+        let worked_off = settled(store, history).await?;
+        let mut asked = Touched::default();
+        for outdone in &open {
+            asked.ask(&outdone.key, outdone.newest.run.as_deref());
+        }
+        let touched = asked.by_notes(store, history).await?;
+        let seen = look_again(store, history, &open, unmappable).await?;
+        suspects.saw(seen, |outdone| {
+            let run = outdone.newest.run.as_deref();
+            Notes::of(touched.is(&outdone.key, run), worked_off)
+        });
     }
-    let mut outdone = suspects.persist();
-    outdone.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     let difference = |outdone: Outdone| {
         let (kind, reason) = match outdone.row {
             Some(_) => (Kind::Stale, Reason::NewerUse),
@@ -61,7 +68,15 @@ pub(super) async fn confirm(
             table: outdone.row,
         }
     };
-    Ok(outdone.into_iter().map(difference).collect())
+    let differences = |mut outdone: Vec<Outdone>| {
+        outdone.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        outdone.into_iter().map(difference).collect()
+    };
+    let (persist, waiting) = suspects.decided();
+    Ok(Found {
+        differences: differences(persist),
+        waiting: differences(waiting),
+    })
 }
 
 /// Those that still differ: the use is still one, and the row still does not know it.

@@ -16,11 +16,33 @@ const SEEN_AGAIN: u32 = 2;
 /// … or when it is still there after so many looks, another one each time.
 const LOOKS: usize = 12;
 
+/// What notes have to do with a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Notes {
+    /// None was about it before it was seen again.
+    None,
+    /// There was one, and somebody works notes off.
+    WorkedOff,
+    /// There was one, and nobody seems to.
+    Waiting,
+}
+
+impl Notes {
+    pub(super) fn of(touched: bool, worked_off: bool) -> Self {
+        match (touched, worked_off) {
+            (false, _) => Self::None,
+            (true, true) => Self::WorkedOff,
+            (true, false) => Self::Waiting,
+        }
+    }
+}
+
 /// Differences that are looked at until they persist or go.
 pub(super) struct Suspects<T> {
     /// Each with how often it was seen again.
-    open: HashMap<T, u32>,
+    open: HashMap<T, (u32, Notes)>,
     persist: Vec<T>,
+    waiting: Vec<T>,
     looks: usize,
 }
 
@@ -28,8 +50,12 @@ impl<T: Clone + Eq + Hash> Suspects<T> {
     /// What was seen once.
     pub(super) fn new(seen: Vec<T>) -> Self {
         Self {
-            open: seen.into_iter().map(|one| (one, 0)).collect(),
+            open: seen
+                .into_iter()
+                .map(|one| (one, (0, Notes::None)))
+                .collect(),
             persist: Vec::new(),
+            waiting: Vec::new(),
             looks: 0,
         }
     }
@@ -40,24 +66,34 @@ impl<T: Clone + Eq + Hash> Suspects<T> {
         undecided.then(|| self.open.keys().cloned().collect())
     }
 
-    /// What was seen now, of those that are open.
-    pub(super) fn saw(&mut self, seen: Vec<T>) {
+    /// What was seen now, of those that are open; `notes` says which of them notes were about before.
+    pub(super) fn saw(&mut self, seen: Vec<T>, notes: impl Fn(&T) -> Notes) {
         self.looks += 1;
         let before = std::mem::take(&mut self.open);
         for one in seen {
-            match before.get(&one).map_or(0, |times| times + 1) {
-                SEEN_AGAIN => self.persist.push(one),
-                times => drop(self.open.insert(one, times)),
+            let notes = notes(&one);
+            let times = before.get(&one).map_or(0, |(times, _)| times + 1);
+            match (times, notes) {
+                (SEEN_AGAIN, Notes::None) => self.persist.push(one),
+                (SEEN_AGAIN, Notes::Waiting) => self.waiting.push(one),
+                // It is for the drain to see.
+                (_, Notes::WorkedOff) => drop(self.open.insert(one, (0, notes))),
+                (times, _) => drop(self.open.insert(one, (times, notes))),
             }
         }
     }
 
-    /// What persists.
-    pub(super) fn persist(self) -> Vec<T> {
-        self.persist
-            .into_iter()
-            .chain(self.open.into_keys())
-            .collect()
+    /// What persists, and what waits for notes to be worked off. What a drain has had to do with up to the
+    /// end is neither: it goes on changing.
+    pub(super) fn decided(mut self) -> (Vec<T>, Vec<T>) {
+        for (one, (_, notes)) in self.open {
+            match notes {
+                Notes::None => self.persist.push(one),
+                Notes::Waiting => self.waiting.push(one),
+                Notes::WorkedOff => {}
+            }
+        }
+        (self.persist, self.waiting)
     }
 }
 

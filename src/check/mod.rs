@@ -120,6 +120,27 @@ impl Difference {
     }
 }
 
+/// What a check found.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// Differences that no note is about,
+    pub(crate) differences: Vec<Difference>,
+    /// and those that notes are about which nobody seems to work off.
+    pub(crate) waiting: Vec<Difference>,
+}
+
+impl Found {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.differences.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Both.
+    pub(crate) fn all(mut self) -> Vec<Difference> {
+        self.differences.append(&mut self.waiting);
+        self.differences
+    }
+}
+
 /// Why the table could not be checked.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::look::{self, LOOK_AGAIN_AFTER, Suspects};
-use super::{CheckError, Difference, Kind, Reason};
-use crate::capture::settled;
+use super::look::{self, LOOK_AGAIN_AFTER, Notes, Suspects};
+use super::{CheckError, Difference, Found, Kind, Reason};
+use crate::capture::{Touched, settled};
 use crate::history::{History, Unmappable};
 use crate::model::Key;
 use crate::store::recent::{self, MAX_KEYS, RecentRow};
@@ -18,32 +18,47 @@ pub(crate) async fn check(
     history: &History,
     rows: Vec<RecentRow>,
     unmappable: &Unmappable,
-) -> Result<Vec<Difference>, CheckError> {
+) -> Result<Found, CheckError> {
     let seen = unsupported(store, history, rows, unmappable).await?;
-    let persist = persistent(store, history, seen, unmappable).await?;
-    named(history, persist, unmappable).await
+    let (persist, waiting) = persistent(store, history, seen, unmappable).await?;
+    Ok(Found {
+        differences: named(history, persist, unmappable).await?,
+        waiting: named(history, waiting, unmappable).await?,
+    })
 }
 
-/// Looks again at what was seen, until it persists or goes; gives what persists.
+/// Rows that are not supported, each with the reason.
+type Unsupported = Vec<(RecentRow, Reason)>;
+
+/// Looks again at what was seen, until it persists or goes; gives what persists, and what waits for notes
+/// to be worked off.
 pub(super) async fn persistent(
     store: &Store,
     history: &History,
-    seen: Vec<(RecentRow, Reason)>,
+    seen: Unsupported,
     unmappable: &Unmappable,
-) -> Result<Vec<(RecentRow, Reason)>, CheckError> {
+) -> Result<(Unsupported, Unsupported), CheckError> {
     let mut suspects = Suspects::new(seen);
     while let Some(open) = suspects.open() {
         tokio::time::sleep(LOOK_AGAIN_AFTER).await;
         // What changed meanwhile has notes: it is for the drain to see, not a difference.
-        settled(store, history).await?;
+        let worked_off = settled(store, history).await?;
+        let mut asked = Touched::default();
+        for ((key, row), _) in &open {
+            asked.ask(key, row.run.as_deref());
+        }
+        let touched = asked.by_notes(store, history).await?;
         let mut now = Vec::new();
         for chunk in open.chunks(MAX_KEYS) {
             let keys = || chunk.iter().map(|((key, _), _)| key);
             now.extend(with_retries(|| recent::rows_of_keys(store, keys())).await?);
         }
-        suspects.saw(unsupported(store, history, now, unmappable).await?);
+        let seen = unsupported(store, history, now, unmappable).await?;
+        suspects.saw(seen, |((key, row), _)| {
+            Notes::of(touched.is(key, row.run.as_deref()), worked_off)
+        });
     }
-    Ok(suspects.persist())
+    Ok(suspects.decided())
 }
 
 /// How these rows differ. Where no index serves, this reads the whole history.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{CheckError, Difference, complete, supported};
+use super::{CheckError, Difference, Found, complete, supported};
 use crate::capture::drain::Drain;
 use crate::history::{History, HistoryError, Stretches, Tally, Unmappable, one_pass, windows};
 use crate::model::{Id, Key};
@@ -47,6 +47,9 @@ pub struct Summary {
     pub differences: u64,
     /// Whether some of them may be among them more than once: there were more than could be remembered.
     pub at_most: bool,
+    /// Those of them that notes are about which nobody works off: they are looked at again when somebody does,
+    /// and were computed again where differences are mended.
+    pub waiting: u64,
     /// How long it took.
     pub elapsed: Duration,
     /// Runs that cannot be mapped. A row that names one is not known to differ.
@@ -71,7 +74,9 @@ pub async fn verify(
     let started = Instant::now();
     let mut summary = Summary::default();
     let unmappable = summary.unmappable.clone();
-    let mut found = async |differences: Vec<Difference>, summary: &mut Summary| {
+    let mut found = async |found: Found, summary: &mut Summary| {
+        summary.waiting += found.waiting.len() as u64;
+        let differences = found.all();
         summary.differences += differences.len() as u64;
         summary.elapsed = started.elapsed();
         for difference in &differences {
@@ -91,8 +96,8 @@ pub async fn verify(
         let Some((last, _)) = rows.last() else { break };
         after = Some(last.clone());
         summary.rows += rows.len() as u64;
-        let differences = supported::check(store, history, rows, &unmappable).await?;
-        found(differences, &mut summary).await?;
+        let checked = supported::check(store, history, rows, &unmappable).await?;
+        found(checked, &mut summary).await?;
         progress(&summary);
     }
 
@@ -110,13 +115,15 @@ pub async fn verify(
         }
         if end || stretches.gathered.bytes() > limits.fold_bytes {
             let uses = stretches.gathered.take().into_sorted();
-            let mut differences = complete::check(store, history, &uses, &unmappable).await?;
+            let mut checked = complete::check(store, history, &uses, &unmappable).await?;
             // What was mended and differs again is another difference.
             if !mend {
-                summary.at_most |= named.is_full && !differences.is_empty();
-                differences.retain(|differs| named.is_new(&differs.key));
+                summary.at_most |= named.is_full && !checked.is_empty();
+                for differences in [&mut checked.differences, &mut checked.waiting] {
+                    differences.retain(|differs| named.is_new(&differs.key));
+                }
             }
-            found(differences, &mut summary).await?;
+            found(checked, &mut summary).await?;
         }
         progress(&summary);
         if end {

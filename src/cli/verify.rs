@@ -52,10 +52,11 @@ pub(super) async fn run(config: &Config, args: &VerifyArgs) -> Result<Done, Fail
     history.close().await;
     let summary = verified?;
     let (runs, rows, differences) = (summary.tally.scanned, summary.rows, summary.differences);
+    let waiting = summary.waiting;
     let (unmappable, seconds) = (summary.unmappable.count(), summary.elapsed.as_secs_f64());
     if as_json {
         let summary = json!({
-            "runs": runs, "rows": rows, "differences": differences,
+            "runs": runs, "rows": rows, "differences": differences, "waiting": waiting,
             "at_most": summary.at_most, "unmappable": unmappable,
             "repaired": args.repair,
             "seconds": (seconds * 1000.0).round() / 1000.0,
@@ -75,13 +76,19 @@ pub(super) async fn run(config: &Config, args: &VerifyArgs) -> Result<Done, Fail
             thousands(unmappable)
         );
     }
+    if waiting > 0 && !args.repair {
+        eprintln!(
+            "of the rows that differ, {} have notes about them that nobody works off: run `recents serve`, or \
+             `recents verify --repair`",
+            thousands(waiting)
+        );
+    }
     if args.repair && differences > 0 {
         eprintln!("the rows that differed were computed again; another verify proves it");
     }
-    Ok(if differences > 0 {
-        Done::Drift
-    } else {
-        Done::Complete
+    Ok(match differences {
+        0 => Done::Complete,
+        _ => Done::Drift,
     })
 }
 

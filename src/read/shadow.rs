@@ -161,12 +161,16 @@ impl Shadow {
         let mut uses: Vec<_> = seen.only_history.iter().map(of).collect();
         uses.sort_unstable();
         let (from, unmappable) = (self.history.history().await?, Unmappable::default());
-        let mut differences = complete::check(&self.store, from, &uses, &unmappable).await?;
+        let missed = complete::check(&self.store, from, &uses, &unmappable).await?;
         let only_table = seen.only_table.iter().map(of).collect();
-        differences.extend(supported::check(&self.store, from, only_table, &unmappable).await?);
+        let denied = supported::check(&self.store, from, only_table, &unmappable).await?;
+        let differences = [missed.differences, denied.differences].concat();
         if let Some(first) = differences.first() {
             self.log_difference(&first.to_json(), differences.len());
             return Ok(true);
+        }
+        if !missed.waiting.is_empty() || !denied.waiting.is_empty() {
+            return Ok(false);
         }
         let start = std::slice::from_ref(start);
         let history = self.history.read(start, rows).await?.pop();

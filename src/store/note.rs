@@ -5,17 +5,17 @@ use std::collections::HashSet;
 
 use sqlx::Row;
 
+use super::recent::RecentRow;
 use super::rows::{BindRows, Rows};
 use super::statement::Statement;
 use super::{Conn, Store, StoreError, Tx, on_both, recent};
 use crate::model::{Key, Newest};
 
-pub(super) const STATEMENTS: [&Statement; 11] = [
+pub(super) const STATEMENTS: [&Statement; 10] = [
     &NOTE_RUNS,
     &NOTE_KEYS,
-    &NOTE_RUNS_OF_ALL_ROWS,
-    &NOTE_ROWS_WITHOUT_RUN,
     &TAKE,
+    &WAITING,
     &LET_GO,
     &SET_ASIDE,
     &RETRY_SET_ASIDE,
@@ -34,21 +34,22 @@ static NOTE_KEYS: Statement = Statement::new("note_keys", || {
         .into()
 });
 
-static NOTE_RUNS_OF_ALL_ROWS: Statement = Statement::new("note_runs_of_all_rows", || {
-    "insert into {recents}note (run) select distinct run from {recents}recent_workflow
-     where run is not null"
-        .into()
-});
-
-static NOTE_ROWS_WITHOUT_RUN: Statement = Statement::new("note_rows_without_run", || {
-    "insert into {recents}note (workspace, uid, published_run)
-     select workspace, uid, published_run from {recents}recent_workflow where run is null"
-        .into()
-});
-
 static TAKE: Statement = Statement::new("take_notes", || {
+    let part = |of: &str| {
+        format!(
+            "select * from (
+                 select t.id, t.run, t.workspace, t.uid, t.published_run from {{recents}}note as t
+                 where {of} {{lock_free}}) as part"
+        )
+    };
+    let old = part("t.id > $1 and t.id <= $2 and t.error is null order by t.id limit $3");
+    let new = part("t.id > {greatest}($1, $2) and t.error is null order by t.id desc limit $4");
+    format!("{old} union all {new}")
+});
+
+static WAITING: Statement = Statement::new("waiting_notes", || {
     "select t.id, t.run, t.workspace, t.uid, t.published_run from {recents}note as t
-     where t.id > $1 and t.error is null order by t.id limit $2 {lock_free}"
+     where t.id > $1 and t.error is null order by t.id limit $2"
         .into()
 });
 
@@ -129,15 +130,7 @@ pub(crate) async fn raise(tx: &mut Tx, uses: &[(Key, Newest)]) -> Result<Vec<Key
         return Ok(raised);
     }
     let changed: HashSet<&Key> = raised.iter().collect();
-    let (mut named, mut nameless) = (Vec::new(), Vec::new());
-    for (key, newest) in uses.iter().filter(|(key, _)| changed.contains(key)) {
-        match newest.run.as_deref() {
-            Some(run) => named.push(run),
-            None => nameless.push(key.clone()),
-        }
-    }
-    runs(tx.conn(), &named).await?;
-    keys(tx.conn(), &nameless).await?;
+    rows(tx, uses.iter().filter(|(key, _)| changed.contains(key))).await?;
     Ok(raised)
 }
 
@@ -171,43 +164,69 @@ pub(crate) async fn keys(conn: Conn<'_>, keys: &[Key]) -> Result<(), StoreError>
     Ok(())
 }
 
-/// Notes every row of the table.
-pub(crate) async fn everything(tx: &mut Tx) -> Result<(), StoreError> {
-    on_both!(Conn, tx.conn(), |conn, dialect| {
-        sqlx::query(NOTE_RUNS_OF_ALL_ROWS.run(dialect))
-            .execute(&mut *conn)
-            .await?;
-        sqlx::query(NOTE_ROWS_WITHOUT_RUN.run(dialect))
-            .execute(conn)
-            .await?;
-    });
-    Ok(())
+/// Notes rows by the runs that they name; those that name none, by their keys.
+pub(crate) async fn rows<'a>(
+    tx: &mut Tx,
+    rows: impl Iterator<Item = &'a RecentRow>,
+) -> Result<(), StoreError> {
+    let (mut named, mut nameless) = (Vec::new(), Vec::new());
+    for (key, newest) in rows {
+        match newest.run.as_deref() {
+            Some(run) => named.push(run),
+            None => nameless.push(key.clone()),
+        }
+    }
+    runs(tx.conn(), &named).await?;
+    keys(tx.conn(), &nameless).await
 }
 
-/// The next notes behind `after`, oldest first, with their ids. Within a transaction of PostgreSQL,
-/// nobody else takes them until it ends.
-pub(crate) async fn take(
-    conn: Conn<'_>,
-    after: i64,
-    limit: u32,
-) -> Result<Vec<(i64, Note)>, StoreError> {
+/// Which notes are taken.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Take {
+    /// Those behind this one,
+    pub(crate) behind: i64,
+    /// up to this one, the newest that was seen: at most so many, the oldest first.
+    pub(crate) newest: i64,
+    pub(crate) old: u32,
+    /// And of those that are newer, at most so many, the newest first.
+    pub(crate) new: u32,
+}
+
+/// These notes, with their ids. Within a transaction of PostgreSQL, nobody else takes them until it ends.
+pub(crate) async fn take(conn: Conn<'_>, take: Take) -> Result<Vec<(i64, Note)>, StoreError> {
     on_both!(Conn, conn, |conn, dialect| {
         let query = sqlx::query(TAKE.run(dialect))
-            .bind(after)
-            .bind(i64::from(limit));
+            .bind(take.behind)
+            .bind(take.newest)
+            .bind(i64::from(take.old))
+            .bind(i64::from(take.new));
         let rows = query.fetch_all(conn).await?;
         rows.iter().map(|row| note_of!(row)).collect()
     })
 }
 
 /// The same, without keeping them from others.
-pub(crate) async fn look(
+pub(crate) async fn look(store: &Store, take: Take) -> Result<Vec<(i64, Note)>, StoreError> {
+    on_both!(Store, store, |pool, dialect| {
+        let query = sqlx::query(TAKE.run(dialect))
+            .bind(take.behind)
+            .bind(take.newest)
+            .bind(i64::from(take.old))
+            .bind(i64::from(take.new));
+        let rows = query.fetch_all(pool).await?;
+        rows.iter().map(|row| note_of!(row)).collect()
+    })
+}
+
+/// The next notes behind `after`, oldest first, to know of them: those that a drain holds are among them, and
+/// who may only read may ask.
+pub(crate) async fn waiting(
     store: &Store,
     after: i64,
     limit: u32,
 ) -> Result<Vec<(i64, Note)>, StoreError> {
     on_both!(Store, store, |pool, dialect| {
-        let query = sqlx::query(TAKE.run(dialect))
+        let query = sqlx::query(WAITING.run(dialect))
             .bind(after)
             .bind(i64::from(limit));
         let rows = query.fetch_all(pool).await?;

@@ -340,10 +340,8 @@ async fn postgres_looks_rows_to_raise_up_by_their_key() {
 }
 
 /// Statements that read the whole table, or all notes, and say so.
-const READ_EVERYTHING: [&str; 14] = [
+const READ_EVERYTHING: [&str; 12] = [
     "dismiss_everywhere_ahead",
-    "note_runs_of_all_rows",
-    "note_rows_without_run",
     "analyze",
     "vacuum",
     "forget_rows",

@@ -1,13 +1,15 @@
 //! Verify and repair beside writers that go on.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use recents::record::{Recorder, Recording};
 use recents::telemetry::Metrics;
 use tokio::task::JoinHandle;
 
 use super::found::{differences, found};
+use crate::capture::followed::Followed;
+use crate::capture::life::{FRAMEWORK, KEYS, call_hooks, live, went_on};
 use crate::support::beside::Beside;
 use crate::support::history::layout::Layout;
 use crate::support::history::{At, History, Run, Setup};
@@ -17,6 +19,7 @@ use crate::support::{TestDb, both, until};
 both!(
     writers_that_go_on_are_no_differences,
     a_repair_beside_writers_loses_nothing,
+    what_a_drain_is_about_to_make_right_is_no_difference,
 );
 
 /// An application: it inserts a run, and calls the hook when that is committed.
@@ -169,4 +172,49 @@ async fn a_repair_beside_writers_loses_nothing(db: TestDb) {
     let left = differences(&setup.store.rows().await, &setup.history.rows());
     assert!(left.is_empty(), "{} rows: {left:?}", left.len());
     setup.recents(&["verify"]).expect(0);
+}
+
+/// Verifies, over and over, beside an application that does everything to its history, hooks that come late,
+/// and a service that drains.
+async fn what_a_drain_is_about_to_make_right_is_no_difference(db: TestDb) {
+    let setup = Setup::of(db, History::random(FRAMEWORK, 91, 2_000)).await;
+    setup.source().execute(KEYS).await;
+    let followed = Followed::start(setup).await;
+    let (stop, steps) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicU64::new(0)),
+    );
+    let url = followed.setup.source().url.clone();
+    let mut writers: Vec<_> = (1..=2)
+        .map(|seed| {
+            tokio::spawn(live(
+                url.clone(),
+                seed,
+                Arc::clone(&stop),
+                Arc::clone(&steps),
+            ))
+        })
+        .collect();
+    let hook = Arc::new(Mutex::new(followed.server.public));
+    let hooks = call_hooks(url, hook, Arc::clone(&stop), Arc::default());
+    writers.push(tokio::spawn(hooks));
+    for round in 0..6 {
+        went_on(&steps, 20).await;
+        let verified = followed.setup.recents(&["verify"]);
+        // A drain that came to nothing for seconds may leave something open, but nothing is wrong.
+        assert!(
+            matches!(verified.code, Some(0 | 4)),
+            "round {round}: {verified:?}"
+        );
+        assert_eq!(
+            verified.out.lines().count(),
+            1,
+            "round {round}: {verified:?}"
+        );
+    }
+    stop.store(true, Ordering::Relaxed);
+    for writer in writers {
+        writer.await.expect("a writer");
+    }
+    followed.assert_exact("when it is quiet again").await;
 }

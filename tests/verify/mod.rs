@@ -11,3 +11,4 @@ mod output;
 mod races;
 mod repairs;
 mod unmappable;
+mod waiting;

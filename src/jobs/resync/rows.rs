@@ -64,8 +64,8 @@ impl<T: FnMut(Report)> Worker<'_, T> {
     ) -> Result<Vec<PlanLine>, JobError> {
         let (store, history) = (&self.with.store, &self.with.history);
         if self.options.dry_run {
-            let differences = supported::check(store, history, rows, &self.unmappable).await?;
-            return Ok(plan::lines(&differences, counts));
+            let found = supported::check(store, history, rows, &self.unmappable).await?;
+            return Ok(plan::lines(&found.all(), counts));
         }
         let unsupported = supported::unsupported(store, history, rows, &self.unmappable).await?;
         let mut keys: Vec<Key> = unsupported.into_iter().map(|((key, _), _)| key).collect();

@@ -59,9 +59,8 @@ impl<T: FnMut(Report)> Sink for Worker<'_, T> {
         let mut lines = Vec::new();
         if self.options.dry_run {
             let uses = uses.into_sorted();
-            let differences =
-                complete::check(store, &self.with.history, &uses, &self.unmappable).await?;
-            lines = plan::lines(&differences, &mut counts);
+            let found = complete::check(store, &self.with.history, &uses, &self.unmappable).await?;
+            lines = plan::lines(&found.all(), &mut counts);
         } else {
             let to = write::To {
                 store,

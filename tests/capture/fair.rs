@@ -1,0 +1,101 @@
+//! A large statement keeps back no small one, whatever the small one does.
+
+use std::time::Instant;
+
+use super::followed::{Followed, plain, serve};
+use crate::support::{Backend, Beside, TestDb, until};
+
+const LARGE: i64 = 40_000;
+const OUTBOX: &str = "select count(*)::text from recents.outbox";
+
+async fn number(conn: &mut Beside, sql: &str) -> i64 {
+    conn.texts(sql).await[0].parse().expect("a number")
+}
+
+/// A raise, a retraction and a step back behind the parents of all other runs set to NULL.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_small_change_behind_a_large_retraction_is_seen_long_before_that_is_worked_off() {
+    let Followed { setup, server } = plain(TestDb::migrated(Backend::Postgres).await, 77, 10).await;
+    drop(server);
+    let mut conn = setup.source().connect().await;
+    conn.execute(&format!(
+        "insert into saved_run_version select 1000 + n, 'own' || n from generate_series(1, {LARGE}) n;
+         insert into saved_run select 100000 + n, 'bulk' || n % 10, 'u', 1000 + n, now()
+             from generate_series(1, {LARGE}) n;
+         insert into saved_run select 1 + 10000 * n, 'small', 'u', 1000 + n, now() from generate_series(1, 3) n;
+         create index on saved_run (workspace_id, parent_version_id); create index on saved_run_version (published_run_id)"
+    ))
+    .await;
+    setup.recents(&["backfill"]).expect(0);
+    let server = serve(&setup).await;
+    let followed = Followed { setup, server };
+    followed.quiet().await;
+    let notes = "select count(*)::text from recents.note";
+    conn.execute("update saved_run set parent_version_id = null where id > 100000")
+        .await;
+    let many = LARGE;
+    until("the large statement is noted", async || {
+        (number(&mut conn, OUTBOX).await == 0 && number(&mut conn, notes).await > many / 2)
+            .then_some(())
+    })
+    .await;
+    let mark = number(&mut conn, "select max(id)::text from recents.note").await;
+    let before = format!("select count(*)::text from recents.note where id <= {mark}");
+    let waited = number(&mut conn, &before).await;
+    let since = Instant::now();
+    conn.execute(
+        "delete from saved_run where id = 10001;
+         update saved_run set updated_at = updated_at - interval '1 hour' where id = 20001;
+         update saved_run set updated_at = updated_at + interval '1 hour' where id = 30001",
+    )
+    .await;
+    let right = "select count(*)::text from recents.recent_workflow w
+                 join saved_run r on r.id::text = w.run and r.updated_at = w.last_used_at
+                 where w.workspace = 'small'";
+    let all = "select count(*)::text from recents.recent_workflow where workspace = 'small'";
+    until("all three are seen", async || {
+        (number(&mut conn, all).await == 4 && number(&mut conn, right).await == 4).then_some(())
+    })
+    .await;
+    let took = since.elapsed();
+    let waits = number(&mut conn, &before).await;
+    assert!(
+        waits > waited / 3,
+        "{waits} of {waited} notes before them still wait, after {took:?}"
+    );
+    followed.assert_exact("when all is worked off").await;
+}
+
+/// A small change between two large ones, all of which wait when the service looks first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_small_change_between_two_large_ones_is_not_kept_back() {
+    let Followed { setup, server } =
+        plain(TestDb::migrated(Backend::Postgres).await, 78, 100).await;
+    drop(server);
+    let mut conn = setup.source().connect().await;
+    let large = |first: i64| {
+        format!(
+            "insert into saved_run select {first} + n, 'bulk', 'u',
+                 (select min(id) from saved_run_version where published_run_id is not null),
+                 now() - n * interval '1 s' from generate_series(1, 100000) n"
+        )
+    };
+    conn.execute(&large(100_000)).await;
+    conn.execute(
+        "insert into saved_run values (99999, 'fresh', 'u',
+             (select min(id) from saved_run_version where published_run_id is not null), now())",
+    )
+    .await;
+    conn.execute(&large(300_000)).await;
+    let all = number(&mut conn, OUTBOX).await;
+    let server = serve(&setup).await;
+    let followed = Followed { setup, server };
+    until("the small change is seen", async || {
+        let rows = followed.setup.store.rows().await;
+        rows.keys().any(|key| key.0 == "fresh").then_some(())
+    })
+    .await;
+    let waits = number(&mut conn, OUTBOX).await;
+    assert!(waits > all * 2 / 3, "{waits} of {all} rows still wait");
+    followed.assert_exact("when all is worked off").await;
+}
