@@ -7,5 +7,6 @@ mod install;
 pub(crate) mod life;
 mod locks;
 mod notes;
+mod parts;
 mod stores;
 mod uninstall;
