@@ -158,7 +158,7 @@ impl Drain {
     /// SQLite that would lock out every writer, and where there is but one connection, ourselves. Where
     /// none are expected, a transaction for them would be three requests instead of one.
     async fn take_notes(&mut self) -> Result<(Option<Tx>, Vec<(i64, Note)>), StoreError> {
-        let (behind, _) = self.notes.next();
+        let (behind, _) = self.notes.next(Instant::now());
         let expected = std::mem::take(&mut self.expects_notes);
         let (holding, notes) = match &self.store {
             Store::Postgres(pool, _) if expected && pool.options().get_max_connections() > 1 => {
@@ -170,7 +170,8 @@ impl Drain {
         };
         let last = notes.last().map(|(id, _)| *id);
         let more = last.filter(|_| notes.len() >= NOTES as usize);
-        self.notes.read(notes.iter().map(|(id, _)| *id), more);
+        self.notes
+            .read(notes.iter().map(|(id, _)| *id), more, Instant::now());
         Ok((holding, notes))
     }
 

@@ -7,6 +7,7 @@ mod install;
 pub(crate) mod life;
 mod locks;
 mod notes;
+mod open;
 mod parts;
 mod stores;
 mod uninstall;
