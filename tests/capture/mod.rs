@@ -9,5 +9,6 @@ mod locks;
 mod notes;
 mod open;
 mod parts;
+mod statements;
 mod stores;
 mod uninstall;
