@@ -8,6 +8,7 @@ use sqlx::Row;
 use super::rows::{BindRows, Rows};
 use super::statement::Statement;
 use super::{Conn, Store, StoreError, Tx, on_both, recent};
+use crate::capture::decide::{Change, LookAgain};
 use crate::model::{Key, Newest};
 
 pub(super) const STATEMENTS: [&Statement; 11] = [
@@ -131,9 +132,10 @@ pub(crate) async fn raise(tx: &mut Tx, uses: &[(Key, Newest)]) -> Result<Vec<Key
     let changed: HashSet<&Key> = raised.iter().collect();
     let (mut named, mut nameless) = (Vec::new(), Vec::new());
     for (key, newest) in uses.iter().filter(|(key, _)| changed.contains(key)) {
-        match newest.run.as_deref() {
-            Some(run) => named.push(run),
-            None => nameless.push(key.clone()),
+        match (Change::Raise.note(), newest.run.as_deref()) {
+            (LookAgain::Nothing, _) => {}
+            (LookAgain::Run, Some(run)) => named.push(run),
+            (LookAgain::Run, None) | (LookAgain::Row, _) => nameless.push(key.clone()),
         }
     }
     runs(tx.conn(), &named).await?;
