@@ -26,7 +26,9 @@ const LOCK_NOT_AVAILABLE: &str = "55P03";
 const DEADLOCK: &str = "40P01";
 
 /// What a transaction does about a run.
-const CHANGES: [(&str, fn(i64) -> String); 3] = [
+type Change = fn(i64) -> String;
+
+const CHANGES: [(&str, Change); 3] = [
     ("insert", |run| {
         format!(
             "insert into saved_run select id + 10, workspace_id, uid, parent_version_id, now()
@@ -57,7 +59,7 @@ async fn upserting() -> Setup {
 }
 
 /// Both transactions, each with its first run done.
-async fn begun(setup: &Setup, session: &str, change: fn(i64) -> String) -> [Beside; 2] {
+async fn begun(setup: &Setup, session: &str, change: Change) -> [Beside; 2] {
     let source = setup.source();
     let mut both = [source.connect().await, source.connect().await];
     for (conn, run) in both.iter_mut().zip([1, 3]) {
@@ -69,7 +71,7 @@ async fn begun(setup: &Setup, session: &str, change: fn(i64) -> String) -> [Besi
 
 /// Each takes its second run while the other one is open and does nothing, so that whoever had to wait
 /// for it would wait for ever.
-async fn in_turn(setup: &Setup, change: fn(i64) -> String) -> Result<(), sqlx::Error> {
+async fn in_turn(setup: &Setup, change: Change) -> Result<(), sqlx::Error> {
     let mut both = begun(setup, LOCK_TIMEOUT, change).await;
     for (conn, run) in both.iter_mut().zip([2, 4]) {
         conn.try_execute(&change(run)).await?;
@@ -81,7 +83,7 @@ async fn in_turn(setup: &Setup, change: fn(i64) -> String) -> Result<(), sqlx::E
 }
 
 /// Each takes its second run as soon as it can.
-async fn at_once(setup: &Setup, change: fn(i64) -> String) -> [Result<(), sqlx::Error>; 2] {
+async fn at_once(setup: &Setup, change: Change) -> [Result<(), sqlx::Error>; 2] {
     let [a, b] = begun(setup, "set deadlock_timeout = '100ms'", change).await;
     let end = async |mut conn: Beside, run| {
         conn.try_execute(&change(run)).await?;

@@ -156,20 +156,28 @@ async fn rows_that_move_between_partitions_are_followed() {
     }
 }
 
-/// PostgreSQL tells no trigger of these rows, as README says. Where a newer one does, that is to be
-/// taken back.
+/// PostgreSQL tells no trigger what becomes of these rows, as README says. Where a newer one does, that
+/// is to be taken back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rows_that_a_merge_moves_and_only_updates_are_mended_by_verify_repair() {
+async fn rows_that_a_merge_moves_untold_are_mended_by_verify_repair() {
     let followed = followed(BY_WORKSPACE, 305).await;
     let moves = "merge into saved_run r using (values ('w3', 'w5')) as s (gone, comes)
                  on s.gone = r.workspace_id when matched then update set workspace_id = s.comes";
-    followed.app(moves).await;
-    followed.quiet().await;
-    followed.setup.recents(&["verify"]).expect(3);
-    followed.setup.recents(&["verify", "--repair"]).expect(3);
-    followed.assert_exact("when it was repaired").await;
-    let rows = followed.setup.store.rows().await;
-    assert!(rows.keys().all(|key| key.0 != "w3"), "{rows:?}");
+    // The inserts are told, with the new keys among them, and not the old ones.
+    let other_keys =
+        "merge into saved_run r using (values ('w5', 'w3'), ('none', 'w3')) as s (gone, comes)
+                      on s.gone = r.workspace_id
+                      when matched then update set workspace_id = s.comes, id = id + 500000
+                      when not matched then insert values (500000, s.comes, 'u1', 1, now())";
+    for (merge, gone) in [(moves, "w3"), (other_keys, "w5")] {
+        followed.app(merge).await;
+        followed.quiet().await;
+        followed.setup.recents(&["verify"]).expect(3);
+        followed.setup.recents(&["verify", "--repair"]).expect(3);
+        followed.assert_exact(merge).await;
+        let rows = followed.setup.store.rows().await;
+        assert!(rows.keys().all(|key| key.0 != gone), "{gone}: {rows:?}");
+    }
 }
 
 /// What is done to the tables themselves fires no trigger: install, then repair, as README says.
