@@ -197,7 +197,7 @@ impl Drain {
     /// SQLite that would lock out every writer, and where there is but one connection, ourselves. Where
     /// none are expected, a transaction for them would be three requests instead of one.
     async fn take_notes(&mut self) -> Result<(Option<Tx>, Vec<(i64, Note)>), StoreError> {
-        let (behind, newest) = self.notes.next();
+        let (behind, newest) = self.notes.next(Instant::now());
         let take = Take {
             behind,
             newest,
@@ -216,7 +216,7 @@ impl Drain {
         let ids = || notes.iter().map(|(id, _)| *id);
         let old = || ids().filter(|id| *id <= newest);
         let more = old().max().filter(|_| old().count() >= NOTES as usize);
-        self.notes.read(ids(), more);
+        self.notes.read(ids(), more, Instant::now());
         Ok((holding, notes))
     }
 

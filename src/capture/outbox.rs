@@ -1,6 +1,6 @@
 //! The outbox: what the triggers noted, beside the history.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, PgPool, Postgres, Row, Transaction};
 
@@ -153,7 +153,7 @@ async fn take_from(
     position: &mut Position,
     store: &str,
 ) -> Result<Option<Taken>, sqlx::Error> {
-    let (behind, newest) = position.next();
+    let (behind, newest) = position.next(Instant::now());
     let look = sqlx::query(
         "select * from (select id, runs, false as is_new from recents.outbox
                         where id > $1 and id <= $2 order by id limit $3) as old
@@ -187,6 +187,7 @@ async fn take_from(
     position.read(
         runs_of.iter().map(|(id, ..)| *id),
         more.then_some(last_old.unwrap_or(behind)),
+        Instant::now(),
     );
     if picked.is_empty() {
         return Ok(None);

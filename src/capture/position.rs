@@ -36,13 +36,13 @@ impl Position {
         }
     }
 
-    /// Where the next look begins: behind this note; and the newest that was seen.
-    pub(super) fn next(&mut self) -> (i64, i64) {
-        let recent = |at: Instant| at.elapsed() < FROM_THE_START;
+    /// Where the next look, now, begins: behind this note; and the newest that was seen.
+    pub(super) fn next(&mut self, now: Instant) -> (i64, i64) {
+        let recent = |at: Instant| now.duration_since(at) < FROM_THE_START;
         if self.from_the_start.is_some_and(recent) {
             return (self.more.unwrap_or(self.late), self.newest);
         }
-        self.from_the_start = Some(Instant::now());
+        self.from_the_start = Some(now);
         (0, self.newest)
     }
 
@@ -51,10 +51,14 @@ impl Position {
         self.from_the_start = None;
     }
 
-    /// Notes `taken` were read. `more` is the last of those that were read in order, where there are
-    /// more of them behind it.
-    pub(super) fn read(&mut self, taken: impl Iterator<Item = i64>, more: Option<i64>) {
-        let now = Instant::now();
+    /// Notes `taken` were read now. `more` is the last of those that were read in order, where there
+    /// are more of them behind it.
+    pub(super) fn read(
+        &mut self,
+        taken: impl Iterator<Item = i64>,
+        more: Option<i64>,
+        now: Instant,
+    ) {
         self.more = more;
         self.newest = taken.fold(self.newest, i64::max);
         if self
@@ -70,5 +74,97 @@ impl Position {
             self.late = *newest;
             self.seen.pop_front();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A millisecond before and behind a moment.
+    const BIT: Duration = Duration::from_millis(1);
+
+    /// A position at which a look from the start, at that moment, saw nothing.
+    fn at(start: Instant) -> Position {
+        let mut position = Position::new();
+        assert_eq!(position.next(start), (0, 0), "the first look reads all");
+        position.read([].into_iter(), None, start);
+        position
+    }
+
+    fn read(position: &mut Position, taken: &[i64], more: Option<i64>, now: Instant) {
+        position.read(taken.iter().copied(), more, now);
+    }
+
+    #[test]
+    fn notes_that_commit_late_are_looked_for_behind_the_newest() {
+        let start = Instant::now();
+        let mut position = at(start);
+        read(&mut position, &[10], None, start);
+        let later = start + LATE / 2;
+        read(&mut position, &[20], None, later);
+        assert_eq!(position.next(later), (0, 20), "one of 1 to 19 may come");
+        read(&mut position, &[7], None, start + LATE);
+        assert_eq!(position.next(start + LATE), (0, 20), "it was one");
+        read(&mut position, &[], None, start + LATE + BIT);
+        let (late, newest) = position.next(start + LATE + BIT);
+        assert_eq!((late, newest), (10, 20), "one of 11 to 19 may come");
+    }
+
+    #[test]
+    fn what_was_seen_longer_ago_is_not_read_again() {
+        let start = Instant::now();
+        let mut position = at(start);
+        read(&mut position, &[10], None, start);
+        read(&mut position, &[20], None, start + BIT);
+        // Older ones that come late make the newest no newer.
+        read(&mut position, &[15], None, start + LATE);
+        read(&mut position, &[], None, start + LATE + 2 * BIT);
+        assert_eq!(position.next(start + LATE + 2 * BIT), (20, 20));
+    }
+
+    #[test]
+    fn however_late_a_note_is_a_look_from_the_start_finds_it() {
+        let start = Instant::now();
+        let mut position = at(start);
+        read(&mut position, &[10], None, start);
+        read(&mut position, &[], None, start + LATE + BIT);
+        let again = start + FROM_THE_START;
+        assert_eq!(position.next(again - BIT), (10, 10));
+        assert_eq!(position.next(again), (0, 10));
+        read(&mut position, &[3], None, again);
+        assert_eq!(position.next(again + BIT), (10, 10), "once is enough");
+        assert_eq!(position.next(again + FROM_THE_START), (0, 10), "for a time");
+    }
+
+    #[test]
+    fn a_restart_reads_everything_again_once() {
+        let start = Instant::now();
+        let mut position = at(start);
+        read(&mut position, &[10], None, start);
+        let now = start + LATE + BIT;
+        read(&mut position, &[], None, now);
+        assert_eq!(position.next(now), (10, 10));
+        position.restart();
+        assert_eq!(position.next(now), (0, 10));
+        assert_eq!(position.next(now), (10, 10));
+        // Also what another look left.
+        read(&mut position, &[11], Some(7), now);
+        position.restart();
+        assert_eq!(position.next(now), (0, 11));
+    }
+
+    #[test]
+    fn what_a_look_left_is_gone_through_in_order_and_then_what_may_come_late() {
+        let start = Instant::now();
+        let mut position = at(start);
+        read(&mut position, &[1, 2, 90], Some(2), start);
+        assert_eq!(position.next(start), (2, 90));
+        // Though all of them were seen so long ago that none is expected any more.
+        let now = start + LATE + BIT;
+        read(&mut position, &[3, 4, 91], Some(4), now);
+        assert_eq!(position.next(now), (4, 91));
+        read(&mut position, &[5], None, now);
+        assert_eq!(position.next(now), (90, 91));
     }
 }

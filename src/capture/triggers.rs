@@ -280,7 +280,7 @@ fn triggers(mapping: &Mapping, table: &str, is_partitioned: bool) -> String {
 fn declare(mapping: &Mapping) -> String {
     let of = mapping.types.key;
     let own = match of.has_fixed_length() {
-        true => format!("  behind bigint = {ALONE};\n"),
+        true => "  behind bigint;\n".to_owned(),
         false => format!("  noted {0}; noting {0}[];\n", of.sql()),
     };
     format!("declare\n  many bigint;\n{own}")
@@ -301,7 +301,8 @@ fn note(mapping: &Mapping, rows: &str) -> String {
     alone
         + &match of.has_fixed_length() {
             true => format!(
-                "  while many >= {ALONE} loop
+                "  behind := {ALONE};
+  while many >= {ALONE} loop
     insert into recents.outbox (runs, keys)
     select cardinality(part.keys), part.keys
     from (select array_agg(n.k) as keys from ({keys} offset behind limit {GATHERED}) as n) as gathered,

@@ -9,6 +9,7 @@ use super::recent::RecentRow;
 use super::rows::{BindRows, Rows};
 use super::statement::Statement;
 use super::{Conn, Store, StoreError, Tx, on_both, recent};
+use crate::capture::decide::{Change, LookAgain};
 use crate::model::{Key, Newest};
 
 pub(super) const STATEMENTS: [&Statement; 10] = [
@@ -130,7 +131,15 @@ pub(crate) async fn raise(tx: &mut Tx, uses: &[(Key, Newest)]) -> Result<Vec<Key
         return Ok(raised);
     }
     let changed: HashSet<&Key> = raised.iter().collect();
-    rows(tx, uses.iter().filter(|(key, _)| changed.contains(key))).await?;
+    let changed = uses.iter().filter(|(key, _)| changed.contains(key));
+    match Change::Raise.note() {
+        LookAgain::Nothing => {}
+        LookAgain::Run => rows(tx, changed).await?,
+        LookAgain::Row => {
+            let changed: Vec<Key> = changed.map(|(key, _)| key.clone()).collect();
+            keys(tx.conn(), &changed).await?;
+        }
+    }
     Ok(raised)
 }
 

@@ -1,10 +1,11 @@
 //! Capture makes no application transaction wait for another one.
 
+use crate::races::drain::{assert_exact, blocked, drain, lock_row, stepping};
 use crate::support::history::layout::POSTGRES;
-use crate::support::history::{History, Setup};
+use crate::support::history::{History, Run, Setup};
 use crate::support::{Backend, Beside, TestDb};
 
-/// What capture does not do: write the table in the application's transaction.
+/// What capture does not do: touch the rows of the table in the application's transaction.
 const UPSERTING: &str = "
     create function upsert() returns trigger language plpgsql as $$ begin
         insert into recents.recent_workflow (workspace, published_run, last_used_at, run)
@@ -12,41 +13,124 @@ const UPSERTING: &str = "
         on conflict (workspace, uid, published_run) do update set last_used_at = excluded.last_used_at;
         return null;
     end $$;
-    create trigger upserting after insert on saved_run referencing new table as changed
+    create trigger upserting_inserts after insert on saved_run referencing new table as changed
+        for each statement execute function upsert();
+    create trigger upserting_updates after update on saved_run referencing new table as changed
+        for each statement execute function upsert();
+    create trigger upserting_deletes after delete on saved_run referencing old table as changed
         for each statement execute function upsert()";
 
+/// Long before PostgreSQL looks for deadlocks, and longer than anything here takes that need not wait.
+const LOCK_TIMEOUT: &str = "set lock_timeout = '100ms'";
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+const DEADLOCK: &str = "40P01";
+
+/// What a transaction does about a run.
+type Change = fn(i64) -> String;
+
+const CHANGES: [(&str, Change); 3] = [
+    ("insert", |run| {
+        format!(
+            "insert into saved_run select id + 10, workspace_id, uid, parent_version_id, now()
+             from saved_run where id = {run}"
+        )
+    }),
+    ("update", |run| {
+        format!("update saved_run set updated_at = now() where id = {run}")
+    }),
+    ("delete", |run| {
+        format!("delete from saved_run where id = {run}")
+    }),
+];
+
+/// Runs 1 to 4 use the workflow in one workspace, in the other one, there, and in the first: one
+/// transaction takes runs 1 and 2, the other one runs 3 and 4.
 async fn setup() -> Setup {
+    let runs = [(1, "w1"), (2, "w2"), (3, "w2"), (4, "w1")];
+    let runs = runs.map(|(key, workspace)| Run::new(key, workspace, 1, key));
     let store = TestDb::migrated(Backend::Postgres).await;
-    Setup::of(store, History::random(POSTGRES, 90, 200)).await
+    Setup::of(store, History::of(POSTGRES, runs.into())).await
 }
 
-/// Two transactions write runs of two workspaces, each first that which the other writes last.
-/// Whether both could, without waiting for each other.
-async fn cross(setup: &Setup) -> Result<(), sqlx::Error> {
-    let insert = |id: i64, workspace: &str| {
-        format!("insert into saved_run values ({id}, '{workspace}', 'u', 1, now())")
-    };
+async fn upserting() -> Setup {
+    let setup = setup().await;
+    setup.source().execute(UPSERTING).await;
+    setup
+}
+
+/// Both transactions, each with its first run done.
+async fn begun(setup: &Setup, session: &str, change: Change) -> [Beside; 2] {
     let source = setup.source();
-    let (mut a, mut b): (Beside, Beside) = (source.connect().await, source.connect().await);
-    for conn in [&mut a, &mut b] {
-        conn.execute("set lock_timeout = '500ms'; begin").await;
+    let mut both = [source.connect().await, source.connect().await];
+    for (conn, run) in both.iter_mut().zip([1, 3]) {
+        conn.execute(&format!("{session}; begin")).await;
+        conn.execute(&change(run)).await;
     }
-    a.try_execute(&insert(10_001, "w1")).await?;
-    b.try_execute(&insert(10_002, "w2")).await?;
-    a.try_execute(&insert(10_003, "w2")).await?;
-    b.try_execute(&insert(10_004, "w1")).await?;
-    a.try_execute("commit").await?;
-    b.try_execute("commit").await
+    both
 }
 
-#[tokio::test]
-async fn transactions_that_would_deadlock_over_the_table_do_not_even_wait() {
-    let upserting = setup().await;
-    upserting.source().execute(UPSERTING).await;
-    let waited = cross(&upserting).await;
-    assert!(waited.is_err(), "the control does not see a wait");
+/// Each takes its second run while the other one is open and does nothing, so that whoever had to wait
+/// for it would wait for ever.
+async fn in_turn(setup: &Setup, change: Change) -> Result<(), sqlx::Error> {
+    let mut both = begun(setup, LOCK_TIMEOUT, change).await;
+    for (conn, run) in both.iter_mut().zip([2, 4]) {
+        conn.try_execute(&change(run)).await?;
+    }
+    for conn in &mut both {
+        conn.try_execute("commit").await?;
+    }
+    Ok(())
+}
 
-    let captured = setup().await;
-    captured.recents(&["capture", "install"]).expect(0);
-    cross(&captured).await.expect("nobody waits");
+/// Each takes its second run as soon as it can.
+async fn at_once(setup: &Setup, change: Change) -> [Result<(), sqlx::Error>; 2] {
+    let [a, b] = begun(setup, "set deadlock_timeout = '100ms'", change).await;
+    let end = async |mut conn: Beside, run| {
+        conn.try_execute(&change(run)).await?;
+        conn.try_execute("commit").await
+    };
+    tokio::join!(end(a, 2), end(b, 4)).into()
+}
+
+fn code(error: &sqlx::Error) -> String {
+    let error = error.as_database_error();
+    let code = error.and_then(sqlx::error::DatabaseError::code);
+    code.unwrap_or_default().into_owned()
+}
+
+/// The control of the test below.
+#[tokio::test]
+async fn transactions_deadlock_where_a_trigger_writes_the_table() {
+    for (what, change) in CHANGES {
+        let waits = in_turn(&upserting().await, change).await;
+        let waits = waits.expect_err("the first waits for the second");
+        assert_eq!(code(&waits), LOCK_NOT_AVAILABLE, "{what}: {waits}");
+
+        let ends = at_once(&upserting().await, change).await;
+        let errors: Vec<_> = ends.iter().filter_map(|end| end.as_ref().err()).collect();
+        let codes: Vec<_> = errors.iter().map(|error| code(error)).collect();
+        assert_eq!(codes, [DEADLOCK], "{what}: {errors:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transactions_that_would_deadlock_over_the_table_do_not_even_wait() {
+    for (what, change) in CHANGES {
+        let setup = setup().await;
+        setup.recents(&["capture", "install"]).expect(0);
+        setup.recents(&["backfill"]).expect(0);
+        // Nor for a drain that has notes of the same workflow, and waits for its rows itself.
+        let mut beside = setup.source().connect().await;
+        beside
+            .execute("insert into saved_run values (5, 'w1', null, 1, now())")
+            .await;
+        let row = lock_row(&setup, "p1").await;
+        let drain = stepping(drain(&setup).await);
+        blocked(&mut beside, 1).await;
+        let ended = in_turn(&setup, change).await;
+        ended.unwrap_or_else(|error| panic!("{what}: {error}"));
+        drop(row);
+        let (drain, _) = drain.await.expect("it ends");
+        assert_exact(&setup, drain, what).await;
+    }
 }

@@ -2,11 +2,10 @@
 //! its locks can be waited for. The model beside it searches all other moments.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use recents::capture::drain::{Drain, Step};
 use recents::config::HistoryConfig;
-use recents::store::{PoolSettings, Store};
+use recents::store::Store;
 use serde_json::json;
 use tokio::task::JoinHandle;
 
@@ -37,14 +36,13 @@ async fn setup() -> Setup {
 
 /// A drain in this process, which goes step by step.
 pub(crate) async fn drain(setup: &Setup) -> Drain {
-    let settings = PoolSettings {
-        size: 4,
-        statement_timeout: Duration::from_secs(20),
-        behind_pooler: false,
-    };
-    let store = Store::open(&setup.store.url, settings).expect("a good url");
+    drain_of(setup, setup.store.store_of(4), &setup.source().url).await
+}
+
+/// A drain of the history at this url into this store.
+pub(crate) async fn drain_of(setup: &Setup, store: Store, url: &str) -> Drain {
     let config = HistoryConfig {
-        url: setup.source().url.clone(),
+        url: url.to_owned(),
         table: setup.history.layout.table.into(),
         key: setup.history.layout.key.into(),
         query: setup.query.clone(),
@@ -72,7 +70,7 @@ pub(crate) async fn blocked(conn: &mut Beside, connections: usize) {
 }
 
 /// Works off what is noted, and holds the table against the history.
-async fn assert_exact(setup: &Setup, mut drain: Drain, when: &str) {
+pub(crate) async fn assert_exact(setup: &Setup, mut drain: Drain, when: &str) {
     while drain.step(true).await.expect("a step") == Step::Worked {}
     let mut conn = setup.source().connect().await;
     assert_eq!(conn.texts(NOTES).await, ["0 and 0"], "{when}");

@@ -1,5 +1,5 @@
 //! The protocol of capture as a small model, searched exhaustively: every interleaving of drainers,
-//! hook, backfill, application and a crash, over a history of two or three runs.
+//! hook, backfill, rebuild, application and a crash, over a history of two or three runs.
 //!
 //! A race that nobody thought of has no test that forces it; here it is one more state. What a look
 //! makes of a row is decided by the product's own code, [`recents::capture::decide`]. Which steps
@@ -24,6 +24,7 @@ const TWO_DRAINERS: Setup = Setup {
     drainers: 2,
     hook: false,
     backfill: false,
+    rebuild: false,
     transactions: 2,
     dismissals: 0,
     crashes: 1,
@@ -37,9 +38,19 @@ const BESIDE_WRITERS: Setup = Setup {
     drainers: 1,
     hook: true,
     backfill: true,
+    rebuild: false,
     transactions: 1,
     dismissals: 0,
     crashes: 1,
+};
+
+/// A rebuild of whatever is in the table.
+const REBUILT: Setup = Setup {
+    hook: false,
+    backfill: false,
+    rebuild: true,
+    keys: 1,
+    ..BESIDE_WRITERS
 };
 
 /// Two drainers, and a user.
@@ -113,6 +124,23 @@ fn drainers_that_share_notes_beside_hook_and_backfill_leave_a_right_table() {
 }
 
 #[test]
+fn a_rebuild_makes_any_table_right() {
+    assert_right(REBUILT, 30_000);
+    let moves = Setup {
+        keys: 2,
+        times: 1,
+        ..REBUILT
+    };
+    assert_right(moves, 150_000);
+    let drainers = Setup {
+        drainers: 2,
+        times: 1,
+        ..REBUILT
+    };
+    assert_right(drainers, 200_000);
+}
+
+#[test]
 fn what_is_dismissed_and_swept_neither_comes_back_nor_takes_anything_with_it() {
     assert_right(DISMISSED, 300_000);
     let writers = Setup {
@@ -136,6 +164,8 @@ fn without_any_ingredient_of_the_protocol_the_table_ends_wrong() {
         (Without::KeepingNotesTaken, TWO_DRAINERS),
         (Without::RaiseAfterNote, BESIDE_WRITERS),
         (Without::NoteAfterRaise, BESIDE_WRITERS),
+        (Without::ScanOfRebuild, REBUILT),
+        (Without::MergeOfRebuild, REBUILT),
         (Without::AskingTheRow, DISMISSED),
     ] {
         let seen = setup.search(Some(without));

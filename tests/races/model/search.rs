@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use foldhash::fast::FixedState;
 
-use super::state::{History, State, Writer};
-use super::steps::{Actors, Without, all_uses};
+use super::state::{History, Newest, State, Table, Writer};
+use super::steps::{Actors, Without, all_uses, times};
 
 /// Who is there, and how much may happen.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +17,8 @@ pub(super) struct Setup {
     pub(super) drainers: usize,
     pub(super) hook: bool,
     pub(super) backfill: bool,
+    /// Of a table with whatever in it.
+    pub(super) rebuild: bool,
     pub(super) transactions: u8,
     /// Of users; sweeps come at any time.
     pub(super) dismissals: u8,
@@ -53,8 +55,25 @@ impl Setup {
         histories
     }
 
-    /// Every history, with the table that belongs to it, or with an empty one where a backfill comes.
-    fn first_states(&self) -> Vec<State> {
+    /// Every table with uses of these runs, known to the history or not.
+    fn tables(&self) -> Vec<Table> {
+        let row = |run| times(self.times).map(move |time| Newest { time, run });
+        let rows: Vec<_> = (0..self.runs).flat_map(row).collect();
+        let mut tables = vec![Table::default()];
+        for key in 0..self.keys {
+            for mut table in tables.clone() {
+                for newest in &rows {
+                    *table.row(key) = Some(*newest);
+                    tables.push(table);
+                }
+            }
+        }
+        tables
+    }
+
+    /// Every history, with the table that belongs to it, or with an empty one where a backfill comes, or
+    /// with any where a rebuild does.
+    fn first_states(&self, without: Option<Without>) -> Vec<State> {
         let mut histories = self.histories();
         // Keys are alike: let the first use be of the first key.
         histories.retain(|history| {
@@ -68,20 +87,27 @@ impl Setup {
                 Writer::Done
             }
         };
-        let first = |history: History| State {
+        let merges = self.rebuild && without != Some(Without::MergeOfRebuild);
+        let first = |history: History, table: Table| State {
             history,
-            table: match self.backfill {
-                true => Default::default(),
-                false => history.best(),
-            },
+            table,
             hook: waits(self.hook),
-            backfill: waits(self.backfill),
+            backfill: waits(self.backfill || merges),
+            scans: self.rebuild && without != Some(Without::ScanOfRebuild),
             transactions: self.transactions,
             dismissals: self.dismissals,
             crashes: self.crashes,
             ..State::default()
         };
-        histories.into_iter().map(first).collect()
+        let firsts = |history: History| {
+            let tables = match (self.rebuild, self.backfill) {
+                (true, _) => self.tables(),
+                (false, true) => vec![Table::default()],
+                (false, false) => vec![history.best()],
+            };
+            tables.into_iter().map(move |table| first(history, table))
+        };
+        histories.into_iter().flat_map(firsts).collect()
     }
 
     /// Searches breadth first, so that a counterexample is a shortest one, and ends with the first.
@@ -93,7 +119,7 @@ impl Setup {
             drainers: self.drainers,
             without,
         };
-        let first = self.first_states().into_iter();
+        let first = self.first_states(without).into_iter();
         let mut reached: Vec<Reached> = first.map(|state| (state, u32::MAX, "at first")).collect();
         let mut known: HashSet<State, FixedState> =
             reached.iter().map(|(state, ..)| *state).collect();

@@ -124,6 +124,8 @@ pub(super) struct State {
     pub(super) drainers: [Drainer; 2],
     pub(super) hook: Writer,
     pub(super) backfill: Writer,
+    /// Whether a rebuild has yet to note every row; its merge is a backfill.
+    pub(super) scans: bool,
     /// What the application may still commit.
     pub(super) transactions: u8,
     /// What users may still dismiss.
@@ -140,6 +142,7 @@ impl State {
             && self.drainers == [Drainer::Idle; 2]
             && matches!(self.hook, Writer::Waits | Writer::Done)
             && self.backfill == Writer::Done
+            && !self.scans
     }
 
     /// Every row supported and every row complete: the table is the history's grouped maximum, what is

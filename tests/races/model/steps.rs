@@ -1,6 +1,8 @@
 //! What can happen next. Each step is one transaction, or one look, and anything may happen between
 //! two of them.
 
+use recents::capture::decide::{Change, LookAgain};
+
 use super::notes::About;
 use super::state::{Drainer, State, Table, Time, Use, Writer};
 
@@ -20,6 +22,10 @@ pub(super) enum Without {
     RaiseAfterNote,
     /// or after it.
     NoteAfterRaise,
+    /// A rebuild only merges,
+    ScanOfRebuild,
+    /// or it only notes every row.
+    MergeOfRebuild,
     /// A sweep takes the row of whatever was dismissed, hidden or not.
     AskingTheRow,
 }
@@ -52,6 +58,7 @@ impl Actors {
         }
         self.hook(state, next);
         self.backfill(state, next);
+        self.scan(state, next);
         self.dismiss(state, next);
         self.sweep(state, next);
         if state.crashes > 0 {
@@ -125,14 +132,18 @@ impl Actors {
         }
     }
 
-    /// PROTOCOL's `raise`, of the first of these uses; nothing where there is none left. What is
+    /// PROTOCOL's `raise`, with the note that the product's code decides, of the first of these uses; nothing where there is none left. What is
     /// dismissed is not written.
     pub(super) fn raise_first(&self, state: &mut State, uses: &mut Table) {
         if let Some((key, newest)) = uses.rows().next() {
             *uses.row(key) = None;
             let writes = !state.is_hidden(key, newest.time) && state.table.raise(key, newest);
             if writes && !self.lacks(Without::NoteOfRaise) {
-                self.note(state, About::Run(newest.run));
+                match Change::Raise.note() {
+                    LookAgain::Nothing => {}
+                    LookAgain::Run => self.note(state, About::Run(newest.run)),
+                    LookAgain::Row => self.note(state, About::Key(key)),
+                }
             }
         }
     }
@@ -167,7 +178,7 @@ pub(super) fn all_uses(keys: u8, times: u8) -> impl Iterator<Item = Option<Use>>
     uses.map(Some).chain([None])
 }
 
-fn times(count: u8) -> impl Iterator<Item = Time> {
+pub(super) fn times(count: u8) -> impl Iterator<Item = Time> {
     [Time::Early, Time::Late]
         .into_iter()
         .take(usize::from(count))

@@ -1,4 +1,4 @@
-//! The steps of the hook and of the backfill.
+//! The steps of the hook, of the backfill and of a rebuild.
 
 use super::notes::About;
 use super::state::{State, Table, Writer};
@@ -72,6 +72,21 @@ impl Actors {
             false => Writer::Holds(uses),
         };
         next.push(("the backfill raises", then));
+    }
+
+    /// A rebuild notes the run of every row, in one transaction.
+    pub(super) fn scan(&self, state: &State, next: &mut Vec<Next>) {
+        if !state.scans {
+            return;
+        }
+        let mut then = State {
+            scans: false,
+            ..*state
+        };
+        for (_, row) in state.table.rows() {
+            self.note(&mut then, About::Run(row.run));
+        }
+        next.push(("a rebuild notes every row", then));
     }
 
     /// One window, all of the history.

@@ -14,6 +14,8 @@ pub(crate) struct Layout {
     /// Its key.
     pub(crate) key: &'static str,
     pub(crate) key_type: &'static str,
+    /// What makes it one.
+    pub(crate) constraint: &'static str,
     /// Of workspaces and of published runs.
     pub(crate) id_type: &'static str,
     pub(crate) time_type: &'static str,
@@ -43,6 +45,7 @@ pub(crate) const POSTGRES: Layout = Layout {
     table: "saved_run",
     key: "id",
     key_type: "bigint",
+    constraint: "primary key",
     id_type: "text",
     time_type: "timestamptz",
     time_form: TimeForm::Rfc3339,
@@ -157,6 +160,7 @@ impl Layout {
             table,
             key,
             key_type,
+            constraint,
             id_type,
             time_type,
             after,
@@ -166,7 +170,7 @@ impl Layout {
         format!(
             "{before}
              create table {table} (
-                 {key} {key_type} primary key, workspace_id {id_type}, uid text,
+                 {key} {key_type} {constraint}, workspace_id {id_type}, uid text,
                  parent_version_id bigint, updated_at {time_type}
              ) {after};
              {parts}

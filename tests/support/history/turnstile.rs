@@ -1,21 +1,25 @@
 //! A way to PostgreSQL that lets a number of requests through and no more: whoever comes next
 //! hears nothing.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+/// The texts of statements, in the order in which they were executed.
+type Statements = Arc<Mutex<Vec<String>>>;
+
 /// A turnstile before a PostgreSQL server, gone when dropped.
 pub(crate) struct Turnstile {
     /// The url of the database behind it.
     pub(crate) url: String,
     passed: Arc<AtomicUsize>,
-    executed: Arc<AtomicUsize>,
+    executed: Statements,
     lets: usize,
     task: JoinHandle<()>,
 }
@@ -30,7 +34,7 @@ impl Turnstile {
         let port = listener.local_addr().expect("its address").port();
         let passed = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&passed);
-        let executed = Arc::new(AtomicUsize::new(0));
+        let executed = Statements::default();
         let executions = Arc::clone(&executed);
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -45,8 +49,8 @@ impl Turnstile {
                     // The answers' end is the connection's.
                     let _ = tokio::io::copy(&mut from_server, &mut to_client).await;
                 });
-                let counters = [Arc::clone(&counter), Arc::clone(&executions)];
-                tokio::spawn(pass(from_client, to_server, counters, requests));
+                let (passed, executed) = (Arc::clone(&counter), Arc::clone(&executions));
+                tokio::spawn(pass(from_client, to_server, passed, executed, requests));
             }
         });
         let url = format!("{before}@127.0.0.1:{port}/{database}");
@@ -61,7 +65,13 @@ impl Turnstile {
 
     /// How many statements were executed so far, preparing them apart.
     pub(crate) fn executed(&self) -> usize {
-        self.executed.load(Ordering::SeqCst)
+        self.statements().len()
+    }
+
+    /// Their texts.
+    pub(crate) fn statements(&self) -> Vec<String> {
+        let executed = self.executed.lock();
+        executed.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether a request is being held back.
@@ -81,7 +91,8 @@ impl Drop for Turnstile {
 async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    [passed, executed]: [Arc<AtomicUsize>; 2],
+    passed: Arc<AtomicUsize>,
+    executed: Statements,
     lets: usize,
 ) -> std::io::Result<()> {
     // Before the start-up message there may be one that asks for TLS, which is denied.
@@ -92,11 +103,23 @@ async fn pass(
             break;
         }
     }
+    let mut prepared = HashMap::new();
     loop {
         let kind = from.read_u8().await?;
         let body = body(&mut from).await?;
-        if matches!(kind, b'B' | b'Q') {
-            executed.fetch_add(1, Ordering::SeqCst);
+        // `Parse` names a statement and has its text; `Bind` names a portal, then the statement.
+        let text = match (kind, texts(&body)) {
+            (b'P', [name, text]) => {
+                prepared.insert(name, text);
+                None
+            }
+            (b'B', [_, name]) => prepared.get(&name).cloned(),
+            (b'Q', [text, _]) => Some(text),
+            _ => None,
+        };
+        if let Some(text) = text {
+            let mut executed = executed.lock().unwrap_or_else(PoisonError::into_inner);
+            executed.push(text);
         }
         if matches!(kind, b'S' | b'Q') && passed.fetch_add(1, Ordering::SeqCst) >= lets {
             // Keeps both connections open for as long as the client lives.
@@ -105,6 +128,12 @@ async fn pass(
         }
         to.write_all(&framed(Some(kind), &body)).await?;
     }
+}
+
+/// The first two texts of a message's body, as far as it has any.
+fn texts(body: &[u8]) -> [String; 2] {
+    let mut texts = body.split(|byte| *byte == 0);
+    [texts.next(), texts.next()].map(|text| String::from_utf8_lossy(text.unwrap_or(&[])).into())
 }
 
 async fn body(from: &mut OwnedReadHalf) -> std::io::Result<Vec<u8>> {

@@ -1,0 +1,70 @@
+//! Transactions held open beside a drain: ids are given out before they commit, and theirs are low ones.
+
+use std::time::{Duration, Instant};
+
+use super::followed::{Followed, plain};
+use crate::support::{Backend, TestDb, both, until};
+
+/// Longer than a drain expects notes of lower ids than those that it saw, which is two seconds.
+const HELD: Duration = Duration::from_secs(3);
+
+both!(what_a_transaction_held_open_wrote_is_found_when_it_commits);
+
+/// Whatever version names a published run.
+const VERSION: &str = "(select min(id) from saved_run_version where published_run_id is not null)";
+
+/// The drain works meanwhile, on notes with higher ids, one after the other.
+async fn beside(followed: &Followed) {
+    let since = Instant::now();
+    for round in 0.. {
+        if since.elapsed() > HELD {
+            return;
+        }
+        let workspace = format!("beside {round}");
+        followed
+            .app(&format!(
+                "insert into saved_run values (20000 + {round}, '{workspace}', null, {VERSION}, now())"
+            ))
+            .await;
+        until("the drain goes on", async || {
+            let rows = followed.setup.store.rows().await;
+            rows.keys().any(|key| key.0 == workspace).then_some(())
+        })
+        .await;
+    }
+}
+
+async fn what_a_transaction_held_open_wrote_is_found_when_it_commits(db: TestDb) {
+    let followed = plain(db, 55, 100).await;
+    let mut held = followed.setup.source().connect().await;
+    held.execute(&format!(
+        "begin; insert into saved_run values (10001, 'held', 'u', {VERSION}, now());
+         update saved_run set workspace_id = 'held too' where id % 3 = 0;
+         delete from saved_run where id % 5 = 0"
+    ))
+    .await;
+    beside(&followed).await;
+    held.execute("commit").await;
+    followed.assert_exact("when it was committed").await;
+    let rows = followed.setup.store.rows().await;
+    for workspace in ["held", "held too"] {
+        assert!(rows.keys().any(|key| key.0 == workspace), "{workspace}");
+    }
+}
+
+/// A writer of the table that takes long to commit, such as one on a machine that was suspended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_writer_held_open_noted_is_found_when_it_commits() {
+    let followed = plain(TestDb::migrated(Backend::Postgres).await, 56, 100).await;
+    let mut held = followed.setup.store.connect().await;
+    held.execute(
+        "begin;
+         insert into recents.recent_workflow (workspace, published_run, last_used_at, run)
+         values ('held', 'unknown', now(), '10000');
+         insert into recents.note (run) values ('10000')",
+    )
+    .await;
+    beside(&followed).await;
+    held.execute("commit").await;
+    followed.assert_exact("when it was committed").await;
+}
