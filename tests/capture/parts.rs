@@ -156,6 +156,47 @@ async fn rows_that_move_between_partitions_are_followed() {
     }
 }
 
+/// However many keys change, both the old ones and the new ones.
+#[tokio::test]
+async fn updates_of_keys_of_every_size_are_noted_whole() {
+    for (key_type, key, other) in [
+        ("bigint", "n", "id + 10000"),
+        ("uuid", "md5(n::text)::uuid", "md5(id::text)::uuid"),
+        ("text", "'k' || n", "'other ' || id"),
+    ] {
+        let layout = Layout {
+            key_type,
+            after: "partition by hash (id)",
+            parts: "create table part_0 partition of saved_run for values with (modulus 2, remainder 0);
+                    create table part_1 partition of saved_run for values with (modulus 2, remainder 1);",
+            ..POSTGRES
+        };
+        let store = TestDb::migrated(Backend::Postgres).await;
+        let setup = Setup::of(store, History::random(layout, 309, 0)).await;
+        setup.recents(&["capture", "install"]).expect(0);
+        let mut conn = setup.source().connect().await;
+        // Around what is noted alone, and around what fills a row of the outbox, for each key type.
+        for size in [1, 7, 8, 9, 16, 17, 108, 109, 259, 509, 1_300] {
+            conn.execute(&format!(
+                "insert into saved_run select {key}, 'w', null, 1, now() from generate_series(1, {size}) n;
+                 truncate recents.outbox; update saved_run set id = {other}"
+            ))
+            .await;
+            let noted = conn
+                .texts(
+                    "with noted as (select unnest(keys) as key from recents.outbox)
+                     select concat_ws(' ', count(*), count(distinct key), count(r.id))
+                     from noted left join saved_run r on r.id = key",
+                )
+                .await;
+            let whole = format!("{} {} {size}", 2 * size, 2 * size);
+            assert_eq!(noted, [whole], "{key_type}, {size} rows");
+            conn.execute("delete from saved_run; truncate recents.outbox")
+                .await;
+        }
+    }
+}
+
 /// PostgreSQL tells no trigger what becomes of these rows, as README says. Where a newer one does, that
 /// is to be taken back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
