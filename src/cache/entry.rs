@@ -11,10 +11,12 @@ use crate::read::page::{self, MAX_LIMIT, RecentWorkflow};
 
 /// Items that a kept list has: the longest page, and one more, which tells whether there is a next one.
 pub const ROWS: u32 = MAX_LIMIT + 1;
-/// What an entry takes beside its items: itself, the key, the cache's own, an answer of a few items.
-const ENTRY_BYTES: usize = 1_024;
-/// What an item takes beside its texts.
+/// What an entry takes beside its items: itself, the key, the cache's own.
+const ENTRY_BYTES: usize = 512;
+/// What an item takes beside its texts: here,
 const ITEM_BYTES: usize = 64;
+/// and in an answer.
+const ITEM_IN_JSON_BYTES: usize = 80;
 
 /// The head of a list, and when it was read.
 #[derive(Debug)]
@@ -87,12 +89,13 @@ impl Entry {
         self.head(limit).iter().map(|item| &*item.published_run)
     }
 
-    /// About how many bytes it takes.
+    /// About how many bytes it takes, with the longest answer.
     pub fn bytes(&self) -> usize {
-        let texts = |item: &RecentWorkflow| {
-            item.published_run.len() + item.run.as_deref().map_or(0, str::len) + ITEM_BYTES
+        let bytes = |item: &RecentWorkflow| {
+            let texts = item.published_run.len() + item.run.as_deref().map_or(0, str::len);
+            ITEM_BYTES + ITEM_IN_JSON_BYTES + 2 * texts
         };
-        ENTRY_BYTES + self.items.iter().map(texts).sum::<usize>()
+        ENTRY_BYTES + self.items.iter().map(bytes).sum::<usize>()
     }
 }
 
@@ -109,6 +112,40 @@ impl Answer {
         Self {
             body: body.into(),
             tag,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Id, Time};
+
+    #[test]
+    fn the_longest_answer_is_among_the_bytes() {
+        let item = |at: u32| RecentWorkflow {
+            published_run: format!("{at:0>60}").into(),
+            last_used_at: Time::MAX,
+            run: Some(format!("{at:0>60}").into()),
+            details: None,
+        };
+        let scope = Scope {
+            workspace: Id::new("w").unwrap(),
+            uid: None,
+        };
+        for items in [0, 1, 10, ROWS] {
+            let entry = Entry::new(
+                (0..items).map(item).collect(),
+                true,
+                0,
+                Instant::now(),
+                None,
+            );
+            let answer = entry.answer(&scope, MAX_LIMIT).body.len();
+            let texts = 120 * items as usize;
+            let bytes = entry.bytes();
+            assert!(bytes >= answer + texts, "{bytes} of {answer} and {texts}");
+            assert!(bytes <= 3 * (answer + texts) + ENTRY_BYTES, "{bytes}");
         }
     }
 }
