@@ -72,7 +72,12 @@ impl<T: Clone + Eq + Hash> Suspects<T> {
         let before = std::mem::take(&mut self.open);
         for one in seen {
             let notes = notes(&one);
-            let times = before.get(&one).map_or(0, |(times, _)| times + 1);
+            let times = match before.get(&one) {
+                // What is seen without a note counts from here.
+                Some((_, before)) if notes == Notes::None && *before != Notes::None => 0,
+                Some((times, _)) => times + 1,
+                None => 0,
+            };
             match (times, notes) {
                 (SEEN_AGAIN, Notes::None) => self.persist.push(one),
                 (SEEN_AGAIN, Notes::Waiting) => self.waiting.push(one),
