@@ -1,6 +1,8 @@
 //! What users of the command line are promised.
 
 mod broken;
+#[cfg(target_os = "linux")]
+mod colours;
 mod config;
 mod data;
 mod demo;
