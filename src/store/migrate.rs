@@ -7,7 +7,7 @@ use refinery_core::traits::r#async::{AsyncMigrate, AsyncQuery, AsyncTransaction}
 use sqlx::{AssertSqlSafe, Row};
 use time::OffsetDateTime;
 
-use super::{Conn, Dialect, Store, StoreError, on_both};
+use super::{Conn, Dialect, Store, StoreError, on_both, with_retries};
 use crate::cache::{Changed, Reason};
 
 mod postgres {
@@ -70,6 +70,12 @@ impl Store {
     /// # Errors
     /// [`StoreError::Schema`] where the schema is newer or changed; nothing was changed then.
     pub async fn migrate(&self) -> Result<usize, StoreError> {
+        // SQLite does not wait for every lock: that of a database which others open or close just now is busy
+        // at once.
+        with_retries(|| self.migrate_once()).await
+    }
+
+    async fn migrate_once(&self) -> Result<usize, StoreError> {
         match self.check_schema().await {
             Ok(()) => return Ok(0),
             Err(StoreError::Schema(error)) if matches!(*error, MigrateError::Pending { .. }) => {}
