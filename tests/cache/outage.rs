@@ -337,23 +337,41 @@ async fn a_write_of_which_only_the_answer_is_lost_is_seen_by_the_next_read() {
     })
     .await;
     // A commit that waits for a standby is on this disk already; ending its connection ends the wait.
-    let mut beside = Beside::connect(Backend::Postgres, &cluster.url).await;
+    let url = cluster.url.clone();
+    let mut beside = Beside::connect(Backend::Postgres, &url).await;
     let standby = |name| {
         format!("alter system set synchronous_standby_names = '{name}'; select pg_reload_conf()")
     };
+    beside.execute("create table probe (n integer)").await;
     for statement in standby("nobody").split(';') {
         beside.execute(statement).await;
     }
+    let mut break_off = async |table: &str| {
+        let ended = format!(
+            "select pg_terminate_backend(pid)::text from pg_stat_activity
+             where wait_event = 'SyncRep' and query like 'insert into {table}%'"
+        );
+        until("a commit waits, and is broken off", async || {
+            (!beside.texts(&ended).await.is_empty()).then_some(())
+        })
+        .await;
+    };
+    // The setting is not everywhere at once.
+    let probe = tokio::spawn(async move {
+        let mut conn = Beside::connect(Backend::Postgres, &url).await;
+        while conn
+            .try_execute("insert into probe values (1)")
+            .await
+            .is_ok()
+        {}
+    });
+    break_off("probe").await;
+    probe.await.expect("its connection ended");
     let written = tokio::spawn(async move {
         let use_of_it = body_of(&[Use::new("w", "behind", 1)]);
         client.post("/v1/runs", &use_of_it).await
     });
-    until("the commit waits, and is broken off", async || {
-        let ended = "select pg_terminate_backend(pid)::text from pg_stat_activity
-                     where wait_event = 'SyncRep' and query like 'insert%'";
-        (!beside.texts(ended).await.is_empty()).then_some(())
-    })
-    .await;
+    break_off("recents").await;
     written.await.expect("an answer").expect(503);
     for statement in standby("").split(';') {
         beside.execute(statement).await;
