@@ -1,6 +1,7 @@
 //! What a process says on standard error, line by line, while it runs.
 
 use std::io::{BufRead, BufReader, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
@@ -9,13 +10,16 @@ use super::wait::until;
 
 /// The lines so far.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Log {
+    lines: Arc<Mutex<Vec<String>>>,
+    ended: Arc<AtomicBool>,
+}
 
 impl Log {
     /// Reads `stderr` to its end, on a thread of its own.
     pub(crate) fn follow(stderr: impl Read + Send + 'static) -> Self {
         let log = Self::default();
-        let lines = Arc::clone(&log.0);
+        let Self { lines, ended } = log.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 lines
@@ -23,12 +27,21 @@ impl Log {
                     .unwrap_or_else(PoisonError::into_inner)
                     .push(line);
             }
+            ended.store(true, Ordering::SeqCst);
         });
         log
     }
 
+    /// Waits for the process's last words, which may still be read after its end.
+    pub(crate) async fn ended(&self) {
+        until("the log ended", async || {
+            self.ended.load(Ordering::SeqCst).then_some(())
+        })
+        .await;
+    }
+
     pub(crate) fn lines(&self) -> Vec<String> {
-        self.0
+        self.lines
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()

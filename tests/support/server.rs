@@ -131,10 +131,12 @@ impl Server {
 
     /// Waits for its end.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
-        until("the server ended", async || {
+        let status = until("the server ended", async || {
             self.child.try_wait().expect("its state")
         })
-        .await
+        .await;
+        self.log.ended().await;
+        status
     }
 
     /// A sample of its metrics, such as `recents_runs_total{source="hook",outcome="applied"}`.
