@@ -2,9 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
 
 use crate::cache::Changes;
 use crate::store::Store;
+
+/// Between two questions whether it is back.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+/// A database that does not answer within this is not back.
+const BACK_WITHIN: Duration = Duration::from_secs(3);
 
 /// What the last read of the database came to.
 #[derive(Debug, Clone, Default)]
@@ -26,32 +34,47 @@ impl Away {
             && self.0.written.load(Ordering::Relaxed) == changes.sequence()
     }
 
-    /// A read found it out of reach.
-    pub(super) fn gone(&self, changes: &Changes) {
+    /// A read found it out of reach. From now on it is asked whether it is back, whether anybody reads or not:
+    /// who reads next may do so long after it is.
+    pub(super) fn gone(&self, store: &Store) {
+        self.mark(store.changes());
+        self.ask(store);
+    }
+
+    fn mark(&self, changes: &Changes) {
         self.0.written.store(changes.sequence(), Ordering::Relaxed);
-        self.0.is_away.store(true, Ordering::Relaxed);
+        self.0.is_away.store(true, Ordering::SeqCst);
     }
 
     /// It answered.
     pub(super) fn back(&self) {
         // Mostly it did before, and a line that all cores share stays as it is.
         if self.0.is_away.load(Ordering::Relaxed) {
-            self.0.is_away.store(false, Ordering::Relaxed);
+            self.0.is_away.store(false, Ordering::SeqCst);
         }
     }
 
-    /// Has somebody ask the database whether it is back; one at a time, who waits for as long as any
-    /// reader would.
-    pub(super) fn ask(&self, store: &Store) {
-        if self.0.is_asked.swap(true, Ordering::AcqRel) {
+    /// Has somebody ask until it is back; one at a time.
+    fn ask(&self, store: &Store) {
+        let begins = |state: &State| !state.is_asked.swap(true, Ordering::SeqCst);
+        if !begins(&self.0) {
             return;
         }
         let (away, store) = (self.clone(), store.clone());
         tokio::spawn(async move {
-            if store.ping().await.is_ok() {
-                away.back();
+            loop {
+                while away.0.is_away.load(Ordering::SeqCst) {
+                    match timeout(BACK_WITHIN, store.ping()).await {
+                        Ok(Ok(())) => away.back(),
+                        Ok(Err(_)) | Err(_) => sleep(ASK_AGAIN).await,
+                    }
+                }
+                away.0.is_asked.store(false, Ordering::SeqCst);
+                // It may have gone again, and nobody else began to ask.
+                if !away.0.is_away.load(Ordering::SeqCst) || !begins(&away.0) {
+                    return;
+                }
             }
-            away.0.is_asked.store(false, Ordering::Release);
         });
     }
 }
@@ -65,13 +88,34 @@ mod tests {
     fn a_write_of_this_process_says_that_it_is_back() {
         let (away, changes) = (Away::default(), Changes::default());
         assert!(!away.is_so(&changes));
-        away.gone(&changes);
+        away.mark(&changes);
         assert!(away.is_so(&changes));
         changes.commit(&Changed::Everything, Reason::Write);
         assert!(!away.is_so(&changes));
-        away.gone(&changes);
+        away.mark(&changes);
         assert!(away.is_so(&changes));
         away.back();
         assert!(!away.is_so(&changes));
+    }
+
+    #[tokio::test]
+    async fn that_it_is_back_is_seen_though_nobody_reads() {
+        let settings = crate::store::PoolSettings {
+            size: 1,
+            statement_timeout: BACK_WITHIN,
+            behind_pooler: false,
+        };
+        let store = Store::open("sqlite::memory:", settings).expect("a pool");
+        let away = Away::default();
+        for _ in 0..2 {
+            away.gone(&store);
+            assert!(away.is_so(store.changes()));
+            let seen = async {
+                while away.is_so(store.changes()) {
+                    tokio::task::yield_now().await;
+                }
+            };
+            timeout(10 * BACK_WITHIN, seen).await.expect("it is asked");
+        }
     }
 }

@@ -172,7 +172,6 @@ impl Reader {
             found.push(known(scope).map(at_once(Via::Hit)));
         }
         if old.is_none() && token.is_none() && self.away.is_so(changes) {
-            self.away.ask(&self.table.primary);
             for (found, scope) in found.iter_mut().zip(scopes).filter(|(it, _)| it.is_none()) {
                 *found = self.cache.stale(changes, scope).map(at_once(Via::Stale));
             }
@@ -310,7 +309,7 @@ impl Reader {
             Err(error) => {
                 let is_away = matches!(*error, StoreError::Unavailable(_));
                 if is_away {
-                    self.away.gone(self.changes());
+                    self.away.gone(&self.table.primary);
                 }
                 let stale = || self.cache.stale(self.changes(), scope);
                 let known = (is_away && token.is_none()).then(stale);
@@ -322,13 +321,9 @@ impl Reader {
 
     /// Whether the database is known to be out of reach, for a reader who makes do without it.
     pub fn is_away(&self, how: How<'_>) -> bool {
-        let is_away = how.token.is_none()
+        how.token.is_none()
             && self.old(how).is_none()
-            && self.away.is_so(self.table.primary.changes());
-        if is_away {
-            self.away.ask(&self.table.primary);
-        }
-        is_away
+            && self.away.is_so(self.table.primary.changes())
     }
 
     /// The next `rows` items of some lists, out of the database, in one statement.
@@ -354,7 +349,7 @@ impl Reader {
                 let read = self.table.read(starts, rows, least).await;
                 match &read {
                     Ok(_) => self.away.back(),
-                    Err(StoreError::Unavailable(_)) => self.away.gone(self.changes()),
+                    Err(StoreError::Unavailable(_)) => self.away.gone(&self.table.primary),
                     Err(_) => {}
                 }
                 read?.lists

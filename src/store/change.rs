@@ -21,6 +21,10 @@ const TELL_APART: Duration = Duration::from_millis(5);
 /// Before news that could not be told are told again.
 const TELL_AGAIN: Duration = Duration::from_millis(500);
 
+/// What is not answered for so long went into a connection that died in silence, and is told again by another
+/// one: others show the past meanwhile.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
+
 /// The channel of PostgreSQL's on which processes tell each other what they changed.
 pub(crate) const CHANNEL: &str = "recents";
 
@@ -132,7 +136,9 @@ impl Store {
             };
             let (before, behind) = news::write(changes.origin, &news);
             let tell = sqlx::query(TELL.run(Dialect::Postgres));
-            match tell.bind(before).bind(behind).fetch_all(pool).await {
+            let tell = tell.bind(before).bind(behind).fetch_all(pool);
+            let told = tokio::time::timeout(TOLD_WITHIN, tell).await;
+            match told.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                 Ok(rows) => {
                     let positions = rows.iter().filter_map(|row| row.try_get::<i64, _>(2).ok());
                     if let Some(position) = positions.max() {

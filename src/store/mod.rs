@@ -55,6 +55,9 @@ pub(crate) use tx::Tx;
 /// when their time to live is over.
 const TELL_WITHIN: Duration = Duration::from_secs(1);
 
+/// How long a stop waits for connections to be closed: one that died in silence says nothing.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+
 /// Every statement of the product's own tables.
 pub fn statements() -> impl Iterator<Item = &'static Statement> {
     [&statement::PING, &identity::IDENTITY, &vacuum::VACUUM]
@@ -173,9 +176,11 @@ impl Store {
         })
     }
 
-    /// Closes every connection, waiting for those in use. What is still to be told is told before.
+    /// Closes every connection, waiting a while for those in use. What is still to be told is told before.
     pub async fn close(&self) {
         let _ = tokio::time::timeout(TELL_WITHIN, self.tell()).await;
-        on_both!(Self, self, |pool, _dialect| pool.close().await);
+        on_both!(Self, self, |pool, _dialect| {
+            let _ = tokio::time::timeout(CLOSE_WITHIN, pool.close()).await;
+        });
     }
 }

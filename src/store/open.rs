@@ -1,5 +1,6 @@
 //! Opening the store: URL to pool.
 
+use std::future::ready;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -7,7 +8,8 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection, PgPool, SqlitePool};
+use sqlx::{Connection, PgPool, Row, SqlitePool};
+use tokio::time::timeout;
 
 use super::{PgStore, Store};
 
@@ -19,6 +21,14 @@ pub(super) const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection that rested longer is asked whether it still lives before it is used. Asking each
 /// time would double the statements of a busy server.
 const ASK_AFTER_IDLE: Duration = Duration::from_secs(1);
+/// And one that does not say so within this is replaced: several may have died in silence at once, and whoever
+/// asked for one has [`ACQUIRE_TIMEOUT`] for all of them.
+const ALIVE_WITHIN: Duration = Duration::from_millis(500);
+/// How long a connection that is given back may take to say that it lives. What it was asked before may still
+/// be at work, and is broken off with it.
+pub(super) const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A transaction's time is that of its first statement.
+const OUTSIDE_A_TRANSACTION: &str = "select now() = statement_timestamp()";
 /// A transaction of ours that rests longer than this is a fault; it would hold locks and vacuum.
 const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -118,17 +128,36 @@ fn postgres_pool(url: &str, settings: PoolSettings) -> Result<PgPool, sqlx::Erro
             .extra_float_digits(None),
         false => pg_options(url, settings.statement_timeout)?.options(PG_PLANNING),
     };
-    Ok(pg_pool(settings.size).connect_lazy_with(options))
+    // Each is given back by its `Session`, which knows what became of it.
+    Ok(asked_when_taken(settings.size).connect_lazy_with(options))
 }
 
-/// A pool of connections that serve requests.
+/// A pool of connections, each of which is looked at when it is given back: one on which a transaction was
+/// begun that nobody waited for would take what comes next into it, and one that died in silence would keep its
+/// place for a quarter of an hour.
 pub(crate) fn pg_pool(size: u32) -> PgPoolOptions {
+    asked_when_taken(size).after_release(|conn, _meta| {
+        Box::pin(async move {
+            let is_free = sqlx::raw_sql(OUTSIDE_A_TRANSACTION).fetch_one(conn);
+            match timeout(RELEASE_TIMEOUT, is_free).await {
+                Ok(row) => row?.try_get(0),
+                Err(_) => Err(sqlx::Error::PoolTimedOut),
+            }
+        })
+    })
+}
+
+fn asked_when_taken(size: u32) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(size)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false)
         .before_acquire(|conn, meta| {
-            Box::pin(async move { Ok(meta.idle_for < ASK_AFTER_IDLE || conn.ping().await.is_ok()) })
+            Box::pin(async move {
+                let lives =
+                    async { matches!(timeout(ALIVE_WITHIN, conn.ping()).await, Ok(Ok(()))) };
+                Ok(meta.idle_for < ASK_AFTER_IDLE || lives.await)
+            })
         })
 }
 
@@ -149,7 +178,9 @@ fn sqlite_pool(url: &str, settings: PoolSettings) -> Result<SqlitePool, sqlx::Er
             .idle_timeout(None)
             .max_lifetime(None)
     } else {
-        pool
+        // Where SQLite itself rolled back, because the disk is full or fails, the driver's rollback failed, and
+        // it would begin no transaction on this connection any more.
+        pool.before_acquire(|conn, _meta| Box::pin(ready(Ok(!conn.is_in_transaction()))))
     };
     Ok(pool.connect_lazy_with(options))
 }

@@ -4,13 +4,17 @@
 //! one is not there in the next, and between the messages of one statement alone the session may change.
 //! Behind one, every statement is a transaction of its own, and none is prepared under a name.
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 use sqlx::error::BoxDynError;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
-use sqlx::{Either, Execute, Executor, PgConnection, PgPool, Postgres, SqlStr, Transaction};
+use sqlx::{Either, Execute, Executor, PgConnection, PgPool, Postgres, SqlStr, raw_sql};
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+use super::open::RELEASE_TIMEOUT;
 
 type Answer = Result<Either<PgQueryResult, PgRow>, sqlx::Error>;
 
@@ -37,46 +41,81 @@ impl PgStore {
     }
 
     pub(super) async fn begin(&self) -> Result<Session, sqlx::Error> {
-        Ok(Session {
-            conn: Conn::Transaction(self.pool.begin().await?),
-            unnamed: self.behind_pooler,
-        })
+        let mut session = self.acquire().await?;
+        session.state = State::Beginning;
+        raw_sql("begin").execute(session.conn()?).await?;
+        session.state = State::Begun;
+        Ok(session)
     }
 
     pub(super) async fn acquire(&self) -> Result<Session, sqlx::Error> {
         Ok(Session {
-            conn: Conn::Autocommit(self.pool.acquire().await?),
+            conn: Some(self.pool.acquire().await?),
+            state: State::Autocommit,
             unnamed: self.behind_pooler,
         })
     }
+
+    /// A connection for one statement.
+    async fn for_one(&self) -> Result<Session, sqlx::Error> {
+        match self.behind_pooler {
+            true => self.begin().await,
+            false => self.acquire().await,
+        }
+    }
 }
 
-/// One connection, in autocommit or within a transaction.
+/// One connection, in autocommit or within a transaction. Dropped without `commit`, that is rolled back.
 #[derive(Debug)]
 pub(crate) struct Session {
-    conn: Conn,
+    /// There until it is dropped.
+    conn: Option<PoolConnection<Postgres>>,
+    state: State,
     unnamed: bool,
 }
 
-#[derive(Debug)]
-enum Conn {
-    Autocommit(PoolConnection<Postgres>),
-    Transaction(Transaction<'static, Postgres>),
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Autocommit,
+    /// Nobody knows whether a transaction is open.
+    Beginning,
+    Begun,
 }
 
 impl Session {
-    pub(super) async fn commit(self) -> Result<(), sqlx::Error> {
-        match self.conn {
-            Conn::Transaction(tx) => tx.commit().await,
-            Conn::Autocommit(_) => Ok(()),
+    pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
+        if self.state == State::Begun {
+            raw_sql("commit").execute(self.conn()?).await?;
+            self.state = State::Autocommit;
         }
+        Ok(())
     }
 
-    fn conn(&mut self) -> &mut PgConnection {
-        match &mut self.conn {
-            Conn::Autocommit(conn) => conn,
-            Conn::Transaction(tx) => tx,
+    fn conn(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+        let conn = self.conn.as_deref_mut();
+        conn.ok_or(sqlx::Error::PoolClosed)
+    }
+}
+
+impl Drop for Session {
+    /// Gives the connection back to the pool, which asks it whether it still lives, or ends it where it does
+    /// not say so in time: one that died in silence would keep its place in the pool for a quarter of an hour.
+    fn drop(&mut self) {
+        let (Some(mut conn), Ok(runtime)) = (self.conn.take(), Handle::try_current()) else {
+            return;
+        };
+        if self.state == State::Beginning {
+            // What is written through it later would be part of a transaction that never ends.
+            return conn.close_on_drop();
         }
+        let is_begun = self.state == State::Begun;
+        let released = async move {
+            if is_begun && raw_sql("rollback").execute(&mut *conn).await.is_err() {
+                return conn.close_on_drop();
+            }
+            conn.return_to_pool().await;
+        };
+        runtime.spawn(timeout(RELEASE_TIMEOUT, released));
     }
 }
 
@@ -109,16 +148,13 @@ impl<'p> Executor<'p> for &'p PgStore {
         'p: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        if !self.behind_pooler {
-            return (&self.pool).fetch_many(query);
-        }
-        let in_transaction = async move {
-            let mut tx = self.pool.begin().await?;
-            let answers: Vec<_> = tx.fetch_many(Unnamed(query)).try_collect().await?;
-            tx.commit().await?;
+        let answers = async move {
+            let mut session = self.for_one().await?;
+            let answers: Vec<_> = session.fetch_many(query).try_collect().await?;
+            session.commit().await?;
             Ok::<_, sqlx::Error>(stream::iter(answers.into_iter().map(Ok)))
         };
-        stream::once(in_transaction).try_flatten().boxed()
+        stream::once(answers).try_flatten().boxed()
     }
 
     fn fetch_optional<'e, 'q: 'e, E>(
@@ -129,13 +165,10 @@ impl<'p> Executor<'p> for &'p PgStore {
         'p: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        if !self.behind_pooler {
-            return (&self.pool).fetch_optional(query);
-        }
         Box::pin(async move {
-            let mut tx = self.pool.begin().await?;
-            let row = tx.fetch_optional(Unnamed(query)).await?;
-            tx.commit().await?;
+            let mut session = self.for_one().await?;
+            let row = session.fetch_optional(query).await?;
+            session.commit().await?;
             Ok(row)
         })
     }
@@ -160,9 +193,11 @@ impl<'c> Executor<'c> for &'c mut Session {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        match self.unnamed {
-            true => self.conn().fetch_many(Unnamed(query)),
-            false => self.conn().fetch_many(query),
+        let unnamed = self.unnamed;
+        match self.conn() {
+            Ok(conn) if unnamed => conn.fetch_many(Unnamed(query)),
+            Ok(conn) => conn.fetch_many(query),
+            Err(error) => stream::once(ready(Err(error))).boxed(),
         }
     }
 
@@ -174,9 +209,11 @@ impl<'c> Executor<'c> for &'c mut Session {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        match self.unnamed {
-            true => self.conn().fetch_optional(Unnamed(query)),
-            false => self.conn().fetch_optional(query),
+        let unnamed = self.unnamed;
+        match self.conn() {
+            Ok(conn) if unnamed => conn.fetch_optional(Unnamed(query)),
+            Ok(conn) => conn.fetch_optional(query),
+            Err(error) => Box::pin(ready(Err(error))),
         }
     }
 
@@ -188,6 +225,9 @@ impl<'c> Executor<'c> for &'c mut Session {
     where
         'c: 'e,
     {
-        self.conn().prepare_with(sql, parameters)
+        match self.conn() {
+            Ok(conn) => conn.prepare_with(sql, parameters),
+            Err(error) => Box::pin(ready(Err(error))),
+        }
     }
 }

@@ -2,9 +2,11 @@
 
 use std::time::Instant;
 
+use hyper::body::Bytes;
+
 use crate::support::client::list_path;
 use crate::support::uses::body_of;
-use crate::support::{Cluster, Server, Use, until};
+use crate::support::{Cluster, Server, TestDb, Use, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_is_told_and_ends_by_itself() {
@@ -93,6 +95,38 @@ async fn a_database_that_hangs_is_an_outage_too() {
     let list = client.get(&path).await.expect(200).json();
     let newest = &list["recent_workflows"][0]["last_used_at"];
     assert_eq!(*newest, Use::new("w", "p", 2).time().to_string());
+}
+
+/// A transaction whose beginning was given up must not swallow what is written on its connection afterwards.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_written_after_a_hang_is_durable_on_every_connection() {
+    let cluster = Cluster::start();
+    let db = TestDb::apart(&cluster.url).await;
+    let server = Server::start(&db).await;
+    let client = server.public;
+    let write = |at: i64| async move {
+        let uses = body_of(&[Use::new("w", &format!("p{at}"), at)]);
+        client.post("/v1/runs", &uses).await
+    };
+    write(0).await.expect(200);
+    let frozen = cluster.freeze();
+    // Each begins a transaction.
+    let dismissed = (0..3).map(|at| {
+        let path = list_path("w", None) + &format!("/other{at}");
+        tokio::spawn(async move { client.send("DELETE", &path, &[], Bytes::new()).await })
+    });
+    for dismissed in dismissed.collect::<Vec<_>>() {
+        let answer = dismissed.await.expect("an answer").expect(503);
+        assert_eq!(answer.problem(), "database_unavailable");
+    }
+    drop(frozen);
+    database(&server, "up").await;
+    // One after the other they take every connection of the pool in turn.
+    let acknowledged: Vec<_> = (1..=20).collect();
+    for at in &acknowledged {
+        write(*at).await.expect(200);
+    }
+    assert_eq!(db.rows().await.len(), 1 + acknowledged.len());
 }
 
 /// Waits until the server, which stays ready, says that of its database.
