@@ -317,12 +317,17 @@ impl Changes {
         Some(taken)
     }
 
+    /// Forgets everything, because another process changed something.
+    pub(crate) fn hear_of_something(&self) {
+        // Dismissals may be among it.
+        self.generations.hide(Forgotten::Everything);
+        self.forget(&Changed::Everything, Reason::OtherProcess);
+    }
+
     /// Forgets what another process told. Of one with a newer protocol only that it told something.
     pub fn hear(&self, origin: u64, position: u64, news: &News) {
         if news.everything {
-            // Dismissals may be among it.
-            self.generations.hide(Forgotten::Everything);
-            self.forget(&Changed::Everything, Reason::OtherProcess);
+            self.hear_of_something();
         }
         for slot in news
             .dismissed

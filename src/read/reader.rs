@@ -122,8 +122,11 @@ impl Reader {
     }
 
     /// Forgets something, here and in other processes.
-    pub fn invalidate(&self, changed: &Changed, reason: Reason) {
-        self.table.primary.committed(changed, reason);
+    ///
+    /// # Errors
+    /// [`StoreError`] where others do not hear of it.
+    pub async fn invalidate(&self, changed: &Changed, reason: Reason) -> Result<(), StoreError> {
+        self.table.primary.forget(changed, reason).await
     }
 
     /// The heads of some lists, of at least `limit` items each and one more, where there are so many. All

@@ -8,11 +8,11 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::statement::Statement;
-use super::{Dialect, Store, StoreError, on_both};
-use crate::cache::news;
+use super::{Conn, Dialect, Store, StoreError, on_both, with_retries};
+use crate::cache::{Changed, Reason, news};
 use crate::telemetry::{Repeated, chain};
 
-pub(super) const STATEMENTS: [&Statement; 4] = [&PLACE, &POSITION, &REPLAYED, &TELL];
+pub(super) const STATEMENTS: [&Statement; 5] = [&PLACE, &POSITION, &REPLAYED, &TELL, &COUNT_ONE];
 
 /// Tellings are this far apart: under load, what many flushes changed is told together, at a tenth of the
 /// cost. The first after silence is told at once.
@@ -45,6 +45,12 @@ static TELL: Statement = Statement::new("tell", || {
     )
 })
 .only(Dialect::Postgres);
+
+// For other processes it is as if a list had changed.
+static COUNT_ONE: Statement = Statement::new("count_one", || {
+    "update change set position = position + 1".into()
+})
+.only(Dialect::Sqlite);
 
 /// The channel on which a process tells itself that it hears.
 pub(crate) fn own_channel(origin: u64) -> String {
@@ -117,6 +123,30 @@ impl Store {
         let replayed = sqlx::query_scalar(REPLAYED.run(Dialect::Postgres));
         let replayed: i64 = replayed.fetch_one(pool).await?;
         Ok(replayed.unsigned_abs())
+    }
+
+    /// Forgets what this process did not change itself, here and in other processes: those of SQLite, which
+    /// hear only that something changed, forget everything.
+    ///
+    /// # Errors
+    /// [`StoreError`] where SQLite cannot be written to, so that other processes do not hear of it.
+    pub(crate) async fn forget(&self, changed: &Changed, reason: Reason) -> Result<(), StoreError> {
+        self.committed(changed, reason);
+        match self {
+            // They are told soon, and again where that fails.
+            Self::Postgres(..) => Ok(()),
+            Self::Sqlite(..) => with_retries(|| self.count_one()).await,
+        }
+    }
+
+    async fn count_one(&self) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        if let Conn::Sqlite(conn) = tx.conn() {
+            sqlx::query(COUNT_ONE.run(Dialect::Sqlite))
+                .execute(conn)
+                .await?;
+        }
+        tx.commit().await
     }
 
     /// Tells other processes what this one changed, until nothing is left to tell. What cannot be told now

@@ -34,7 +34,8 @@ struct InvalidateRequest {
 
 /// Forget kept answers, on every replica
 ///
-/// For what is changed by hand: what the service changes it forgets by itself.
+/// For what is changed by hand: what the service changes it forgets by itself. Beside SQLite, other processes
+/// forget everything, within 100 ms.
 #[utoipa::path(
     post,
     path = "/admin/v1/cache/invalidate",
@@ -48,7 +49,7 @@ pub(super) async fn invalidate(
     let mut errors = Vec::new();
     match read(&body, &mut errors) {
         Some(changed) if errors.is_empty() => {
-            app.reader.invalidate(&changed, Reason::Admin);
+            app.reader.invalidate(&changed, Reason::Admin).await?;
             Ok(StatusCode::NO_CONTENT)
         }
         _ => Err(Problem::invalid(errors)),
