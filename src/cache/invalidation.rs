@@ -110,7 +110,7 @@ pub struct Changes {
     heard: Mutex<HashMap<u64, Heard>>,
     /// The generations behind this process's last writes, by their numbers.
     written: Box<[AtomicU64]>,
-    /// Hears of every published run that is forgotten, and of everything.
+    /// Hears of every published run and workspace that is forgotten, and of everything.
     listener: OnceLock<Listener>,
     /// SQLite: changes that this process made, of those that the database counts.
     own: AtomicI64,
@@ -235,8 +235,8 @@ impl Changes {
         replayed.is_some_and(|replayed| replayed.has(scope_slot(workspace, uid), position))
     }
 
-    /// Has somebody hear of every published run that is forgotten, and of everything, here or elsewhere;
-    /// only the first one who asks.
+    /// Has somebody hear of every published run and workspace that is forgotten, and of everything, here or
+    /// elsewhere; only the first one who asks.
     pub fn on_forget(&self, listener: impl Fn(&Changed) + Send + Sync + 'static) {
         self.listener.get_or_init(|| Listener(Box::new(listener)));
     }

@@ -84,7 +84,7 @@ async fn what_an_operator_has_forgotten_is_forgotten_in_the_other_process(db: Te
     for (round, what) in [
         json!({"all": true}),
         json!({"published_run": "p"}),
-        json!({"all": true}),
+        json!({"workspace": "w"}),
     ]
     .iter()
     .enumerate()

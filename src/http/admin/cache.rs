@@ -22,10 +22,10 @@ use crate::http::problem::Problem;
     reason = "describes the body; it is read field by field, to name every error"
 )]
 struct InvalidateRequest {
-    /// Every list of a workspace.
+    /// Every list of a workspace; and all details, which are kept by published run.
     #[schema(required = false)]
     workspace: Option<IdInput>,
-    /// Every list that holds a published run.
+    /// Every list that holds a published run, and its details.
     #[schema(required = false)]
     published_run: Option<IdInput>,
     /// Everything.
