@@ -94,7 +94,7 @@ fn largest(work: &Work) -> Vec<(String, Value, u16)> {
         ("GET", "/admin/v1/jobs") => one(path + "?limit=100&state=paused", Value::Null, 200),
         ("GET", "/admin/v1/jobs/{id}") => one(job(JOB), Value::Null, 200),
         ("GET", "/admin/v1/jobs/{id}/plan") => one(job(PLANNED), Value::Null, 200),
-        // Each of them twice, because the second time nothing is to be done; at last it is over.
+        // It is over, which is told.
         ("POST", "/admin/v1/jobs/{id}/cancel") => {
             let done = job(PLANNED);
             vec![(done, Value::Null, 409)]
