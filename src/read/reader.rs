@@ -17,7 +17,7 @@ use crate::model::{Key, Newest, Scope, Time};
 use crate::settings::ReadPath;
 use crate::store::dismissal::Dismissed;
 use crate::store::lists::ListStart;
-use crate::store::{Store, StoreError, Token};
+use crate::store::{Reached, Store, StoreError, Token};
 
 /// Reads lists for a service.
 #[derive(Debug)]
@@ -153,9 +153,11 @@ impl Reader {
             None if token.is_some_and(|token| !self.is_of_here(token)) => (&self.loader, None),
             None => (&self.loader, self.cache.coherent()),
         };
-        let sees = |generation, replayed: Option<u64>| {
+        let sees = |generation, replayed: Option<Reached>| {
             token.is_none_or(|token| match replayed {
-                Some(replayed) => replayed >= self.least(Some(token)),
+                Some(reached) => {
+                    reached.timeline == token.timeline && reached.at >= self.least(Some(token))
+                }
                 None => changes.sees(generation, &token.write),
             })
         };

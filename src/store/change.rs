@@ -28,10 +28,17 @@ static PLACE: Statement = Statement::new("place", || "select {database}".into())
 
 static POSITION: Statement = Statement::new("position", || "select {timeline}, {position}".into());
 
-// A primary has replayed what it wrote.
+// A primary has replayed what it wrote. The timeline is asked behind the position, so that it cannot be an
+// earlier one. A standby does not tell of which timeline it replays: it tells of which one its last
+// restartpoint was, and, to those who may see it, of which one it receives, which is never one that what it
+// replayed does not belong to.
 static REPLAYED: Statement = Statement::new("replayed", || {
     "select cast(case when pg_is_in_recovery() then pg_last_wal_replay_lsn()
-                      else pg_current_wal_flush_lsn() end - '0/0' as bigint)"
+                      else pg_current_wal_flush_lsn() end - '0/0' as bigint),
+            case when pg_is_in_recovery()
+                 then greatest((select timeline_id from pg_control_checkpoint()),
+                               (select max(received_tli) from pg_stat_wal_receiver))
+                 else {timeline} end"
         .into()
 })
 .only(Dialect::Postgres);
@@ -85,6 +92,16 @@ pub struct Position {
     pub at: u64,
 }
 
+/// How far a streaming replica is: everything that was committed before this position, in this history of
+/// the database, is seen by the next read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reached {
+    /// Which history. Of no other do positions say anything.
+    pub timeline: u32,
+    /// The position in its log.
+    pub at: u64,
+}
+
 impl Store {
     /// The position of now. Whoever is acknowledged a write asks for it after the commit.
     ///
@@ -114,15 +131,17 @@ impl Store {
         })
     }
 
-    /// How far a streaming replica is: everything that was committed before this position is seen by the
-    /// next read. SQLite has none.
-    pub(crate) async fn replayed(&self) -> Result<u64, StoreError> {
+    /// How far a streaming replica is. SQLite has none.
+    pub(crate) async fn reached(&self) -> Result<Reached, StoreError> {
         let Self::Postgres(pool, _) = self else {
-            return Ok(0);
+            return Ok(Reached { timeline: 0, at: 0 });
         };
-        let replayed = sqlx::query_scalar(REPLAYED.run(Dialect::Postgres));
-        let replayed: i64 = replayed.fetch_one(pool).await?;
-        Ok(replayed.unsigned_abs())
+        let replayed = sqlx::query(REPLAYED.run(Dialect::Postgres));
+        let row = replayed.fetch_one(pool).await?;
+        Ok(Reached {
+            timeline: row.try_get::<i32, _>(1)?.cast_unsigned(),
+            at: row.try_get::<i64, _>(0)?.unsigned_abs(),
+        })
     }
 
     /// Forgets what this process did not change itself, here and in other processes: those of SQLite, which
