@@ -8,6 +8,7 @@ use axum::http::HeaderValue;
 
 use crate::model::Scope;
 use crate::read::page::{self, MAX_LIMIT, RecentWorkflow};
+use crate::store::Reached;
 
 /// Items that a kept list has: the longest page, and one more, which tells whether there is a next one.
 pub const ROWS: u32 = MAX_LIMIT + 1;
@@ -29,8 +30,8 @@ pub struct Entry {
     pub began: u64,
     /// When its load began.
     pub read_at: Instant,
-    /// Of a streaming replica: what it had replayed before.
-    pub replayed: Option<u64>,
+    /// Of a streaming replica: how far it was before.
+    pub replayed: Option<Reached>,
     /// The answer of the limit that was asked first, which mostly is the only one asked.
     ready: OnceLock<(u32, Answer)>,
 }
@@ -51,7 +52,7 @@ impl Entry {
         is_whole: bool,
         began: u64,
         read_at: Instant,
-        replayed: Option<u64>,
+        replayed: Option<Reached>,
     ) -> Self {
         Self {
             items: items.into(),

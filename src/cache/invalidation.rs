@@ -1,23 +1,15 @@
 //! Invalidation: every commit of a write forgets what it changed, here and, by what is told to them, in
 //! every other process.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::generation::{Forgotten, Generations, scope_slot};
 use super::news::News;
 use super::replayed::Replayed;
+use super::writes::{Write, Writes, lock};
 use crate::model::{Id, Key};
 use crate::store::Position;
-
-/// Processes whose news are remembered; the oldest goes. There are as many as replicas and commands of a
-/// minute or two.
-const MAX_ORIGINS: usize = 256;
-/// Writes that were presented and are remembered: sessions of a minute or two after their writer ended.
-const MAX_PRESENTED: usize = 4_096;
-/// Writes of this process of which the generation is known: those of the last seconds, at full speed.
-const WRITTEN: usize = 1 << 14;
 
 /// Why something was forgotten, as in `recents_cache_invalidations_total{reason}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,14 +68,6 @@ pub enum Changed {
     Everything,
 }
 
-/// What another process told, and when.
-#[derive(Debug, Clone, Copy)]
-struct Heard {
-    sequence: u64,
-    /// The generation behind it.
-    generation: u64,
-}
-
 struct Listener(Box<dyn Fn(&Changed) + Send + Sync>);
 
 impl std::fmt::Debug for Listener {
@@ -107,10 +91,8 @@ pub struct Changes {
     pub(crate) telling: tokio::sync::Mutex<()>,
     /// SQLite: held while this process writes.
     pub(crate) writing: Arc<tokio::sync::Mutex<()>>,
-    heard: Mutex<HashMap<u64, Heard>>,
-    /// The generations behind this process's last writes, by their numbers.
-    written: Box<[AtomicU64]>,
-    /// Hears of every published run that is forgotten, and of everything.
+    writes: Writes,
+    /// Hears of every published run and workspace that is forgotten, and of everything.
     listener: OnceLock<Listener>,
     /// SQLite: changes that this process made, of those that the database counts.
     own: AtomicI64,
@@ -119,8 +101,6 @@ pub struct Changes {
     pub(crate) timeline: AtomicU32,
     /// Where replicas are read from: how far one must be.
     replayed: OnceLock<Replayed>,
-    /// Writes of others that were presented by their tokens, origin and sequence, and the generation then.
-    presented: Mutex<HashMap<(u64, u64), u64>>,
 }
 
 impl Default for Changes {
@@ -133,21 +113,14 @@ impl Default for Changes {
             is_told: AtomicBool::new(false),
             telling: tokio::sync::Mutex::default(),
             writing: Arc::default(),
-            heard: Mutex::default(),
-            written: (0..WRITTEN).map(|_| AtomicU64::new(0)).collect(),
+            writes: Writes::default(),
             listener: OnceLock::new(),
             own: AtomicI64::new(0),
             database: OnceLock::new(),
             timeline: AtomicU32::new(0),
             replayed: OnceLock::new(),
-            presented: Mutex::default(),
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What they guard is whole between any two statements.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Changes {
@@ -173,24 +146,7 @@ impl Changes {
     /// Numbers a write that was committed, and forgotten already.
     fn next_write(&self, news: &mut News) {
         news.sequence += 1;
-        let generation = self.generations.now();
-        self.written_at(news.sequence)
-            .store(generation, Ordering::SeqCst);
-    }
-
-    fn written_at(&self, sequence: u64) -> &AtomicU64 {
-        &self.written[sequence as usize % WRITTEN]
-    }
-
-    /// The generation from which on loads see a write of this process and all that was committed before; of
-    /// one that is too long ago, a later one.
-    fn sees_own_from(&self, sequence: u64) -> u64 {
-        let newest = self.sequence();
-        if sequence > newest {
-            return u64::MAX;
-        }
-        let oldest = (newest + 1).saturating_sub(WRITTEN as u64);
-        self.written_at(sequence.max(oldest)).load(Ordering::SeqCst)
+        self.writes.written(news.sequence, self.generations.now());
     }
 
     /// From now on remembers how far a replica must be to have each list as it is.
@@ -235,8 +191,8 @@ impl Changes {
         replayed.is_some_and(|replayed| replayed.has(scope_slot(workspace, uid), position))
     }
 
-    /// Has somebody hear of every published run that is forgotten, and of everything, here or elsewhere;
-    /// only the first one who asks.
+    /// Has somebody hear of every published run and workspace that is forgotten, and of everything, here or
+    /// elsewhere; only the first one who asks.
     pub fn on_forget(&self, listener: impl Fn(&Changed) + Send + Sync + 'static) {
         self.listener.get_or_init(|| Listener(Box::new(listener)));
     }
@@ -317,12 +273,17 @@ impl Changes {
         Some(taken)
     }
 
+    /// Forgets everything, because another process changed something.
+    pub(crate) fn hear_of_something(&self) {
+        // Dismissals may be among it.
+        self.generations.hide(Forgotten::Everything);
+        self.forget(&Changed::Everything, Reason::OtherProcess);
+    }
+
     /// Forgets what another process told. Of one with a newer protocol only that it told something.
     pub fn hear(&self, origin: u64, position: u64, news: &News) {
         if news.everything {
-            // Dismissals may be among it.
-            self.generations.hide(Forgotten::Everything);
-            self.forget(&Changed::Everything, Reason::OtherProcess);
+            self.hear_of_something();
         }
         for slot in news
             .dismissed
@@ -350,61 +311,31 @@ impl Changes {
         if let Some(replayed) = self.replayed.get() {
             replayed.heard(news, position);
         }
-        let mut heard = lock(&self.heard);
-        if heard.len() >= MAX_ORIGINS && !heard.contains_key(&origin) {
-            let oldest = heard.iter().min_by_key(|(_, heard)| heard.generation);
-            if let Some(oldest) = oldest.map(|(origin, _)| *origin) {
-                heard.remove(&oldest);
-            }
-        }
-        let told = heard.entry(origin).or_insert(Heard {
-            sequence: 0,
-            generation: 0,
-        });
-        if news.sequence > told.sequence {
-            *told = Heard {
-                sequence: news.sequence,
-                generation: self.generations.now(),
-            };
-        }
+        let sequence = news.sequence;
+        self.writes
+            .heard(origin, sequence, || self.generations.now());
     }
 
     /// Whether a load that began at a generation sees a write of any process, and all that was committed
     /// before that, by whomever: it began behind the write, or behind the news of it.
     pub fn sees(&self, began: u64, write: &Write) -> bool {
-        if write.origin == self.origin {
-            return super::generation::sees(began, self.sees_own_from(write.sequence));
-        }
-        let is_heard = lock(&self.heard).get(&write.origin).is_some_and(|heard| {
-            heard.sequence >= write.sequence && super::generation::sees(began, heard.generation)
-        });
-        is_heard || {
-            let presented = lock(&self.presented);
-            let generation = presented.get(&(write.origin, write.sequence));
-            generation.is_some_and(|generation| super::generation::sees(began, *generation))
+        match write.origin == self.origin {
+            true => self.writes.is_own_seen(began, write, self.sequence()),
+            false => self.writes.is_anothers_seen(began, write),
         }
     }
 
     /// Somebody presented this write of another process: it is committed, and a load that begins from now
     /// on sees it, whether or not it is ever heard of. Only this very write, because a token may be made up.
     pub fn presented(&self, write: &Write) {
-        if write.origin == self.origin {
-            return;
+        if write.origin != self.origin {
+            self.writes.presented(write, || self.generations.advance());
         }
-        let mut presented = lock(&self.presented);
-        if presented.len() >= MAX_PRESENTED {
-            presented.clear();
-        }
-        let write = (write.origin, write.sequence);
-        presented
-            .entry(write)
-            .or_insert_with(|| self.generations.advance());
     }
 
     /// Nothing that was heard counts any more: another database answers, or its log began anew.
     pub fn unhear(&self) {
-        lock(&self.heard).clear();
-        lock(&self.presented).clear();
+        self.writes.unhear();
     }
 
     /// SQLite: this process made so many of the changes that the database counts.
@@ -416,17 +347,6 @@ impl Changes {
     pub(crate) fn owned(&self) -> i64 {
         self.own.load(Ordering::SeqCst)
     }
-}
-
-/// A write as a session token names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Write {
-    /// A position in the database's log behind its commit.
-    pub position: u64,
-    /// The process that wrote.
-    pub origin: u64,
-    /// Its number among the writes of that process.
-    pub sequence: u64,
 }
 
 #[cfg(test)]
@@ -462,82 +382,17 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_was_presented_is_seen_by_what_begins_behind_and_no_other_write_is() {
+    fn what_another_process_changed_may_be_a_dismissal_and_is_not_shown_again() {
         let changes = Changes::default();
-        let write = |sequence| Write {
-            position: u64::MAX,
-            origin: changes.origin + 1,
-            sequence,
+        let began = changes.generations.now();
+        let is_hidden = || {
+            changes
+                .generations
+                .is_hidden(began, ("w", ""), std::iter::empty())
         };
-        let before = changes.generations.now();
-        changes.presented(&write(7));
-        changes.presented(&write(7));
-        let behind = changes.generations.now();
-        let sees = |began, sequence| changes.sees(began, &write(sequence));
-        assert!(!sees(before, 7), "it may have been read before the write");
-        assert!(sees(behind, 7));
-        assert!(
-            !sees(behind, 8) && !sees(behind, 6),
-            "made-up tokens say nothing of others"
-        );
-        changes.unhear();
-        assert!(!sees(behind, 7), "of another database");
-    }
-
-    #[test]
-    fn a_load_sees_another_processs_write_only_when_it_began_behind_the_news_of_it() {
-        let (a, b) = (Changes::default(), Changes::default());
-        let sequence = a.commit(&Changed::List(id("5"), None), Reason::Write);
-        let write = Write {
-            position: 7,
-            origin: a.origin,
-            sequence,
-        };
-        let early = b.generations.now();
-        assert!(!b.sees(early, &write), "nothing was heard");
-        b.hear(a.origin, 7, &a.take_news().unwrap());
-        assert!(!b.sees(early, &write), "it began before");
-        assert!(b.sees(b.generations.now(), &write));
-        let next = Write {
-            sequence: a.commit(&Changed::Everything, Reason::Admin),
-            ..write
-        };
-        assert!(!b.sees(b.generations.now(), &next), "not heard yet");
-        b.hear(a.origin + 1, 8, &News::default());
-        assert!(!b.sees(b.generations.now(), &next), "news of another one");
-        b.unhear();
-        assert!(!b.sees(b.generations.now(), &write));
-    }
-
-    #[test]
-    fn a_load_sees_an_own_write_and_what_others_did_before_only_when_it_began_behind_it() {
-        let changes = Changes::default();
-        let own = |sequence| Write {
-            position: u64::MAX,
-            origin: changes.origin,
-            sequence,
-        };
-        let early = changes.generations.now();
-        // What another process wrote before, to whatever list, may not be heard of yet.
-        let first = changes.commit(&Changed::List(id("5"), None), Reason::Write);
-        let between = changes.generations.now();
-        let second = changes.commit(&Changed::List(id("6"), None), Reason::Write);
-        let behind = changes.generations.now();
-        assert!(!changes.sees(early, &own(first)) && changes.sees(between, &own(first)));
-        assert!(!changes.sees(between, &own(second)) && changes.sees(behind, &own(second)));
-        assert!(!changes.sees(behind, &own(second + 1)), "made up");
-        changes.pass();
-        let passed = changes.sequence();
-        assert!(!changes.sees(behind, &own(passed)));
-        assert!(changes.sees(changes.generations.now(), &own(passed)));
-        for _ in 0..WRITTEN {
-            changes.pass();
-        }
-        assert!(
-            !changes.sees(behind, &own(first)),
-            "too long ago to be told from a later one"
-        );
-        assert!(changes.sees(changes.generations.now(), &own(first)));
+        assert!(!is_hidden());
+        changes.hear_of_something();
+        assert!(is_hidden() && !changes.generations.is_current(began, "w", ""));
     }
 
     #[test]

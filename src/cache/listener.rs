@@ -101,7 +101,7 @@ async fn ask(store: &Store, cache: &Cache) -> Deaf {
             tokio::time::sleep(ASK_SQLITE_EVERY).await;
             let (now, _) = look().await?;
             if now != known {
-                changes.forget(&Changed::Everything, Reason::OtherProcess);
+                changes.hear_of_something();
                 known = now;
             }
         }

@@ -7,10 +7,12 @@ mod kept;
 pub mod listener;
 pub(crate) mod news;
 mod replayed;
+mod writes;
 
 pub use entry::{Answer, Entry};
-pub use invalidation::{Changed, Changes, Reason, Write};
+pub use invalidation::{Changed, Changes, Reason};
 pub use kept::{Cache, CacheSettings, Counts, Via};
+pub use writes::Write;
 
 /// The slot of a text of parts, of so many. FNV-1a, because processes of other versions must come to the
 /// same.

@@ -116,7 +116,8 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
     if let Some(details) = details.clone() {
         store.changes().on_forget(move |changed| match changed {
             Changed::PublishedRun(published_run) => details.forget(published_run),
-            Changed::Everything => details.forget_all(),
+            // Whose details they are, nobody here knows.
+            Changed::Everything | Changed::Workspace(_) => details.forget_all(),
             _ => {}
         });
     }

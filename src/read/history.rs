@@ -14,7 +14,6 @@ use crate::history::{self, History, HistoryError};
 use crate::model::{Key, Newest, Scope, Time};
 use crate::store::dismissal::Dismissed;
 use crate::store::lists::ListStart;
-use crate::store::recent::MAX_KEYS;
 use crate::store::{Store, StoreError, dismissal};
 use crate::telemetry::chain;
 
@@ -118,19 +117,17 @@ impl HistoryLists {
         let mut asked: Vec<&Key> = lists.iter().flatten().map(|item| &item.0).collect();
         asked.sort_unstable();
         asked.dedup();
-        for chunk in asked.chunks(MAX_KEYS) {
-            if self.forced && !self.untold.is_over() {
-                break;
-            }
-            match within_time(dismissal::of_keys(&self.store, chunk.iter().copied())).await {
-                Ok(found) => until.extend(found),
+        let is_asked = !asked.is_empty() && (!self.forced || self.untold.is_over());
+        if is_asked {
+            // In one statement, however many workflows a list has.
+            match within_time(dismissal::of_keys(&self.store, asked.iter().copied())).await {
+                Ok(found) => until = found,
                 // There is no table, and so nothing was dismissed; or the operator said to do without it.
-                Err(StoreError::Unmigrated(_)) => break,
+                Err(StoreError::Unmigrated(_)) => {}
                 Err(error) if self.forced => {
                     self.untold.begin();
                     let error = chain(&error);
                     tracing::warn!(error, "lists are given with what was dismissed");
-                    break;
                 }
                 Err(error) => return Err(error),
             }

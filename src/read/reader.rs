@@ -17,7 +17,7 @@ use crate::model::{Key, Newest, Scope, Time};
 use crate::settings::ReadPath;
 use crate::store::dismissal::Dismissed;
 use crate::store::lists::ListStart;
-use crate::store::{Store, StoreError, Token};
+use crate::store::{Reached, Store, StoreError, Token};
 
 /// Reads lists for a service.
 #[derive(Debug)]
@@ -122,8 +122,11 @@ impl Reader {
     }
 
     /// Forgets something, here and in other processes.
-    pub fn invalidate(&self, changed: &Changed, reason: Reason) {
-        self.table.primary.committed(changed, reason);
+    ///
+    /// # Errors
+    /// [`StoreError`] where others do not hear of it.
+    pub async fn invalidate(&self, changed: &Changed, reason: Reason) -> Result<(), StoreError> {
+        self.table.primary.forget(changed, reason).await
     }
 
     /// The heads of some lists, of at least `limit` items each and one more, where there are so many. All
@@ -150,9 +153,11 @@ impl Reader {
             None if token.is_some_and(|token| !self.is_of_here(token)) => (&self.loader, None),
             None => (&self.loader, self.cache.coherent()),
         };
-        let sees = |generation, replayed: Option<u64>| {
+        let sees = |generation, replayed: Option<Reached>| {
             token.is_none_or(|token| match replayed {
-                Some(replayed) => replayed >= self.least(Some(token)),
+                Some(reached) => {
+                    reached.timeline == token.timeline && reached.at >= self.least(Some(token))
+                }
                 None => changes.sees(generation, &token.write),
             })
         };

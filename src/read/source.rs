@@ -1,7 +1,8 @@
 //! Where lists are read: the table, in the primary or in a streaming replica that is far enough; or the
 //! history.
 
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::history::HistoryLists;
@@ -9,8 +10,8 @@ use super::page::{self, RecentWorkflow};
 use super::rest::Rest;
 use crate::cache::Changes;
 use crate::store::lists::ListStart;
-use crate::store::{Store, StoreError};
-use crate::telemetry::chain;
+use crate::store::{Reached, Store, StoreError};
+use crate::telemetry::{Repeated, chain};
 
 /// How long a replica that is behind is waited for; then the primary answers.
 const WAIT: Duration = Duration::from_millis(100);
@@ -75,13 +76,15 @@ pub(super) struct Table {
 struct Replica {
     store: Store,
     rest: Rest,
+    /// Why it could not be read: after a failover for minutes, and once a second.
+    said: Mutex<Repeated>,
 }
 
 /// Lists as one of the databases has them.
 pub(super) struct Read {
     pub(super) lists: Vec<Vec<RecentWorkflow>>,
-    /// What the replica had replayed before it was asked; `None` of the primary.
-    pub(super) replayed: Option<u64>,
+    /// How far the replica was before it was asked; `None` of the primary.
+    pub(super) replayed: Option<Reached>,
 }
 
 impl Table {
@@ -89,6 +92,7 @@ impl Table {
         let replica = replica.map(|store| Replica {
             store,
             rest: Rest::new(),
+            said: Mutex::default(),
         });
         Self { primary, replica }
     }
@@ -107,7 +111,10 @@ impl Table {
                 .read(starts, rows, least, self.primary.changes())
                 .await
             {
-                Ok(Some(read)) => return Ok(read),
+                Ok(Some(read)) => {
+                    replica.said().well();
+                    return Ok(read);
+                }
                 Ok(None) => tracing::debug!("the replica is behind; the primary answers"),
                 Err(error) => replica.leave_alone(&error),
             }
@@ -120,11 +127,25 @@ impl Table {
     }
 }
 
+/// It was promoted, or the primary was another server before: it may be further than any token, and lack what
+/// that names.
+fn of_another_history(reached: Reached, primary: u32) -> StoreError {
+    let timeline = reached.timeline;
+    let error = format!("it is of timeline {timeline}, the primary of {primary}");
+    StoreError::Other(sqlx::Error::Protocol(error))
+}
+
 impl Replica {
     fn leave_alone(&self, error: &StoreError) {
         self.rest.begin();
         let error = chain(error);
-        tracing::warn!(error, "the replica cannot be read; the primary answers");
+        if self.said().is_news(&error) {
+            tracing::warn!(error, "the replica cannot be read; the primary answers");
+        }
+    }
+
+    fn said(&self) -> MutexGuard<'_, Repeated> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `None` where it is too far behind: for the reader, or for what is known here of a list's changes.
@@ -136,20 +157,27 @@ impl Replica {
         changes: &Changes,
     ) -> Result<Option<Read>, StoreError> {
         let ask = async || {
-            let replayed = tokio::time::timeout(REPLY_WITHIN, self.store.replayed()).await;
-            replayed.unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))
+            let reached = tokio::time::timeout(REPLY_WITHIN, self.store.reached()).await;
+            let reached =
+                reached.unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))?;
+            match changes.timeline.load(Ordering::SeqCst) {
+                // Nothing is known of the primary yet, and so of no position.
+                0 => Ok(reached),
+                timeline if timeline == reached.timeline => Ok(reached),
+                timeline => Err(of_another_history(reached, timeline)),
+            }
         };
-        let mut replayed = ask().await?;
+        let mut reached = ask().await?;
         let deadline = Instant::now() + WAIT;
-        while replayed < least {
+        while reached.at < least {
             if Instant::now() >= deadline {
                 return Ok(None);
             }
             tokio::time::sleep(ASK_EVERY).await;
-            replayed = ask().await?;
+            reached = ask().await?;
         }
         let has = |ListStart { scope, .. }: &ListStart| {
-            changes.is_replayed(&scope.workspace, scope.uid_column(), replayed)
+            changes.is_replayed(&scope.workspace, scope.uid_column(), reached.at)
         };
         if !starts.iter().all(has) {
             return Ok(None);
@@ -157,7 +185,7 @@ impl Replica {
         let lists = page::read(&self.store, starts, rows).await?;
         Ok(Some(Read {
             lists,
-            replayed: Some(replayed),
+            replayed: Some(reached),
         }))
     }
 }

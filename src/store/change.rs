@@ -8,11 +8,11 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::statement::Statement;
-use super::{Dialect, Store, StoreError, on_both};
-use crate::cache::news;
+use super::{Conn, Dialect, Store, StoreError, on_both, with_retries};
+use crate::cache::{Changed, Reason, news};
 use crate::telemetry::{Repeated, chain};
 
-pub(super) const STATEMENTS: [&Statement; 4] = [&PLACE, &POSITION, &REPLAYED, &TELL];
+pub(super) const STATEMENTS: [&Statement; 5] = [&PLACE, &POSITION, &REPLAYED, &TELL, &COUNT_ONE];
 
 /// Tellings are this far apart: under load, what many flushes changed is told together, at a tenth of the
 /// cost. The first after silence is told at once.
@@ -32,10 +32,17 @@ static PLACE: Statement = Statement::new("place", || "select {database}".into())
 
 static POSITION: Statement = Statement::new("position", || "select {timeline}, {position}".into());
 
-// A primary has replayed what it wrote.
+// A primary has replayed what it wrote. The timeline is asked behind the position, so that it cannot be an
+// earlier one. A standby does not tell of which timeline it replays: it tells of which one its last
+// restartpoint was, and, to those who may see it, of which one it receives, which is never one that what it
+// replayed does not belong to.
 static REPLAYED: Statement = Statement::new("replayed", || {
     "select cast(case when pg_is_in_recovery() then pg_last_wal_replay_lsn()
-                      else pg_current_wal_flush_lsn() end - '0/0' as bigint)"
+                      else pg_current_wal_flush_lsn() end - '0/0' as bigint),
+            case when pg_is_in_recovery()
+                 then greatest((select timeline_id from pg_control_checkpoint()),
+                               (select max(received_tli) from pg_stat_wal_receiver))
+                 else {timeline} end"
         .into()
 })
 .only(Dialect::Postgres);
@@ -49,6 +56,12 @@ static TELL: Statement = Statement::new("tell", || {
     )
 })
 .only(Dialect::Postgres);
+
+// For other processes it is as if a list had changed.
+static COUNT_ONE: Statement = Statement::new("count_one", || {
+    "update change set position = position + 1".into()
+})
+.only(Dialect::Sqlite);
 
 /// The channel on which a process tells itself that it hears.
 pub(crate) fn own_channel(origin: u64) -> String {
@@ -83,6 +96,16 @@ pub struct Position {
     pub at: u64,
 }
 
+/// How far a streaming replica is: everything that was committed before this position, in this history of
+/// the database, is seen by the next read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reached {
+    /// Which history. Of no other do positions say anything.
+    pub timeline: u32,
+    /// The position in its log.
+    pub at: u64,
+}
+
 impl Store {
     /// The position of now. Whoever is acknowledged a write asks for it after the commit.
     ///
@@ -112,15 +135,41 @@ impl Store {
         })
     }
 
-    /// How far a streaming replica is: everything that was committed before this position is seen by the
-    /// next read. SQLite has none.
-    pub(crate) async fn replayed(&self) -> Result<u64, StoreError> {
+    /// How far a streaming replica is. SQLite has none.
+    pub(crate) async fn reached(&self) -> Result<Reached, StoreError> {
         let Self::Postgres(pool, _) = self else {
-            return Ok(0);
+            return Ok(Reached { timeline: 0, at: 0 });
         };
-        let replayed = sqlx::query_scalar(REPLAYED.run(Dialect::Postgres));
-        let replayed: i64 = replayed.fetch_one(pool).await?;
-        Ok(replayed.unsigned_abs())
+        let replayed = sqlx::query(REPLAYED.run(Dialect::Postgres));
+        let row = replayed.fetch_one(pool).await?;
+        Ok(Reached {
+            timeline: row.try_get::<i32, _>(1)?.cast_unsigned(),
+            at: row.try_get::<i64, _>(0)?.unsigned_abs(),
+        })
+    }
+
+    /// Forgets what this process did not change itself, here and in other processes: those of SQLite, which
+    /// hear only that something changed, forget everything.
+    ///
+    /// # Errors
+    /// [`StoreError`] where SQLite cannot be written to, so that other processes do not hear of it.
+    pub(crate) async fn forget(&self, changed: &Changed, reason: Reason) -> Result<(), StoreError> {
+        self.committed(changed, reason);
+        match self {
+            // They are told soon, and again where that fails.
+            Self::Postgres(..) => Ok(()),
+            Self::Sqlite(..) => with_retries(|| self.count_one()).await,
+        }
+    }
+
+    async fn count_one(&self) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        if let Conn::Sqlite(conn) = tx.conn() {
+            sqlx::query(COUNT_ONE.run(Dialect::Sqlite))
+                .execute(conn)
+                .await?;
+        }
+        tx.commit().await
     }
 
     /// Tells other processes what this one changed, until nothing is left to tell. What cannot be told now

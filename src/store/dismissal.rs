@@ -5,7 +5,6 @@ use std::collections::HashMap;
 
 use sqlx::Row;
 
-use super::recent::MAX_KEYS;
 use super::rows::{BindRows, Rows};
 use super::statement::{Statement, clamped};
 use super::{Conn, Store, StoreError, lists, on_both};
@@ -174,9 +173,9 @@ pub async fn dismiss(
             };
             query.bind(until).execute(&mut *conn).await?;
         }
-        for chunk in uses.chunks(MAX_KEYS) {
-            let rows = Rows::keys(chunk.iter().map(|(key, _)| key))
-                .newest(chunk.iter().map(|(_, newest)| newest));
+        if !uses.is_empty() {
+            let rows = Rows::keys(uses.iter().map(|(key, _)| key))
+                .newest(uses.iter().map(|(_, newest)| newest));
             let query = sqlx::query(DISMISS_USES.run(dialect)).bind_rows(rows);
             query.execute(&mut *conn).await?;
         }

@@ -7,6 +7,7 @@ mod other_processes;
 mod outage;
 mod pooler;
 mod replicas;
+mod silent;
 mod standby;
 
 use crate::support::Server;

@@ -18,7 +18,7 @@ const SESSION_TOKEN: &str = "recents-session-token";
 const SESSIONS: usize = 8;
 const ROUNDS: i64 = 1_250;
 /// As published: how long a read without a token may be old, where the listener works.
-const BOUND: Duration = Duration::from_secs(2);
+pub(super) const BOUND: Duration = Duration::from_secs(2);
 
 async fn replicas(db: &TestDb) -> [Server; 2] {
     let servers = [Server::start(db).await, Server::start(db).await];
@@ -28,13 +28,13 @@ async fn replicas(db: &TestDb) -> [Server; 2] {
     servers
 }
 
-async fn write(client: Client, workspace: &str, after: i64) -> Answer {
+pub(super) async fn write(client: Client, workspace: &str, after: i64) -> Answer {
     let body = body_of(&[Use::new(workspace, &format!("p{}", after % 5), after)]);
     client.post("/v1/runs", &body).await.expect(200)
 }
 
 /// The time of the newest use of a list, in microseconds behind the first.
-fn newest(list: &Answer) -> i64 {
+pub(super) fn newest(list: &Answer) -> i64 {
     let text = list.json()["recent_workflows"][0]["last_used_at"].clone();
     let time = text.as_str().map(recents::model::Time::parse_rfc3339);
     time.and_then(Result::ok)
@@ -43,7 +43,7 @@ fn newest(list: &Answer) -> i64 {
 
 /// Writes to one replica and reads from the other, with the token, in several sessions at once; half of
 /// them share a workspace.
-async fn rounds(writer: Client, reader: Client, stop: Option<Arc<AtomicBool>>) {
+pub(super) async fn rounds(writer: Client, reader: Client, stop: Option<Arc<AtomicBool>>) {
     let clock = Arc::new(AtomicI64::new(0));
     let session = |at: usize| {
         let (clock, stop) = (Arc::clone(&clock), stop.clone());

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::hears;
 use crate::support::client::list_path;
 use crate::support::uses::body_of;
-use crate::support::{Backend, Beside, Cluster, Server, Use, until};
+use crate::support::{Backend, Beside, Cluster, Server, TestDb, Use, until};
 
 const SESSION_TOKEN: &str = "recents-session-token";
 
@@ -106,5 +106,57 @@ async fn a_read_from_a_replica_that_is_behind_keeps_its_promises() {
     for server in [&kept, &asks] {
         assert_eq!(newest(server, Some(&token)).await, "second");
         assert_eq!(newest(server, None).await, "second");
+    }
+}
+
+/// After a failover positions are counted on in two logs: that of one server may be beyond a token's, and
+/// lack the write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_of_another_timeline_answers_nobody() {
+    let old = Cluster::start();
+    drop(TestDb::apart(&old.url).await);
+    let (promoted, left) = (old.standby(), old.standby());
+    let path = list_path("w", None);
+    let mut on_promoted = Beside::connect(Backend::Postgres, &promoted.url).await;
+    on_promoted.execute("select pg_promote()").await;
+    let old_log = "pg_last_wal_replay_lsn()";
+    let new_log = "pg_current_wal_flush_lsn()";
+    for (primary, replica, position, writer) in [
+        (&old, &promoted, new_log, &promoted),
+        // It follows the old one still.
+        (&promoted, &left, old_log, &old),
+    ] {
+        let [mut at, mut behind, mut writes] = [
+            Beside::connect(Backend::Postgres, &replica.url).await,
+            Beside::connect(Backend::Postgres, &primary.url).await,
+            Beside::connect(Backend::Postgres, &writer.url).await,
+        ];
+        let far = "select (pg_current_wal_flush_lsn() + 16777216)::text";
+        let far = behind.texts(far).await.remove(0);
+        until("the replica is far ahead", async || {
+            let fill = "create table if not exists filler (n int); insert into filler values (1)";
+            writes.execute(fill).await;
+            writes.execute("select pg_switch_wal()").await;
+            let ahead = format!("select ({position} > '{far}')::text");
+            (at.texts(&ahead).await == ["true"]).then_some(())
+        })
+        .await;
+        let url = replica.url.as_str();
+        let asks = ["--read-database-url", url, "--cache-capacity", "0"];
+        let server = Server::with(&primary.url, &asks).await;
+        hears(&server).await;
+        for after in 0..20 {
+            let uses = body_of(&[Use::new("w", &format!("p{after}"), after)]);
+            let written = server.public.post("/v1/runs", &uses).await.expect(200);
+            let token = written.header(SESSION_TOKEN).expect("a token").to_owned();
+            for headers in [&[(SESSION_TOKEN, token.as_str())][..], &[]] {
+                let list = server.public.get_with(&path, headers).await.expect(200);
+                let newest = list.published_runs().first().cloned();
+                assert_eq!(newest, Some(format!("p{after}")), "{headers:?}");
+            }
+        }
+        let told =
+            |event: &serde_json::Value| event["error"].to_string().contains("it is of timeline");
+        server.log.event("it says why", told).await;
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recents::config::DetailsConfig;
-use recents::details::{Details, DetailsError};
+use recents::details::{Detail, Details, DetailsError};
 use serde_json::json;
 
 use super::{LONG, Setup, card};
@@ -59,6 +59,30 @@ async fn a_server_with_a_query_that_its_database_refuses_ends_with_2_and_says_wh
         .await;
         assert!(last.starts_with("recents: details.query: "), "{last}");
         assert!(last.contains(said), "{said}: {last}");
+    }
+}
+
+/// One that fails takes all that is asked for together along.
+#[tokio::test]
+async fn the_documented_query_leaves_out_what_it_cannot_read() {
+    let readme = std::fs::read_to_string("README.md").expect("the README");
+    let (_, query) = readme
+        .split_once("[details]\n   query = \"\"\"")
+        .expect("an example");
+    let (query, _) = query.split_once("\"\"\"").expect("its end");
+    let db = TestDb::migrated(Backend::Postgres).await;
+    db.execute(
+        "create schema app;
+         create table app.workflow (id bigint primary key, title text, icon text, deleted_at date);
+         insert into app.workflow values (1, 't', 'i', null), (2, 't', 'i', now())",
+    )
+    .await;
+    let setup = Setup::with(db, 0, query, LONG).await;
+    let asked = ["1", "2", "abc", "99999999999999999999", "-1", "1.5", ""];
+    let answers = setup.details.of(&asked).await;
+    assert_eq!(card(answers.get("1")), json!({"title": "t", "icon": "i"}));
+    for other in &asked[1..] {
+        assert_eq!(*answers.get(other), Detail::Gone, "{other}");
     }
 }
 

@@ -62,7 +62,7 @@ async fn reaches(server: &Server, id: &str, state: &str) -> Value {
 }
 
 /// A statement that inserts a job, `NULL` where a column is not named.
-fn insert(id: &str, columns: &Value) -> String {
+pub(crate) fn insert(id: &str, columns: &Value) -> String {
     let mut row = json!({"id": id, "kind": "resync", "source": "x", "state": "succeeded"});
     let object = row.as_object_mut().expect("an object");
     object.extend(columns.as_object().expect("an object").clone());
@@ -82,7 +82,7 @@ fn insert(id: &str, columns: &Value) -> String {
 }
 
 /// Runs a statement, in which `{ago:N}` is the time so many seconds ago.
-async fn execute(db: &TestDb, sql: &str) -> Result<(), sqlx::Error> {
+pub(crate) async fn execute(db: &TestDb, sql: &str) -> Result<(), sqlx::Error> {
     let mut text = sql.to_owned();
     while let Some((before, rest)) = text.split_once("{ago:") {
         let (seconds, after) = rest.split_once('}').expect("a number of seconds");

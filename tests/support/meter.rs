@@ -43,6 +43,8 @@ pub(crate) struct Meter {
 pub(crate) enum Fence {
     Read,
     Write,
+    /// Of the admin listener, whatever lists are read from.
+    Jobs,
 }
 
 impl Fence {
@@ -52,6 +54,7 @@ impl Fence {
             // Of the two, what has seen a dismissal sends the other one.
             Self::Read => ["read_1", "visible_1"].contains(&statement),
             Self::Write => ["raise", "position"].contains(&statement),
+            Self::Jobs => statement == "job_list",
         }
     }
 }
@@ -106,18 +109,23 @@ impl Meter {
         // second answer is logged after both.
         for id in ["", &id] {
             let headers = [("x-request-id", id), ("content-type", "application/json")];
-            let (method, path, body) = match fence {
-                Fence::Read => ("GET", list_path("fence", None), Bytes::new()),
+            let usage = Use::new("fence", "fence", 0).run("fence");
+            let (client, method, path, body) = match fence {
+                Fence::Read => (self.client(), "GET", list_path("fence", None), Bytes::new()),
                 Fence::Write => (
+                    self.client(),
                     "POST",
                     "/v1/runs".into(),
-                    body_of(&[Use::new("fence", "fence", 0)]).to_string().into(),
+                    body_of(&[usage]).to_string().into(),
+                ),
+                Fence::Jobs => (
+                    &self.server.admin,
+                    "GET",
+                    "/admin/v1/jobs".into(),
+                    Bytes::new(),
                 ),
             };
-            self.client()
-                .send(method, &path, &headers, body)
-                .await
-                .expect(200);
+            client.send(method, &path, &headers, body).await.expect(200);
         }
         let answered =
             |event: &Value| event["message"] == "answered" && event["span"]["request_id"] == *id;

@@ -14,6 +14,7 @@ pub(crate) mod server;
 pub(crate) mod snapshot;
 pub(crate) mod uses;
 pub(crate) mod wait;
+pub(crate) mod wire;
 
 pub(crate) use beside::Beside;
 pub(crate) use cluster::Cluster;
@@ -24,3 +25,4 @@ pub(crate) use meter::Meter;
 pub(crate) use server::{InProcess, Server};
 pub(crate) use uses::Use;
 pub(crate) use wait::until;
+pub(crate) use wire::{Passes, Wire};

@@ -22,10 +22,10 @@ use crate::http::problem::Problem;
     reason = "describes the body; it is read field by field, to name every error"
 )]
 struct InvalidateRequest {
-    /// Every list of a workspace.
+    /// Every list of a workspace; and all details, which are kept by published run.
     #[schema(required = false)]
     workspace: Option<IdInput>,
-    /// Every list that holds a published run.
+    /// Every list that holds a published run, and its details.
     #[schema(required = false)]
     published_run: Option<IdInput>,
     /// Everything.
@@ -34,7 +34,8 @@ struct InvalidateRequest {
 
 /// Forget kept answers, on every replica
 ///
-/// For what is changed by hand: what the service changes it forgets by itself.
+/// For what is changed by hand: what the service changes it forgets by itself. Beside SQLite, other processes
+/// forget everything, within 100 ms.
 #[utoipa::path(
     post,
     path = "/admin/v1/cache/invalidate",
@@ -48,7 +49,7 @@ pub(super) async fn invalidate(
     let mut errors = Vec::new();
     match read(&body, &mut errors) {
         Some(changed) if errors.is_empty() => {
-            app.reader.invalidate(&changed, Reason::Admin);
+            app.reader.invalidate(&changed, Reason::Admin).await?;
             Ok(StatusCode::NO_CONTENT)
         }
         _ => Err(Problem::invalid(errors)),

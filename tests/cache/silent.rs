@@ -1,0 +1,79 @@
+//! A connection that listens goes silent, and is not lost: a hole in the network, a pooler in between.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::replicas::{BOUND, newest, rounds, write};
+use super::{came_by, hears};
+use crate::support::client::list_path;
+use crate::support::{Backend, Passes, Server, TestDb, Wire, until};
+
+/// What a loaded machine may be late with, beyond the published bound.
+const LATE: Duration = Duration::from_secs(2);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_that_hears_nothing_any_more_makes_no_read_stale() {
+    let db = TestDb::migrated(Backend::Postgres).await;
+    let wire = Wire::to(&db.url).await;
+    let a = Server::start(&db).await;
+    let b = Server::with(&db.url, &["--listen-url", &wire.url, "--cache-ttl", "1h"]).await;
+    for server in [&a, &b] {
+        hears(server).await;
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let with_tokens = tokio::spawn(rounds(a.public, b.public, Some(Arc::clone(&stop))));
+    let path = list_path("quiet", None);
+    let read = async || newest(&b.public.get(&path).await.expect(200));
+    let mut at = 0;
+    for silence in [Passes::Nothing, Passes::AllButNotifications] {
+        write(a.public, "quiet", at).await;
+        until("the list is kept as it is", async || {
+            let hits = came_by(&b, "hit").await;
+            let found = read().await;
+            (found == at && came_by(&b, "hit").await > hits).then_some(())
+        })
+        .await;
+        let said = b.log.events().len();
+        wire.set(silence);
+        at += 1;
+        write(a.public, "quiet", at).await;
+        let acknowledged = Instant::now();
+        until("what nobody heard of is seen", async || {
+            (read().await == at).then_some(())
+        })
+        .await;
+        let took = acknowledged.elapsed();
+        assert!(
+            took < BOUND + LATE,
+            "{silence:?}: a read was old for {took:?}"
+        );
+        until("it says so", async || {
+            let events = b.log.events();
+            let deaf = |event: &&serde_json::Value| {
+                event["message"].as_str().is_some_and(|text| {
+                    text.starts_with("changes of other processes cannot be heard")
+                })
+            };
+            events.iter().skip(said).find(deaf).map(drop)
+        })
+        .await;
+        // For as long as it lasts, the database is asked.
+        let bypassed = came_by(&b, "bypass").await;
+        for _ in 0..20 {
+            at += 1;
+            write(a.public, "quiet", at).await;
+            assert_eq!(read().await, at, "{silence:?}");
+        }
+        assert!(came_by(&b, "bypass").await >= bypassed + 20.0);
+        wire.set(Passes::Everything);
+        until("it keeps lists again", async || {
+            let hits = came_by(&b, "hit").await;
+            assert_eq!(read().await, at, "{silence:?}, when it is over");
+            (came_by(&b, "hit").await > hits).then_some(())
+        })
+        .await;
+    }
+    stop.store(true, Ordering::SeqCst);
+    with_tokens.await.expect("no stale read");
+}
