@@ -18,7 +18,7 @@ use crate::support::client::Answer;
 use crate::support::{Server, TestDb, until};
 
 /// Posts to the admin listener, with nothing to say.
-async fn post(server: &Server, path: &str) -> Answer {
+pub(crate) async fn post(server: &Server, path: &str) -> Answer {
     let nothing = hyper::body::Bytes::new();
     server.admin.send("POST", path, &[], nothing).await
 }
@@ -29,7 +29,7 @@ async fn post_json(server: &Server, path: &str, body: &Value) -> Answer {
 }
 
 /// Asks for a re-sync with an idempotency key.
-async fn post_with_key(server: &Server, key: &str, body: &Value) -> Answer {
+pub(crate) async fn post_with_key(server: &Server, key: &str, body: &Value) -> Answer {
     let headers = [
         ("content-type", "application/json"),
         ("idempotency-key", key),
@@ -48,7 +48,7 @@ async fn job(server: &Server, id: &str) -> Value {
 }
 
 /// Waits until a job is in this state.
-async fn reaches(server: &Server, id: &str, state: &str) -> Value {
+pub(crate) async fn reaches(server: &Server, id: &str, state: &str) -> Value {
     until(&format!("the job is {state}"), async || {
         let job = job(server, id).await;
         let is_over = ["succeeded", "failed", "cancelled"].map(Value::from);
@@ -62,7 +62,7 @@ async fn reaches(server: &Server, id: &str, state: &str) -> Value {
 }
 
 /// A statement that inserts a job, `NULL` where a column is not named.
-fn insert(id: &str, columns: &Value) -> String {
+pub(crate) fn insert(id: &str, columns: &Value) -> String {
     let mut row = json!({"id": id, "kind": "resync", "source": "x", "state": "succeeded"});
     let object = row.as_object_mut().expect("an object");
     object.extend(columns.as_object().expect("an object").clone());
@@ -82,7 +82,7 @@ fn insert(id: &str, columns: &Value) -> String {
 }
 
 /// Runs a statement, in which `{ago:N}` is the time so many seconds ago.
-async fn execute(db: &TestDb, sql: &str) -> Result<(), sqlx::Error> {
+pub(crate) async fn execute(db: &TestDb, sql: &str) -> Result<(), sqlx::Error> {
     let mut text = sql.to_owned();
     while let Some((before, rest)) = text.split_once("{ago:") {
         let (seconds, after) = rest.split_once('}').expect("a number of seconds");
