@@ -58,8 +58,30 @@ impl Server {
     /// Serves as soon as it listens; ready or not.
     pub(crate) async fn spawn(url: &str, flags: &[&str]) -> Self {
         let dir = temp_dir();
+        let command = command(dir.path());
+        Self::by(command, dir, url, flags).await
+    }
+
+    /// The same of a process that may have so many files open unless it asks for more. util-linux's
+    /// `prlimit` becomes the server.
+    pub(crate) async fn with_open_files(url: &str, files: u32) -> Self {
+        let dir = temp_dir();
+        let mut command = Command::new("prlimit");
+        command
+            .args([&format!("--nofile={files}:"), "--"])
+            .arg(env!("CARGO_BIN_EXE_recents"))
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .current_dir(dir.path())
+            .stdin(Stdio::null());
+        let mut server = Self::by(command, dir, url, &[]).await;
+        server.ready().await;
+        server
+    }
+
+    async fn by(mut command: Command, dir: TempDir, url: &str, flags: &[&str]) -> Self {
         // By environment, so that a flag of the test wins.
-        let mut child = command(dir.path())
+        let mut child = command
             .env("RECENTS_DATABASE_URL", url)
             .env("RECENTS_LISTEN", "127.0.0.1:0")
             .env("RECENTS_ADMIN_LISTEN", "127.0.0.1:0")
