@@ -8,6 +8,7 @@ mod mended;
 mod operated;
 mod pruned;
 mod requests;
+mod settling;
 mod takeover;
 mod throttled;
 mod unmappable;
