@@ -5,19 +5,16 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
-use tokio::sync::watch;
 
 use super::output::{counted, print, thousands};
 use super::progress::Progress;
 use super::unmappable::Told;
 use super::{Done, Failure, Json, jobs, migrated, no_answer, signals, usage};
-use crate::capture::drain::Drain;
 use crate::config::{Config, ConfigError, HistoryConfig};
 use crate::history::file::{FileSource, OnError};
 use crate::history::{self, History, HistoryError, windows};
 use crate::jobs::JobError;
 use crate::jobs::backfill::{self, Event, Options, Origin, Outcome, Report};
-use crate::store::Store;
 
 #[derive(Debug, Args)]
 pub(super) struct BackfillArgs {
@@ -58,15 +55,15 @@ enum OnErrorArg {
 pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Failure> {
     let (origin, history) = origin(config, args).await?;
     let store = migrated(config, args.dry_run).await?;
-    let (mut progress, mut began) = (Progress::start(), false);
+    let (mut progress, mut began, mut all_read) = (Progress::start(), false, false);
     let mut told = Told::default();
     let options = Options {
         restart: args.restart,
         dry_run: args.dry_run,
-        noting: config.history.is_some(),
+        history: history.clone(),
     };
     let stop = signals::stop()?;
-    let ran = backfill::run(&store, origin, options, stop.clone(), |event| {
+    let ran = backfill::run(&store, origin, options, stop, |event| {
         let Event::Progress(report) = event else {
             return jobs::say(&progress, &event);
         };
@@ -74,69 +71,42 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
             // The wait for a lease is none of the work.
             progress.begin();
         }
+        all_read = report.all_read;
         told.name(&progress, &report.unmappable);
         progress.show(report.tally.scanned, report.total, report.scanned_now);
     })
     .await;
     progress.end();
     told.end();
-    let settled = match &ran {
-        // What it noted is left to the same command, which goes on.
-        Ok((outcome, _))
-            if !args.dry_run
-                && *outcome != Outcome::Stopped
-                && let Some(history) = &history =>
-        {
-            settle(&store, history, stop).await
-        }
-        _ => Ok(true),
-    };
     store.close().await;
     if let Some(history) = history {
         history.close().await;
     }
     if began && let Err(JobError::History(_)) = &ran {
-        eprintln!("{}", how_to_go_on(args));
+        eprintln!("{}", how_to_go_on(args, all_read));
     }
     let (outcome, report) = ran?;
-    let settled = settled?;
     show(args, &outcome, &report)?;
-    let done = jobs::done(&outcome, how_to_go_on(args));
-    Ok(if settled { done } else { Done::Resumable })
+    Ok(jobs::done(&outcome, how_to_go_on(args, all_read)))
 }
 
-/// What becomes of work that ended early.
-fn how_to_go_on(args: &BackfillArgs) -> &'static str {
+/// What becomes of work that ended early; where all is read, it looks once more at the rows that it wrote.
+fn how_to_go_on(args: &BackfillArgs, all_read: bool) -> &'static str {
     match args.from.as_deref() {
         _ if args.dry_run => "a dry run keeps nothing: the same command begins anew",
+        Some(from) if all_read && from == Path::new("-") => {
+            "all was read, and its rows are in the table: `recents serve` looks once more at them, or \
+             `recents verify --repair`"
+        }
         Some(from) if from == Path::new("-") => {
             "standard input cannot be gone on with: send it again"
         }
-        _ if args.one_pass => "one pass cannot be gone on with: the same command begins anew",
+        _ if args.one_pass && !all_read => {
+            "one pass cannot be gone on with: the same command begins anew"
+        }
         _ if args.restart => "the same command without --restart goes on from here",
         _ => "the same command goes on from here",
     }
-}
-
-/// Works off the notes that a job left: each row that it wrote is looked at once more, because
-/// its run may have changed meanwhile. Returns whether it was not stopped before.
-pub(super) async fn settle(
-    store: &Store,
-    history: &Arc<History>,
-    mut stop: watch::Receiver<bool>,
-) -> Result<bool, Failure> {
-    let mut drain = Drain::new(store.clone(), Arc::clone(history), None);
-    tokio::select! {
-        settled = drain.settle_all() => settled?,
-        _ = stop.wait_for(|stop| *stop) => {
-            eprintln!(
-                "stopped while rows that it wrote were looked at once more: `recents serve` goes on with \
-                 that, or `recents verify --repair`"
-            );
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 async fn origin(

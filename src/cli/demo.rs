@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use tokio::sync::watch;
 
 use super::output::{columns, duration, print, thousands};
 use super::progress::Progress;
@@ -48,14 +49,25 @@ pub(super) fn run(args: &DemoArgs, flags: Vec<(&'static str, String)>) -> Result
     let listen = bound
         .as_ref()
         .map_or(Ok(config.listen), serve::Bound::address)?;
-    let done = super::wait_for(seed(&config, args, listen))?;
+    let done = super::wait_for(async {
+        let mut stop = signals::stop()?;
+        tokio::select! {
+            done = seed(&config, args, listen, stop.clone()) => done,
+            // No code of its own for what can be gone on with: it cannot.
+            _ = stop.wait_for(|stop| *stop) => Err(stopped()),
+        }
+    })?;
     match bound {
-        Some(bound) if done == Done::Complete => {
+        Some(bound) => {
             eprintln!("\nServing until Ctrl-C.");
             serve::run_on(&config, bound)
         }
-        _ => Ok(done),
+        None => Ok(done),
     }
+}
+
+fn stopped() -> Failure {
+    Failure::failed("stopped before it was done; the same command begins anew")
 }
 
 /// The demo stands for itself: whatever is configured for real is not touched by it.
@@ -71,7 +83,12 @@ fn configure(dir: &Path, mut flags: Vec<(&'static str, String)>) -> Result<Confi
     Config::load(&flags, &BTreeMap::new(), Some(nothing)).map_err(usage)
 }
 
-async fn seed(config: &Config, args: &DemoArgs, listen: SocketAddr) -> Result<Done, Failure> {
+async fn seed(
+    config: &Config,
+    args: &DemoArgs,
+    listen: SocketAddr,
+    stop: watch::Receiver<bool>,
+) -> Result<Done, Failure> {
     for name in ["demo-recents.db", "demo-history.db"] {
         for suffix in ["", "-wal", "-shm"] {
             // There may be none yet; where one cannot be removed, opening it says why.
@@ -92,7 +109,6 @@ async fn seed(config: &Config, args: &DemoArgs, listen: SocketAddr) -> Result<Do
     eprintln!("backfilling the table from it");
     let mut progress = Progress::start();
     let origin = Origin::Windows(Arc::clone(&history), windows::MAX_RUNS);
-    let stop = signals::stop()?;
     let filled = backfill::run(&store, origin, Options::default(), stop, |event| {
         if let Event::Progress(report) = event {
             progress.show(report.tally.scanned, Some(args.runs), report.scanned_now);
@@ -102,7 +118,7 @@ async fn seed(config: &Config, args: &DemoArgs, listen: SocketAddr) -> Result<Do
     progress.end();
     let (outcome, report) = filled?;
     if outcome != Outcome::Complete {
-        return Ok(Done::Resumable);
+        return Err(stopped());
     }
     eprintln!(
         "{} runs read, {} rows written, in {}\n",

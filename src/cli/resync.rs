@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::backfill::{connect, settle};
+use super::backfill::connect;
 use super::output::{print, thousands};
 use super::progress::Progress;
 use super::unmappable::Told;
@@ -66,6 +66,7 @@ pub(super) async fn run(config: &Config, args: &ResyncArgs) -> Result<Done, Fail
         history,
         metrics: None,
         pause_while: config.resync_pause_while.clone(),
+        settles: true,
     };
     let done = resync(&with, args, options).await;
     with.store.close().await;
@@ -98,44 +99,29 @@ async fn resync(with: &With, args: &ResyncArgs, options: Options) -> Result<Done
     let mut told = Told::default();
     let workspace = args.workspace.as_ref();
     let stop = signals::stop()?;
-    let ran = resync::run(
-        with,
-        workspace,
-        options,
-        args.restart,
-        stop.clone(),
-        |event| {
-            let Event::Progress(report) = event else {
-                return jobs::say(&progress, &event);
-            };
-            if !std::mem::replace(&mut began, true) {
-                // The wait for a lease is none of the work.
-                progress.begin();
-            }
-            told.name(&progress, &report.passed_over);
-            progress.show(report.scanned(), report.total, report.scanned_now);
-        },
-    )
+    let ran = resync::run(with, workspace, options, args.restart, stop, |event| {
+        let Event::Progress(report) = event else {
+            return jobs::say(&progress, &event);
+        };
+        if !std::mem::replace(&mut began, true) {
+            // The wait for a lease is none of the work.
+            progress.begin();
+        }
+        told.name(&progress, &report.passed_over);
+        progress.show(report.scanned(), report.total, report.scanned_now);
+    })
     .await;
     progress.end();
     told.end();
-    let settled = match &ran {
-        Ok((outcome, _)) if !args.dry_run && *outcome != Outcome::Stopped => {
-            settle(&with.store, &with.history, stop).await
-        }
-        _ => Ok(true),
-    };
     let (outcome, report) = ran.map_err(|error| match error {
         JobError::History(error) => Failure::from_history(error),
         error => Failure::failed(error),
     })?;
-    let settled = settled?;
     if args.dry_run && outcome == Outcome::Complete {
         print_plan(&with.store, &report, args.json.json).await?;
     }
     show(args, options, &outcome, &report)?;
-    let done = jobs::done(&outcome, "the same command goes on from here");
-    Ok(if settled { done } else { Done::Resumable })
+    Ok(jobs::done(&outcome, "the same command goes on from here"))
 }
 
 /// Lines of the plan that are read together.

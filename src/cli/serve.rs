@@ -77,6 +77,7 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
     for name in &config.unknown_environment {
         tracing::warn!(name, "not a key of the configuration; it has no effect");
     }
+    server::raise_open_files();
     let store = open(config)?;
     let public = TcpListener::from_std(bound.public)?;
     let admin = TcpListener::from_std(bound.admin)?;

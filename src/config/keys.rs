@@ -152,7 +152,8 @@ pub const KEYS: [Key; 29] = [
     key(
         "statement_timeout",
         Some("5s"),
-        "the longest that one statement may take",
+        "the longest that one statement may take in PostgreSQL; not in SQLite, nor behind a \
+         transaction_pooler, where that of the role or the database holds",
     ),
     key(
         "shutdown_grace",

@@ -58,10 +58,23 @@ pub(super) fn read_file(values: &mut Values, file: Option<&Path>) -> Result<(), 
 fn flatten(table: &Table, prefix: &str, flat: &mut Vec<(String, Value)>) {
     for (name, value) in table {
         match value {
-            Value::Table(inner) => flatten(inner, &format!("{prefix}{name}."), flat),
+            // One without keys, whose name is none of a table of ours, is as unknown as a key.
+            Value::Table(inner) if !inner.is_empty() || has_keys(prefix, name) => {
+                flatten(inner, &format!("{prefix}{name}."), flat);
+            }
             _ => flat.push((format!("{prefix}{name}"), value.clone())),
         }
     }
+}
+
+/// Whether there are keys in a table of this name.
+fn has_keys(prefix: &str, name: &str) -> bool {
+    let of_table = |key: &Key| {
+        let rest = key.name.strip_prefix(prefix);
+        let rest = rest.and_then(|rest| rest.strip_prefix(name));
+        rest.is_some_and(|rest| rest.starts_with('.'))
+    };
+    KEYS.iter().any(of_table)
 }
 
 /// Reads `RECENTS_…` and `DATABASE_URL`.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, PgPool};
 
-use super::parts::{Part, parts, read_whole, statements};
+use super::parts::{Part, has_column, parts, read_whole, statements};
 use super::{Database, History, HistoryError, Lookup, session};
 use crate::model::RawUse;
 
@@ -54,7 +54,17 @@ impl History {
             .fetch_one(&mut *tx)
             .await;
         let lacks = lacks(&parts, plan.and_then(|plan| read_whole(&plan)));
-        let column = column.unwrap_or("<the columns that `workspace` is made of>");
+        let column = match column {
+            None => "<the columns that `workspace` is made of>",
+            Some(column) => {
+                let has = has_column(pool, &self.mapping.table, column).await;
+                match has.map_err(HistoryError::Database)? {
+                    true => column,
+                    // A column of a table or a view that is joined.
+                    false => "<the columns by which `workspace` is joined>",
+                }
+            }
+        };
         Ok(lacks?.then(|| statements(&parts, column, false)).flatten())
     }
 

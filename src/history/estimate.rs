@@ -72,12 +72,21 @@ pub async fn estimate(history: &History) -> Result<Estimate, HistoryError> {
             "is SQLite; estimate works on PostgreSQL, whose statistics it reads",
         ));
     };
+    let table = &history.mapping.table;
+    if !can_be_sampled(pool, table).await? {
+        return Err(HistoryError::misfit(
+            "history.table",
+            format_args!(
+                "{table} is a view or lives on another server: PostgreSQL has no statistics of it and \
+                 takes no sample; estimate with the table that has its runs, and a query that maps them"
+            ),
+        ));
+    }
     let Some(all) = history.about_how_many().await? else {
         return Err(HistoryError::misfit(
             "history.table",
             format_args!(
-                "the statistics know no runs of {t}; unless it is empty, run `analyze {t}` first",
-                t = history.mapping.table
+                "the statistics know no runs of {table}; unless it is empty, run `analyze {table}` first"
             ),
         ));
     };
@@ -121,6 +130,14 @@ pub async fn estimate(history: &History) -> Result<Estimate, HistoryError> {
         table_bytes: rows * row_bytes,
         backfill: Duration::from_secs_f64(per_run * all as f64),
     })
+}
+
+/// Whether it is a table, a partitioned one, or a materialized view.
+async fn can_be_sampled(pool: &PgPool, table: &str) -> Result<bool, HistoryError> {
+    let kind =
+        "select relkind in ('r', 'p', 'm') from pg_catalog.pg_class where oid = to_regclass($1)";
+    let kind = sqlx::query_scalar(kind).bind(table).fetch_one(pool).await;
+    kind.map_err(HistoryError::Database)
 }
 
 #[derive(Default)]

@@ -57,6 +57,18 @@ pub(super) async fn parts(
     rows.fetch_all(pool).await?.iter().map(part).collect()
 }
 
+/// Whether the table has such a column.
+pub(super) async fn has_column(
+    pool: &PgPool,
+    table: &str,
+    column: &str,
+) -> Result<bool, sqlx::Error> {
+    let has = "select exists (select from pg_catalog.pg_attribute
+               where attrelid = to_regclass($1) and attname = $2 and not attisdropped)";
+    let has = sqlx::query_scalar(has).bind(table).bind(unquoted(column));
+    has.fetch_one(pool).await
+}
+
 /// The name that SQL writes so.
 fn unquoted(name: &str) -> String {
     match name

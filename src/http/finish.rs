@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
@@ -23,6 +23,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
 /// twice the fields that a browser behind a few proxies sends.
 const MAX_HEADER_BYTES: usize = 32 * 1024;
 const MAX_HEADER_FIELDS: usize = 64;
+/// Seconds after which a client should try again: a flush or a failover later.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 /// A request id from outside is taken over up to this length, so that logs stay readable.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
@@ -72,6 +74,10 @@ pub(super) async fn finish(
         .or_else(|| foreign.then(|| Problem::of_status(status)));
     if let Some(problem) = &problem {
         problem.write(&mut response, &request_id);
+    }
+    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
     }
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert(REQUEST_ID, value);

@@ -14,9 +14,6 @@ use crate::record::RecordError;
 use crate::settings::SettingsError;
 use crate::store::StoreError;
 
-/// Seconds after which a client should try again: a flush or a failover later.
-const RETRY_AFTER_SECONDS: &str = "1";
-
 /// The kinds of problems. Their names are part of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
@@ -292,12 +289,6 @@ impl Problem {
         let kind = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, kind);
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(
-                header::RETRY_AFTER,
-                HeaderValue::from_static(RETRY_AFTER_SECONDS),
-            );
-        }
     }
 }
 

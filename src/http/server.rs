@@ -9,6 +9,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -24,6 +25,18 @@ const MAX_HEADER_BYTES: usize = 128 * 1024;
 const MAX_CONNECTIONS: usize = 1_024;
 /// After an accept failed (too many open files, say), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Lets this process have as many files open as the system allows it. A connection is one, and what a shell
+/// or an init system gives by default (1,024, all told) is less than the listeners' own limits: the database
+/// would be out of reach before these are.
+pub fn raise_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        let error = &error as &dyn std::error::Error;
+        tracing::debug!(error, "the limit of open files stays as it is");
+    }
+}
 
 /// Serves `router` on `listener` until `stop` ends, then lets the requests under way end within
 /// `grace`.

@@ -11,6 +11,7 @@ mod keep;
 pub(crate) mod operate;
 pub mod resync;
 pub mod service;
+mod settle;
 mod walk;
 mod write;
 

@@ -117,5 +117,6 @@ async fn connect(needs: &Needs, config: &HistoryConfig) -> Result<With, HistoryE
         history: Arc::new(history::connect(config).await?),
         metrics: Some(Arc::clone(&needs.metrics)),
         pause_while: needs.pause_while.clone(),
+        settles: false,
     })
 }

@@ -162,7 +162,8 @@ impl Metrics {
         );
         registry.register(
             "runs",
-            "Runs, by source and by what became of them",
+            "Runs that this process took, by source and by what became of them; a backfill is a process of its \
+             own, GET /admin/v1/jobs counts for it",
             self.runs.clone(),
         );
         registry.register(

@@ -12,6 +12,7 @@ mod hook;
 mod leases;
 mod lines;
 mod odd;
+mod progress;
 mod quotes;
 mod real;
 mod resume;

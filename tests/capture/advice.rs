@@ -58,6 +58,21 @@ async fn an_index_that_is_there_is_not_advised_again_where_most_runs_are_one_wor
     assert_eq!(advice(&large(POSTGRES, index).await), Value::Null);
 }
 
+/// An index on it cannot be made there, and of a view not at all.
+#[tokio::test]
+async fn a_column_that_the_history_does_not_have_is_not_advised() {
+    let view =
+        "create table place_all as select distinct workspace_id as code, workspace_id as place_id
+                from saved_run;
+                create view place as select * from place_all;";
+    let mut setup = large(POSTGRES, view).await;
+    let workspace = setup.query.replace("r.workspace_id as", "place_id as");
+    setup.query = format!("{workspace} join place on code = r.workspace_id");
+    let advised = "create index concurrently on public.saved_run \
+                   (<the columns by which `workspace` is joined>);";
+    assert_eq!(advice(&setup), advised);
+}
+
 #[tokio::test]
 async fn the_first_and_the_last_run_need_be_no_uses() {
     let null = format!(

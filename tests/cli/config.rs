@@ -32,6 +32,12 @@ fn a_file_with_a_mistake_is_refused_in_one_line_that_names_it() {
             "[listen]\nport = 1",
             "recents.toml: unknown key `listen.port`",
         ),
+        ("[histroy]", "recents.toml: unknown key `histroy`"),
+        (
+            "[history.querry]\n[log]",
+            "recents.toml: unknown key `history.querry`",
+        ),
+        ("[listen]", "recents.toml: listen: is neither text"),
         (
             "pool_size_file = 'x'",
             "recents.toml: unknown key `pool_size_file`",
@@ -130,6 +136,8 @@ fn a_file_with_a_mistake_is_refused_in_one_line_that_names_it() {
         assert_eq!(ended.out, "", "messages stand on standard error");
     }
     with_file("pool_size = 4\n[log]\nformat = 'json'\n").expect(0);
+    // Nothing is set, and nothing unknown said.
+    with_file("[history]\n[details]\n[log]\n").expect(0);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! `recents demo`: the first command of the README, to its end.
 
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::support::client::Client;
 use crate::support::cluster::temp_dir;
@@ -79,16 +80,50 @@ fn between<'a>(text: &'a str, before: &str, behind: &str) -> &'a str {
         .0
 }
 
-#[tokio::test]
-async fn the_lines_that_the_demo_prints_make_an_item_jump_to_the_top() {
-    let dir = temp_dir();
+/// A demo, with what it says on standard output and on standard error.
+fn start(dir: &TempDir, runs: &str) -> (Demo, Log, Log) {
     let mut demo = command(dir.path());
     let free = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
-    demo.args(["demo", "--runs", "1000"]).args(free);
+    demo.args(["demo", "--runs", runs]).args(free);
     demo.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut demo = Demo(demo.spawn().expect("recents runs"));
     let out = Log::follow(demo.0.stdout.take().expect("its standard output"));
     let err = Log::follow(demo.0.stderr.take().expect("its standard error"));
+    (demo, out, err)
+}
+
+/// The end of a demo that is interrupted when it says this: its code, and the last that it said.
+async fn interrupted(runs: &str, says: &str) -> (Option<i32>, String) {
+    let dir = temp_dir();
+    let (mut demo, _, err) = start(&dir, runs);
+    until("it says how far it is", async || {
+        err.text().contains(says).then_some(())
+    })
+    .await;
+    let kill = Command::new("kill")
+        .args(["-s", "INT", &demo.0.id().to_string()])
+        .status();
+    assert!(kill.expect("kill runs").success());
+    let ended = until("it ended", async || demo.0.try_wait().expect("its state")).await;
+    err.ended().await;
+    (ended.code(), err.lines().pop().unwrap_or_default())
+}
+
+#[tokio::test]
+async fn an_interrupt_ends_a_demo_that_serves_well_and_one_that_does_not_yet_as_failed() {
+    let (code, _) = interrupted("1000", ": ready").await;
+    assert_eq!(code, Some(0));
+    let said = "recents: stopped before it was done; the same command begins anew";
+    for says in ["writing a history", "backfilling the table"] {
+        let (code, last) = interrupted("200000", says).await;
+        assert_eq!((code, last.as_str()), (Some(1), said), "{says}");
+    }
+}
+
+#[tokio::test]
+async fn the_lines_that_the_demo_prints_make_an_item_jump_to_the_top() {
+    let dir = temp_dir();
+    let (_demo, out, err) = start(&dir, "1000");
     until("it serves", async || {
         err.text().contains("Serving until Ctrl-C").then_some(())
     })

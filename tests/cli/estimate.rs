@@ -119,6 +119,24 @@ async fn an_estimate_of_a_sqlite_history_is_refused() {
     );
 }
 
+/// Nothing that an `analyze` would mend.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_estimate_of_a_view_says_that_it_is_one() {
+    let mut setup = Setup::plain(TestDb::empty(Backend::Postgres).await, 93, 1_000).await;
+    let view = "alter table saved_run rename to saved_run_all;
+                create view saved_run as select * from saved_run_all; analyze";
+    setup.source().execute(view).await;
+    let refused = setup.recents(&["estimate"]).expect(2);
+    let said = refused.one_line();
+    assert!(
+        said.starts_with("history.table: saved_run is a view"),
+        "{said}"
+    );
+    assert!(!said.contains("analyze"), "{said}");
+    setup.history.layout.table = "saved_run_all";
+    setup.recents(&["estimate"]).expect(0);
+}
+
 /// What the database says, once, and nothing of its own source code.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_error_of_the_database_is_in_its_own_words_once() {

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use recents::store::Store;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 
 use crate::support::client::{Client, list_path};
 use crate::support::uses::body_of;
@@ -34,9 +34,8 @@ async fn assert_full(client: &Client) {
     );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_is_told_and_writes_go_on_when_there_is_room_sqlite() {
-    let db = TestDb::migrated(Backend::Sqlite).await;
+/// A service whose file may grow no more.
+pub(crate) async fn on_full_file(db: &TestDb) -> (InProcess, SqlitePool) {
     let options = SqliteConnectOptions::from_str(&db.url)
         .expect("a good url")
         .pragma("max_page_count", "100");
@@ -44,21 +43,30 @@ async fn a_full_disk_is_told_and_writes_go_on_when_there_is_room_sqlite() {
         .max_connections(1)
         .connect_lazy_with(options);
     let service = InProcess::on(Store::Sqlite(pool.clone(), Arc::default())).await;
-    let full = async || {
-        for workspace in 0..100 {
-            if service
-                .client
-                .post("/v1/runs", &body_of(&uses(workspace)))
-                .await
-                .status
-                != 200
-            {
-                return;
-            }
+    for workspace in 0..100 {
+        let uses = body_of(&uses(workspace));
+        if service.client.post("/v1/runs", &uses).await.status != 200 {
+            return (service, pool);
         }
-        panic!("100,000 rows fit in 400 KiB");
-    };
-    full().await;
+    }
+    panic!("100,000 rows fit in 400 KiB");
+}
+
+/// PostgreSQL says what it says where it cannot extend a file.
+pub(crate) async fn fill(db: &TestDb, table: &str) {
+    let sql = format!(
+        "create function no_room() returns trigger language plpgsql as
+         $$ begin raise exception 'could not extend file' using errcode = '53100'; end $$;
+         create trigger no_room before insert on recents.{table}
+         for each row execute function no_room()"
+    );
+    db.execute(&sql).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_is_told_and_writes_go_on_when_there_is_room_sqlite() {
+    let db = TestDb::migrated(Backend::Sqlite).await;
+    let (service, pool) = on_full_file(&db).await;
     assert_full(&service.client).await;
     sqlx::query("pragma max_page_count = 100000")
         .execute(&pool)
@@ -80,13 +88,7 @@ async fn a_full_disk_is_told_and_writes_go_on_when_there_is_room_postgres() {
         .post("/v1/runs", &body_of(&uses(0)))
         .await
         .expect(200);
-    // What PostgreSQL says where it cannot extend a file.
-    db.execute(
-        "create function no_room() returns trigger language plpgsql as
-         $$ begin raise exception 'could not extend file' using errcode = '53100'; end $$;
-         create trigger no_room before insert on recents.recent_workflow for each row execute function no_room()",
-    )
-    .await;
+    fill(&db, "recent_workflow").await;
     assert_full(&server.public).await;
     db.execute("drop trigger no_room on recents.recent_workflow")
         .await;

@@ -195,15 +195,8 @@ async fn a_database_that_cannot_write_dismisses_nothing(db: TestDb) {
     let server = Server::start(&db).await;
     fill(&server).await;
     match db.backend {
-        // What PostgreSQL says where it cannot extend a file.
         Backend::Postgres => {
-            db.execute(
-                "create function no_room() returns trigger language plpgsql as
-                 $$ begin raise exception 'could not extend file' using errcode = '53100'; end $$;
-                 create trigger no_room before insert on recents.dismissal
-                 for each row execute function no_room()",
-            )
-            .await;
+            super::disk::fill(&db, "dismissal").await;
             for path in paths() {
                 let refused = delete(&server, &path).await.expect(503);
                 assert_eq!(refused.problem(), "storage_full");

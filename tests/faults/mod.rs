@@ -1,11 +1,11 @@
 //! What holds when something breaks.
 
 mod clients;
-mod disk;
+pub(crate) mod disk;
 mod dismissals;
 mod held_back;
 mod outage;
 mod queue;
 mod schema;
 mod shutdown;
-mod values;
+pub(crate) mod values;

@@ -5,7 +5,8 @@ use crate::support::{Backend, Lock, Server, TestDb, Use, both};
 
 both!(only_the_request_with_the_refused_value_fails);
 
-async fn refuse_poison(db: &TestDb) {
+/// The database cannot hold a published run whose name begins with `poison`.
+pub(crate) async fn refuse_poison(db: &TestDb) {
     db.execute(match db.backend {
         Backend::Postgres => {
             "alter table recents.recent_workflow add constraint secret check (published_run not like 'poison%')"

@@ -4,7 +4,6 @@ use hyper::body::Bytes;
 use serde_json::json;
 
 use crate::support::raw::statuses;
-use crate::support::snapshot::assert_snapshot;
 use crate::support::{Backend, Server, TestDb};
 
 const MIB: usize = 1024 * 1024;
@@ -58,7 +57,6 @@ async fn a_body_that_is_not_declared_as_json_is_415() {
             "{what}"
         );
     }
-    assert_snapshot("unsupported_media_type", &refused[0].1.shown());
     assert_eq!(db.rows().await.len(), 0);
     for kind in [
         "application/json",

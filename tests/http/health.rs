@@ -36,8 +36,9 @@ async fn starts_when_someone_else_migrated(backend: Backend) {
             .contains("run `recents migrate`"),
         "{waiting}"
     );
-    let starting = server.admin.get("/readyz").await.expect(503).json();
-    assert_eq!(starting["status"], "starting");
+    let starting = server.admin.get("/readyz").await.expect(503);
+    assert_eq!(starting.json()["status"], "starting");
+    assert_eq!(starting.header("retry-after"), Some("1"));
     recents(&["migrate", "--database-url", &db.url]).expect(0);
     server.ready().await;
     server.public.get(&list_path("w", None)).await.expect(200);
@@ -66,11 +67,13 @@ async fn it_drains_before_it_stops(db: TestDb) {
     server.queued(1).await;
     server.terminate();
     // A request is under way: until it ends, whoever asks is told not to send more.
-    until("it says that it drains", async || {
+    let draining = until("it says that it drains", async || {
         let answer = server.admin.get("/readyz").await;
-        (answer.status == 503 && answer.json()["status"] == "draining").then_some(())
+        let drains = answer.status == 503 && answer.json()["status"] == "draining";
+        drains.then_some(answer)
     })
     .await;
+    assert_eq!(draining.header("retry-after"), Some("1"));
     lock.release().await;
     assert_eq!(write.await.expect("an answer"), 200);
     assert_eq!(server.ended().await.code(), Some(0));

@@ -47,27 +47,9 @@ async fn a_body_that_does_not_arrive_is_answered_with_408_after_30_seconds() {
     let (db, server) = server().await;
     let started = Instant::now();
     let head = "POST /v1/runs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
-    let mut slow = server
-        .public
-        .open(format!(
-            "{head}Content-Length: {}\r\n\r\n{}",
-            RUNS.len(),
-            &RUNS[1..]
-        ))
-        .await;
-    let (mut answer, mut buffer) = (String::new(), [0; 4096]);
-    while !answer.ends_with('}') {
-        let read = tokio::time::timeout(2 * PATIENCE, slow.read(&mut buffer)).await;
-        match read.expect("an answer").expect("a connection") {
-            0 => break,
-            read => answer += &String::from_utf8_lossy(&buffer[..read]),
-        }
-    }
-    assert_eq!(statuses(&answer), [408], "{answer}");
-    assert!(
-        answer.contains("urn:recents:problem:request_timeout"),
-        "{answer}"
-    );
+    let request = format!("{head}Content-Length: {}\r\n\r\n{}", RUNS.len(), &RUNS[1..]);
+    let answer = server.public.stalling(request).await.expect(408);
+    assert_eq!(answer.problem(), "request_timeout");
     let took = started.elapsed();
     assert!(took >= Duration::from_secs(29), "{took:?}");
     assert!(db.rows().await.is_empty());

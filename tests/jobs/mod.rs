@@ -8,6 +8,7 @@ mod mended;
 mod operated;
 mod pruned;
 mod requests;
+mod settling;
 mod takeover;
 mod throttled;
 mod unmappable;
@@ -18,7 +19,7 @@ use crate::support::client::Answer;
 use crate::support::{Server, TestDb, until};
 
 /// Posts to the admin listener, with nothing to say.
-async fn post(server: &Server, path: &str) -> Answer {
+pub(crate) async fn post(server: &Server, path: &str) -> Answer {
     let nothing = hyper::body::Bytes::new();
     server.admin.send("POST", path, &[], nothing).await
 }
@@ -29,7 +30,7 @@ async fn post_json(server: &Server, path: &str, body: &Value) -> Answer {
 }
 
 /// Asks for a re-sync with an idempotency key.
-async fn post_with_key(server: &Server, key: &str, body: &Value) -> Answer {
+pub(crate) async fn post_with_key(server: &Server, key: &str, body: &Value) -> Answer {
     let headers = [
         ("content-type", "application/json"),
         ("idempotency-key", key),
@@ -48,7 +49,7 @@ async fn job(server: &Server, id: &str) -> Value {
 }
 
 /// Waits until a job is in this state.
-async fn reaches(server: &Server, id: &str, state: &str) -> Value {
+pub(crate) async fn reaches(server: &Server, id: &str, state: &str) -> Value {
     until(&format!("the job is {state}"), async || {
         let job = job(server, id).await;
         let is_over = ["succeeded", "failed", "cancelled"].map(Value::from);

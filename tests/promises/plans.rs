@@ -1,9 +1,12 @@
 //! Plans of the reads: a range of one index, no sort, no row read beyond the page.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use recents::model::Time;
 use recents::store::Dialect;
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 
 use super::fold::{record, recorder};
 
@@ -18,11 +21,15 @@ const TIE: i64 = 50;
 const LIMIT: u32 = 5;
 
 async fn crowded(backend: Backend) -> TestDb {
+    filled(backend, ITEMS, TIE).await
+}
+
+async fn filled(backend: Backend, items: i64, tie: i64) -> TestDb {
     let db = TestDb::migrated(backend).await;
     let recorder = recorder(&db);
     for workspace in 0..WORKSPACES {
-        let item = |i: i64| Use::new(&workspace.to_string(), &format!("p{i:04}"), i / TIE);
-        let uses: Vec<_> = (0..ITEMS).map(item).collect();
+        let item = |i: i64| Use::new(&workspace.to_string(), &format!("p{i:04}"), i / tie);
+        let uses: Vec<_> = (0..items).map(item).collect();
         for uses in uses.chunks(1_000) {
             record(&recorder, uses).await;
         }
@@ -212,6 +219,62 @@ async fn sqlite_reads_a_range_of_the_index() {
             "{plan:#?}"
         );
     }
+}
+
+/// Steps of SQLite's machine that a statement takes for full pages of these lists, each from the start or
+/// from behind this item.
+async fn steps(conn: &mut SqliteConnection, read: &Read, behind: &(i64, String)) -> usize {
+    let query = || {
+        let mut query = sqlx::query(read.text).bind(LIMIT);
+        for list in 0..read.size {
+            query = query.bind((list % WORKSPACES).to_string()).bind("");
+            if read.on {
+                query = query.bind(behind.0).bind(behind.1.clone());
+            }
+        }
+        query
+    };
+    // Once to be prepared.
+    query().fetch_all(&mut *conn).await.expect("pages");
+    let steps = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&steps);
+    let step = move || counter.fetch_add(1, Ordering::Relaxed) < usize::MAX;
+    let mut handle = conn.lock_handle().await.expect("the connection");
+    handle.set_progress_handler(1, step);
+    drop(handle);
+    let rows = query().fetch_all(&mut *conn).await.expect("pages").len();
+    let mut handle = conn.lock_handle().await.expect("the connection");
+    handle.remove_progress_handler();
+    assert_eq!(rows, read.size * LIMIT as usize, "{}", read.name);
+    steps.load(Ordering::Relaxed)
+}
+
+/// SQLite does not tell how many rows it read, but each costs steps of its machine: were one read more, of
+/// a longer list or a longer tie, they would be more.
+#[tokio::test]
+async fn sqlite_reads_no_more_of_long_lists_and_ties_than_of_short_ones() {
+    let mut taken = Vec::new();
+    for (items, tie) in [(100, 10), (ITEMS, TIE)] {
+        let db = filled(Backend::Sqlite, items, tie).await;
+        let Beside::Sqlite(mut conn) = db.connect().await else {
+            panic!("SQLite's steps")
+        };
+        let within = items - tie / 2;
+        let positions = [
+            (Time::MAX.micros() + 1, String::new()),
+            (T0 + within / tie, format!("p{within:04}")),
+        ];
+        let mut of_reads = Vec::new();
+        for read in reads(Dialect::Sqlite) {
+            for behind in positions.iter().take(1 + usize::from(read.on)) {
+                let steps = steps(&mut conn, &read, behind).await;
+                assert!(steps > read.size * LIMIT as usize, "they are counted");
+                of_reads.push((read.name, behind.1.is_empty(), steps));
+            }
+        }
+        taken.push(of_reads);
+    }
+    assert_eq!(taken[0], taken[1]);
 }
 
 /// Of many lists nearly all are short. Who plans by that, as a service does once for all lists, might as

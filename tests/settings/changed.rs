@@ -18,7 +18,7 @@ both!(
 
 pub(super) const PATH: &str = "/admin/v1/settings";
 
-pub(super) async fn patch(server: &Server, body: &Value) -> Answer {
+pub(crate) async fn patch(server: &Server, body: &Value) -> Answer {
     let headers = [("content-type", "application/json")];
     let body = Bytes::from(body.to_string());
     server.admin.send("PATCH", PATH, &headers, body).await

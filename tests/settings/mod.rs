@@ -1,5 +1,5 @@
 //! Settings that change while the service runs.
 
-mod changed;
+pub(crate) mod changed;
 mod command;
 mod first;

@@ -5,6 +5,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use recents::cache::CacheSettings;
 use recents::http::server::serve;
 use recents::http::{App, public_router};
@@ -16,6 +17,7 @@ use recents::telemetry::Metrics;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use super::client::Client;
 use super::cluster::temp_dir;
@@ -56,8 +58,30 @@ impl Server {
     /// Serves as soon as it listens; ready or not.
     pub(crate) async fn spawn(url: &str, flags: &[&str]) -> Self {
         let dir = temp_dir();
+        let command = command(dir.path());
+        Self::by(command, dir, url, flags).await
+    }
+
+    /// The same of a process that may have so many files open unless it asks for more. util-linux's
+    /// `prlimit` becomes the server.
+    pub(crate) async fn with_open_files(url: &str, files: u32) -> Self {
+        let dir = temp_dir();
+        let mut command = Command::new("prlimit");
+        command
+            .args([&format!("--nofile={files}:"), "--"])
+            .arg(env!("CARGO_BIN_EXE_recents"))
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .current_dir(dir.path())
+            .stdin(Stdio::null());
+        let mut server = Self::by(command, dir, url, &[]).await;
+        server.ready().await;
+        server
+    }
+
+    async fn by(mut command: Command, dir: TempDir, url: &str, flags: &[&str]) -> Self {
         // By environment, so that a flag of the test wins.
-        let mut child = command(dir.path())
+        let mut child = command
             .env("RECENTS_DATABASE_URL", url)
             .env("RECENTS_LISTEN", "127.0.0.1:0")
             .env("RECENTS_ADMIN_LISTEN", "127.0.0.1:0")
@@ -177,9 +201,14 @@ pub(crate) struct InProcess {
 impl InProcess {
     /// The public listener's service on `store`, where a test needs a store that no URL describes.
     pub(crate) async fn on(store: Store) -> Self {
+        Self::with_writer(store).await.0
+    }
+
+    /// The same, and the writer of its uses.
+    pub(crate) async fn with_writer(store: Store) -> (Self, JoinHandle<()>) {
         let metrics = Arc::new(Metrics::new(&store));
         let reader = Arc::new(Reader::new(store.clone(), None, CACHE_OFF));
-        let (recorder, _) =
+        let (recorder, writer) =
             Recorder::start(store.clone(), Arc::clone(&metrics), Recording::default());
         let configured = Configured {
             read_path: ReadPathChoice::Auto,
@@ -201,6 +230,11 @@ impl InProcess {
             sweeps: Arc::default(),
             readiness: Arc::default(),
         }));
+        (Self::serving(router).await, writer)
+    }
+
+    /// Any router, served as the service's are.
+    pub(crate) async fn serving(router: Router) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let client = Client(listener.local_addr().expect("its address"));
         let (stop, stopped) = oneshot::channel::<()>();

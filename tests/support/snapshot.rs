@@ -15,6 +15,8 @@ const VARYING: [&str; 4] = [
     "recents-session-token",
     "server-timing",
 ];
+/// Fields of a document that are another one each time, or in each version.
+const VARYING_FIELDS: [&str; 4] = ["request_id", "started_at", "finished_at", "version"];
 
 impl Answer {
     /// Status, headers and body, with `…` for what is another one each time.
@@ -25,21 +27,52 @@ impl Answer {
         for (name, value) in headers {
             let value = match name.as_str() {
                 name if OMITTED.contains(&name) => continue,
-                name if VARYING.contains(&name) => "…",
-                _ => value.to_str().expect("a header in ASCII"),
+                name if VARYING.contains(&name) => "…".into(),
+                _ => without_uuids(value.to_str().expect("a header in ASCII")),
             };
             writeln!(shown, "{name}: {value}").expect("written");
         }
-        if !self.body.is_empty() {
+        let kind = self.header("content-type").unwrap_or_default();
+        if self.body.is_empty() {
+        } else if kind.ends_with("json") && !kind.contains("ndjson") {
             let mut body = self.json();
-            if let Some(id) = body.get_mut("request_id") {
-                *id = "…".into();
-            }
-            let text = without_now(&serde_json::to_string_pretty(&body).expect("JSON"));
+            cut(&mut body);
+            let text = serde_json::to_string_pretty(&body).expect("JSON");
+            let text = without_uuids(&without_now(&text));
             writeln!(shown, "\n{text}").expect("written");
+        } else {
+            write!(shown, "\n{}", self.text()).expect("written");
         }
         shown
     }
+}
+
+fn cut(value: &mut Value) {
+    match value {
+        Value::Object(fields) => fields.iter_mut().for_each(|(name, value)| {
+            if VARYING_FIELDS.contains(&name.as_str()) {
+                *value = "…".into();
+            }
+            cut(value);
+        }),
+        Value::Array(values) => values.iter_mut().for_each(cut),
+        _ => {}
+    }
+}
+
+/// Jobs have a new id each time.
+fn without_uuids(text: &str) -> String {
+    let is_uuid =
+        |part: &str| part.len() == 36 && part.split('-').map(str::len).eq([8, 4, 4, 4, 12]);
+    let parts = text.split_inclusive(|c: char| !c.is_ascii_hexdigit() && c != '-');
+    let cut = parts.map(|part| {
+        let id = part.trim_end_matches(|c: char| !c.is_ascii_hexdigit() && c != '-');
+        match is_uuid(id) {
+            true => format!("…{}", &part[id.len()..]),
+            false => part.to_owned(),
+        }
+    });
+    cut.collect()
 }
 
 /// Several answers under their headings.

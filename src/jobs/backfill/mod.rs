@@ -3,6 +3,7 @@
 mod dry_run;
 mod origin;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -10,10 +11,11 @@ use tokio::sync::watch;
 use super::counts::Counts;
 use super::hold::hold;
 use super::keep::{keep, why_lost};
+use super::settle::settle;
 use super::walk::{FOLD_BYTES, Sink, walk};
 use super::{BACKFILL, JobError, analyze, write};
 use crate::cache::{Changed, Reason};
-use crate::history::{Stretch, Tally, Unmappable};
+use crate::history::{History, Stretch, Tally, Unmappable};
 use crate::record::Fold;
 use crate::store::job::{End, Job, Work};
 use crate::store::{Store, with_retries};
@@ -24,14 +26,15 @@ pub use origin::Origin;
 pub(super) use origin::identity_of;
 
 /// How to backfill.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Begin anew, whatever an earlier backfill did.
     pub restart: bool,
     /// Only tell what would change.
     pub dry_run: bool,
-    /// Note every row that changes: where a history is configured, the drain asks it again.
-    pub noting: bool,
+    /// The history that is configured, whatever is read: every row that changes is noted, and in the end
+    /// looked at once more.
+    pub history: Option<Arc<History>>,
 }
 
 /// What happens meanwhile.
@@ -54,6 +57,8 @@ pub struct Report {
     pub elapsed: Duration,
     /// Runs that this process passed over.
     pub unmappable: Unmappable,
+    /// Whether nothing is left to be read.
+    pub all_read: bool,
 }
 
 /// Runs a backfill until it is done, fails, or `stop` turns true.
@@ -88,28 +93,41 @@ pub async fn run(
     let mut backfill = Backfill {
         to: write::To {
             store,
-            noting: options.noting,
+            noting: options.history.is_some(),
         },
         before: counts.tally.scanned,
         started: Instant::now(),
         counts,
         unmappable: Unmappable::default(),
+        all_read: false,
         job,
         tell: &mut tell,
     };
+    let mut stop_settling = stop.clone();
     let stop = async { drop(stop.wait_for(|stop| *stop).await) };
     let work = async {
         let range_end = backfill.job.range_end.clone();
-        match origin.stretches(cursor.clone(), range_end, &backfill.unmappable) {
-            Some(stretches) => walk(stretches, cursor, stop, &mut backfill).await,
-            None => Ok(Outcome::Complete),
+        let end = origin.end();
+        if let Some(stretches) = origin.stretches(cursor.clone(), range_end, &backfill.unmappable) {
+            let walked = walk(stretches, cursor, stop, &mut backfill).await?;
+            if walked != Outcome::Complete {
+                return Ok(walked);
+            }
+        }
+        backfill.has_read_all(end).await?;
+        analyze(store).await;
+        let Some(history) = &options.history else {
+            return Ok(Outcome::Complete);
+        };
+        tokio::select! {
+            settled = settle(store, history) => settled.map(|()| Outcome::Complete),
+            _ = stop_settling.wait_for(|stop| *stop) => Ok(Outcome::Stopped),
         }
     };
     let done = keep(store, &fence, work).await;
     let report = backfill.report(&Stretch::default());
     let outcome = match done {
         Ok(Outcome::Complete) => {
-            analyze(store).await;
             // Also for one that was killed between a commit and the news of it, behind which this one went on.
             store.committed(&Changed::Everything, Reason::Change);
             fence.let_go(store, End::Succeeded).await?;
@@ -135,6 +153,7 @@ struct Backfill<'a, T> {
     job: Job,
     counts: Counts,
     unmappable: Unmappable,
+    all_read: bool,
     /// Runs that were read by earlier workers.
     before: u64,
     started: Instant,
@@ -153,7 +172,20 @@ impl<T> Backfill<'_, T> {
             total: pending.total.or(self.job.total),
             elapsed: self.started.elapsed(),
             unmappable: self.unmappable.clone(),
+            all_read: self.all_read,
         }
+    }
+}
+
+impl<T: FnMut(Event)> Backfill<'_, T> {
+    /// Writes down that there is nothing left to read, where that is not what the cursor says by itself.
+    async fn has_read_all(&mut self, end: Option<&str>) -> Result<(), JobError> {
+        self.all_read = true;
+        if self.job.cursor.is_none() && end.is_some() {
+            self.job.cursor = end.map(Into::into);
+            self.save().await?;
+        }
+        self.hear(&Stretch::default()).await
     }
 }
 

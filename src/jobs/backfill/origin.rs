@@ -42,7 +42,12 @@ impl Origin {
         }
     }
 
-    /// Its stretches behind `cursor`; `None` for a history without a single run. Windows pass over what
+    /// The cursor that says that everything was read, of an origin whose stretches have none.
+    pub(super) fn end(&self) -> Option<&'static str> {
+        matches!(self, Self::OnePass(_)).then_some("end")
+    }
+
+    /// Its stretches behind `cursor`; `None` where nothing is there to be read. Windows pass over what
     /// is `unmappable`.
     pub(super) fn stretches(
         self,
@@ -54,6 +59,8 @@ impl Origin {
             Self::Windows(history, runs) => {
                 windows::walk(history, cursor, range_end?, runs, unmappable.clone())
             }
+            // It was read to its end.
+            Self::OnePass(_) if cursor.is_some() => return None,
             Self::OnePass(history) => one_pass(history, None, unmappable.clone()),
             Self::File(file) => file.read(cursor.as_deref()),
         })

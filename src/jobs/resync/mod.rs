@@ -43,6 +43,9 @@ pub struct With {
     pub metrics: Option<Arc<Metrics>>,
     /// A query that says true while the history's database is unwell.
     pub pause_while: Option<String>,
+    /// Whether a job is done only when the rows that it wrote were looked at once more: a service's drain
+    /// does that anyhow.
+    pub settles: bool,
 }
 
 /// What a re-sync did.

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use super::super::counts::Counts;
 use super::super::keep::{keep, why_lost};
+use super::super::settle::settle;
 use super::super::{JobError, Outcome, RESYNC, analyze};
 use super::cursor::Cursor;
 use super::throttle::Throttle;
@@ -34,7 +35,14 @@ pub(crate) async fn work(
 ) -> Result<(Outcome, Report), JobError> {
     let fence = job.fence.clone();
     let mut worker = Worker::new(with, job, tell);
-    let working = keep(&with.store, &fence, worker.until_done());
+    let working = async {
+        worker.until_done().await?;
+        if with.settles && !worker.options.dry_run {
+            settle(&with.store, &with.history).await?;
+        }
+        Ok(())
+    };
+    let working = keep(&with.store, &fence, working);
     let done = tokio::select! {
         biased;
         // What is not written down yet is read again by whoever goes on.
