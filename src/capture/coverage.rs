@@ -29,6 +29,8 @@ pub struct Coverage {
     pub store: Option<String>,
     /// The table and its partitions.
     pub tables: Vec<Covered>,
+    /// Whether a MERGE that moves rows between partitions is told to no trigger.
+    pub merge_is_untold: bool,
 }
 
 impl Coverage {
@@ -100,11 +102,18 @@ async fn look(
         }
         None => false,
     };
+    // The root's triggers for updates fire, without what was moved in their transition tables; row triggers
+    // of the partitions would see it, at their price for every row of every statement.
+    let merge_is_untold = tables.iter().any(|table| table.is_partitioned)
+        && sqlx::query_scalar("select current_setting('server_version_num')::int >= 150000")
+            .fetch_one(&mut *conn)
+            .await?;
     Ok(Coverage {
         installed: true,
         current,
         store,
         tables: covered,
+        merge_is_untold,
     })
 }
 

@@ -22,8 +22,10 @@ const FAILED: Duration = Duration::from_secs(2);
 /// How often notes that were set aside are tried again, beside each start: a run that is mended itself is
 /// noted, but not one that a joined row or the mapping keeps from being mapped.
 const RETRY_EVERY: Duration = Duration::from_secs(600);
-/// How often the backlog is counted, and looked whether capture is installed.
+/// How often the backlog is counted, and looked whether capture is installed …
 const COUNT_EVERY: Duration = Duration::from_secs(5);
+/// … and while it is not, whether it is by now, which the first changes behind an installation wait for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Drains until it is dropped. Connects to the history as soon as it answers.
 ///
@@ -63,11 +65,19 @@ pub async fn run(
     let (mut looked, mut pause) = (None::<Instant>, BUSY);
     let mut said = Repeated::default();
     let (mut installed, mut retried, mut told) = (false, None::<Instant>, Repeated::default());
+    let mut looked_for = Instant::now();
     loop {
         if retried.is_none_or(|at| at.elapsed() > RETRY_EVERY) {
             retried = Some(Instant::now());
             // Where the database is away, the step below says so.
             let _ = note::retry_set_aside(&store).await;
+        }
+        if !installed && looked_for.elapsed() > LOOK_EVERY {
+            looked_for = Instant::now();
+            // What fails is told below.
+            if matches!(whose(&history, &mut drain).await, Ok(Notes::Ours)) {
+                looked = None;
+            }
         }
         if looked.is_none_or(|at| at.elapsed() > COUNT_EVERY) {
             looked = Some(Instant::now());
@@ -107,11 +117,23 @@ pub async fn run(
                 if said.is_news(&error) {
                     tracing::warn!(error, "notes cannot be worked off; trying again");
                 }
+                // Capture may be gone.
+                looked = None;
                 FAILED
             }
         };
         tokio::time::sleep(pause).await;
     }
+}
+
+/// Whose the notes of the outbox are.
+async fn whose(history: &History, drain: &mut Drain) -> Result<Notes, String> {
+    let identity = drain.identity().await.map_err(said)?;
+    Notes::of(history, &identity).await.map_err(said)
+}
+
+fn said(error: impl std::error::Error + 'static) -> String {
+    chain(&error)
 }
 
 /// Tells the metrics what waits; returns whose the notes of the outbox are.
@@ -121,11 +143,7 @@ async fn count(
     metrics: &Metrics,
     drain: &mut Drain,
 ) -> Result<Notes, String> {
-    fn said(error: impl std::error::Error + 'static) -> String {
-        chain(&error)
-    }
-    let identity = drain.identity().await.map_err(said)?;
-    let notes = Notes::of(history, &identity).await.map_err(said)?;
+    let notes = whose(history, drain).await?;
     let backlog = match notes {
         Notes::Ours => outbox::backlog(history).await.map_err(said)?,
         Notes::None | Notes::Anothers(_) => outbox::Backlog::default(),

@@ -9,7 +9,8 @@ use crate::store::{Store, identity, note};
 
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// Notes that nobody has taken for so long are nobody's: no service is running.
+/// Notes of which none has gone for so long are nobody's: no service is running. One that waits for a lock, or
+/// for a slow look-up, looks the same: it holds nothing meanwhile that all databases show.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(3);
 
 /// Returns true when the notes that stand now are worked off, by whoever does that; or false when nobody

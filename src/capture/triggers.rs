@@ -138,6 +138,7 @@ pub(super) fn install(mapping: &Mapping, tables: &[Table], store: &str) -> Strin
         sql += &triggers(mapping, &table.name, table.is_partitioned);
     }
     sql += &outbox(mapping);
+    sql += IDS_GO_ON;
     let comment = format!("{}\n{OWNER}{store}", description(mapping));
     sql += &format!(
         "comment on table recents.outbox is '{}';\n",
@@ -150,6 +151,14 @@ const SCHEMA: &str = "do $recents$ begin
   if to_regnamespace('recents') is null then
     create schema recents;
   end if;
+end $recents$;
+";
+
+/// The ids of an outbox go on behind those of the one that was there before, however many those were: a drain
+/// looks behind what it saw.
+const IDS_GO_ON: &str = "do $recents$ begin
+  perform setval(pg_get_serial_sequence('recents.outbox', 'id'),
+                 (extract(epoch from clock_timestamp()) * 1000000)::bigint);
 end $recents$;
 ";
 

@@ -185,6 +185,7 @@ fn show(status: &Status, misfit: Option<&str>, as_json: bool) -> Result<Done, Fa
             "notes": status.notes,
             "set_aside": status.set_aside,
             "index": status.index,
+            "merge_is_untold": coverage.merge_is_untold,
         });
         print(format_args!("{line}\n"))?;
     } else {
@@ -261,6 +262,10 @@ fn lines(status: &Status, misfit: Option<&str>) -> String {
              \x20          {}\n",
             index.replace('\n', "\n           ")
         );
+    }
+    if coverage.merge_is_untold {
+        text += "hint       a MERGE that moves rows between partitions is told to no trigger: write an UPDATE,\n\
+                 \x20          or `recents verify --repair` behind it\n";
     }
     text
 }

@@ -72,6 +72,9 @@ enum Commands {
     /// Make the table what the history says, beside everybody who writes
     Resync(resync::ResyncArgs),
     /// Prove that the table agrees with the history
+    ///
+    /// The exit code is 3 where it does not. What differs is looked at again when the captured changes of that
+    /// moment are worked off; where none of them goes for three seconds, those rows are told as waiting.
     Verify(verify::VerifyArgs),
     /// Print one list
     List(list::ListArgs),

@@ -11,7 +11,7 @@ use crate::jobs::{BACKFILL, RESYNC};
 use crate::model::Time;
 use crate::settings::{self, ReadPath};
 use crate::store::job::{self, JobRow, State};
-use crate::store::{PoolSettings, Store, StoreError, audit};
+use crate::store::{PoolSettings, Store, StoreError, audit, recent};
 
 /// A pass of the audit over the longest measured history takes a quarter of an hour.
 const OLD_AUDIT: Duration = Duration::from_secs(24 * 3_600);
@@ -31,6 +31,8 @@ pub(super) async fn examine(config: &Config, store: &Store, findings: &mut Findi
         let look = async |f: &mut Findings<'_>| jobs(store, f).await;
         findings.within("jobs", look).await;
     }
+    let look = async |f: &mut Findings<'_>| times(config, store, f).await;
+    findings.within("times", look).await;
     let look = async |f: &mut Findings<'_>| replica(config, f).await;
     findings.within("replica", look).await;
     let look = async |f: &mut Findings<'_>| details(config, f).await;
@@ -162,6 +164,31 @@ fn resync_of(job: &JobRow) -> String {
         "recents resync {scope} --mode {}{dry_run}",
         options.mode.name()
     )
+}
+
+/// What the clock has yet to reach stays on top of its lists until then.
+async fn times(config: &Config, store: &Store, findings: &mut Findings<'_>) {
+    let check = "times";
+    let now = Time::now().saturating_add(config.max_clock_skew);
+    match recent::furthest_ahead(store, now).await {
+        Ok(None) => findings.ok(check, "no row is ahead of the clock"),
+        Ok(Some((key, newest))) => {
+            let (workspace, _, published_run) = key.parts();
+            let time = newest.last_used_at;
+            let detail = format!(
+                "the furthest ahead of the clock is {time}, of {published_run:?} in workspace {workspace:?}: \
+                 it stays on top there until then"
+            );
+            let mend = match newest.run {
+                Some(run) => {
+                    format!("mend the time of run {run:?} in the history, or dismiss it there")
+                }
+                None => "dismiss it there".into(),
+            };
+            findings.warn(check, detail, mend);
+        }
+        Err(error) => findings.unknown(check, &error),
+    }
 }
 
 async fn replica(config: &Config, findings: &mut Findings<'_>) {

@@ -9,13 +9,13 @@ use super::statement::{Statement, clamped};
 use super::tx::Forgetting;
 use super::{Conn, Store, StoreError, Tx, dismissal, on_both};
 use crate::cache::{Changed, Reason};
-use crate::model::{Id, Key, Newest};
+use crate::model::{Id, Key, Newest, Time};
 
 /// Keys of one statement at the most: a whole request of 1,000 uses with a user each, so that a
 /// request is one transaction. Statements of about this size write the most rows per second.
 pub const MAX_KEYS: usize = 2_000;
 
-pub(super) const STATEMENTS: [&Statement; 10] = [
+pub(super) const STATEMENTS: [&Statement; 11] = [
     &RAISE,
     &ROWS_OF_KEYS,
     &ROWS_AFTER,
@@ -26,6 +26,7 @@ pub(super) const STATEMENTS: [&Statement; 10] = [
     &LOCK_ROWS,
     &ROWS_OF_RUNS,
     &COUNT,
+    &FURTHEST_AHEAD,
 ];
 
 // The row is looked at before it is locked: a conflicting insert whose `where` is false still locks
@@ -63,6 +64,12 @@ static ROWS_AFTER: Statement = Statement::new("rows_after", || {
     "select workspace, uid, published_run, last_used_at, run from {recents}recent_workflow
      where (workspace, uid, published_run) > ($1, $2, $3)
      order by workspace, uid, published_run limit $4"
+        .into()
+});
+
+static FURTHEST_AHEAD: Statement = Statement::new("furthest_ahead", || {
+    "select workspace, uid, published_run, last_used_at, run from {recents}recent_workflow
+     where last_used_at > $1 order by last_used_at desc limit 1"
         .into()
 });
 
@@ -268,6 +275,18 @@ pub(crate) async fn rows_after(
         let query = query.bind(uid).bind(published_run).bind(i64::from(limit));
         let rows = query.fetch_all(pool).await?;
         rows.iter().map(|row| row_of!(row)).collect()
+    })
+}
+
+/// The row with the latest time, where one is behind `time`. Reads the whole table.
+pub(crate) async fn furthest_ahead(
+    store: &Store,
+    time: Time,
+) -> Result<Option<RecentRow>, StoreError> {
+    on_both!(Store, store, |pool, dialect| {
+        let query = sqlx::query(FURTHEST_AHEAD.run(dialect)).bind(time);
+        let row = query.fetch_optional(pool).await?;
+        row.map(|row| row_of!(row)).transpose()
     })
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::followed::{Followed, serve};
 use crate::support::client::Client;
 use crate::support::history::layout::POSTGRES;
-use crate::support::history::{History, Layout, Setup};
+use crate::support::history::{History, Layout, Setup, Worker};
 use crate::support::{Backend, Beside, Cluster, TestDb, until};
 
 /// Foreign keys as an application framework makes them: deferred, and set to null on delete.
@@ -27,6 +27,34 @@ pub(crate) const KEYS: &str = "
     create index on saved_run (parent_version_id);
     alter table saved_run add foreign key (parent_version_id) references saved_run_version (id)
         on delete set null deferrable initially deferred";
+
+/// The mapping reads slowly in the sessions of the backfill alone, so that it runs until it is stopped.
+const SLOWLY: &str = "
+    create function slowly(id bigint) returns bigint language plpgsql stable as $$
+    begin
+        if current_setting('app.slowly', true) = 'on' then
+            perform pg_sleep(0.1);
+        end if;
+        return id;
+    end $$";
+const BACKFILL: [&str; 3] = ["backfill", "--window-runs", "100"];
+
+/// A backfill that takes minutes.
+async fn start_backfill(setup: &Setup) -> Worker {
+    let mut command = setup.command(&BACKFILL);
+    let slowly = format!("{}?options[app.slowly]=on", setup.source().url);
+    command.env("RECENTS_HISTORY_URL", slowly);
+    let mut backfill = Worker::start(command);
+    let running = async || (setup.job("state").await == "running").then_some(());
+    backfill.until("it runs", running).await;
+    backfill
+}
+
+async fn assert_runs(setup: &Setup, backfill: &mut Worker) {
+    assert_eq!(setup.job("state").await, "running", "{}", backfill.said());
+    let ended = backfill.child.try_wait().expect("its state");
+    assert_eq!(ended, None, "{}", backfill.said());
+}
 
 /// One statement or transaction of an application, by chance.
 fn step(rng: &mut fastrand::Rng, id: i64) -> String {
@@ -150,8 +178,10 @@ pub(crate) async fn went_on(steps: &AtomicU64, by: u64) {
 
 async fn a_life(store: TestDb, in_the_middle: impl Fn()) {
     let history = History::random(FRAMEWORK, 80, 2_000);
-    let setup = Setup::of(store, history).await;
+    let mut setup = Setup::of(store, history).await;
     setup.source().execute(KEYS).await;
+    setup.source().execute(SLOWLY).await;
+    setup.query = FRAMEWORK.query_of("slowly(r.id)", "join");
     setup.recents(&["capture", "install"]).expect(0);
     let mut server = serve(&setup).await;
     let stop = Arc::new(AtomicBool::new(false));
@@ -175,21 +205,21 @@ async fn a_life(store: TestDb, in_the_middle: impl Fn()) {
         Arc::clone(&calls),
     )));
     // The backfill runs beside them; the service is killed in the middle, twice.
-    let backfill = setup.start(&["backfill", "--window-runs", "100"]);
+    let mut backfill = start_backfill(&setup).await;
     for _ in 0..2 {
         went_on(&steps, STEPS).await;
         went_on(&calls, CALLS).await;
+        assert_runs(&setup, &mut backfill).await;
         drop(server);
         server = serve(&setup).await;
         *hook.lock().unwrap_or_else(PoisonError::into_inner) = server.public;
     }
-    // Where PostgreSQL went down meanwhile, the same command goes on.
+    assert_runs(&setup, &mut backfill).await;
     in_the_middle();
-    if backfill.ended().await.code != Some(0) {
-        setup
-            .recents(&["backfill", "--window-runs", "100"])
-            .expect(0);
-    }
+    // Stopped, or where PostgreSQL went down with it, the same command goes on.
+    backfill.signal("INT");
+    assert_ne!(backfill.ended().await.code, Some(0));
+    setup.recents(&BACKFILL).expect(0);
     went_on(&steps, STEPS).await;
     went_on(&calls, CALLS).await;
     stop.store(true, Ordering::Relaxed);

@@ -6,6 +6,7 @@ mod changes;
 mod covered;
 mod fair;
 pub(crate) mod followed;
+mod horizon;
 mod install;
 pub(crate) mod life;
 mod locks;

@@ -1,7 +1,7 @@
 //! A history in parts: the table follows what is done through the parent, to a part, and with parts.
 
 use super::changes::follow;
-use super::followed::Followed;
+use super::followed::{Followed, plain};
 use crate::support::history::layout::POSTGRES;
 use crate::support::history::{History, Layout, Setup};
 use crate::support::{Backend, TestDb};
@@ -197,8 +197,8 @@ async fn updates_of_keys_of_every_size_are_noted_whole() {
     }
 }
 
-/// PostgreSQL tells no trigger what becomes of these rows, as README says. Where a newer one does, that
-/// is to be taken back.
+/// PostgreSQL tells no trigger what becomes of these rows, as README and `capture status` say. Where a newer
+/// one does, that is to be taken back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_that_a_merge_moves_untold_are_mended_by_verify_repair() {
     let followed = followed(BY_WORKSPACE, 305).await;
@@ -219,6 +219,15 @@ async fn rows_that_a_merge_moves_untold_are_mended_by_verify_repair() {
         let rows = followed.setup.store.rows().await;
         assert!(rows.keys().all(|key| key.0 != gone), "{gone}: {rows:?}");
     }
+    let status = |setup: &Setup| setup.json(&["capture", "status"], 0)["merge_is_untold"].clone();
+    assert_eq!(status(&followed.setup), true);
+    let told = followed.setup.recents(&["capture", "status"]).expect(0);
+    assert!(
+        told.out.contains("hint       a MERGE that moves rows"),
+        "{told:?}"
+    );
+    let whole = plain(TestDb::migrated(Backend::Postgres).await, 306, 10).await;
+    assert_eq!(status(&whole.setup), false, "it has no partitions");
 }
 
 /// What is done to the tables themselves fires no trigger: install, then repair, as README says.

@@ -1,8 +1,12 @@
 //! Removing capture, whatever became of the history and of its mapping.
 
+use std::time::{Duration, Instant};
+
+use super::followed::plain;
 use super::install::{TRACES, setup};
 use crate::support::history::Setup;
 use crate::support::history::layout::{ALL, POSTGRES};
+use crate::support::{Backend, TestDb, until};
 
 /// Installed, and then changed by the application's owner; with what was there before.
 async fn changed(setup: &Setup, change: &str) -> Vec<String> {
@@ -58,6 +62,47 @@ async fn what_was_missed_before_another_installation_is_left_to_verify() {
     assert!(!again.err.contains("recents backfill"), "{again:?}");
     setup.recents(&["verify", "--repair"]).expect(3);
     setup.recents(&["verify"]).expect(0);
+}
+
+/// Changes that a service follows one after the other, behind an installation that it saw go and come.
+const CHANGES: usize = 5;
+/// Each is seen within some ten milliseconds, the first one within a few seconds. Those that only a look at
+/// everything finds take five seconds each.
+const SOON: Duration = Duration::from_secs(15);
+
+/// The outbox is another one then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_follows_at_once_what_changes_behind_another_installation() {
+    let followed = plain(TestDb::migrated(Backend::Postgres).await, 58, 100).await;
+    // Longer than the drain expects notes of lower ids than those that it saw, which is two seconds.
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(3) {
+        // A row of the outbox each.
+        let changes = "do $$ begin for n in 1..10 loop
+                           update saved_run set updated_at = now()
+                               where id = (select min(id) from saved_run);
+                       end loop; end $$";
+        followed.app(changes).await;
+        followed.quiet().await;
+    }
+    followed.setup.recents(&["capture", "uninstall"]).expect(0);
+    followed.setup.recents(&["capture", "install"]).expect(0);
+    let installed = Instant::now();
+    for change in 0..CHANGES {
+        let workspace = format!("behind {change}");
+        let sql = format!(
+            "insert into saved_run values (30000 + {change}, '{workspace}', null,
+                 (select min(id) from saved_run_version where published_run_id is not null), now())"
+        );
+        followed.app(&sql).await;
+        until("it is followed", async || {
+            let rows = followed.setup.store.rows().await;
+            rows.keys().any(|key| key.0 == workspace).then_some(())
+        })
+        .await;
+    }
+    let took = installed.elapsed();
+    assert!(took < SOON, "{CHANGES} changes took {took:?}");
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use crate::support::{Backend, Cluster, TestDb, both, recents, until};
 both!(
     a_table_as_it_should_be_is_all_ok,
     a_table_that_was_never_filled_or_checked_is_told,
+    a_time_far_ahead_of_the_clock_is_named_with_its_run,
 );
 
 /// The verdict, what was seen and what mends it, of each finding of a check.
@@ -64,6 +65,7 @@ async fn a_table_as_it_should_be_is_all_ok(db: TestDb) {
         "backfill",
         "audit",
         "jobs",
+        "times",
         "history",
         "mapping",
     ] {
@@ -71,6 +73,21 @@ async fn a_table_as_it_should_be_is_all_ok(db: TestDb) {
     }
     let lines = setup.recents(&["doctor"]).expect(0).out;
     assert!(lines.lines().all(|line| line.starts_with("ok ")), "{lines}");
+}
+
+/// One wrong year is on top of its lists for ever.
+async fn a_time_far_ahead_of_the_clock_is_named_with_its_run(db: TestDb) {
+    let setup = followed(db).await;
+    let ahead = "update saved_run set updated_at = '2500-01-01 00:00:00Z' where id =
+                     (select min(r.id) from saved_run r join saved_run_version v on v.id = r.parent_version_id
+                      where published_run_id is not null and workspace_id is not null)";
+    setup.source().execute(ahead).await;
+    setup.recents(&["backfill", "--restart"]).expect(0);
+    let told = doctor(&setup, &[], 0);
+    let (verdict, detail, mend) = finding(&told, "times");
+    assert_eq!(verdict, "warning", "{told:#}");
+    assert!(detail.contains("2500-01-01T00:00:00.000000Z"), "{detail}");
+    assert!(mend.starts_with("mend the time of run "), "{mend}");
 }
 
 async fn a_table_that_was_never_filled_or_checked_is_told(db: TestDb) {

@@ -124,16 +124,7 @@ impl TestDb {
 
     /// The same, with that many connections at the most.
     pub(crate) fn store_of(&self, size: u32) -> Store {
-        let statement_timeout = Duration::from_secs(20);
-        Store::open(
-            &self.url,
-            PoolSettings {
-                size,
-                statement_timeout,
-                behind_pooler: false,
-            },
-        )
-        .expect("a good url")
+        store_at(&self.url, size)
     }
 
     /// A connection beside the product's, for what only a test does.
@@ -225,13 +216,18 @@ pub(crate) fn migrations() -> Vec<u32> {
     versions
 }
 
-async fn migrate(url: &str) {
+/// The product's own store at this url, with that many connections at the most.
+pub(crate) fn store_at(url: &str, size: u32) -> Store {
     let settings = PoolSettings {
-        size: 1,
+        size,
         statement_timeout: Duration::from_secs(20),
         behind_pooler: false,
     };
-    let store = Store::open(url, settings).expect("a good url");
+    Store::open(url, settings).expect("a good url")
+}
+
+async fn migrate(url: &str) {
+    let store = store_at(url, 1);
     store.migrate().await.expect("the migrations");
     store.close().await;
 }

@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// The texts of statements, in the order in which they were executed.
 type Statements = Arc<Mutex<Vec<String>>>;
 
-/// A turnstile before a PostgreSQL server, gone when dropped.
+/// A turnstile before a PostgreSQL server, gone when dropped, with every connection through it.
 pub(crate) struct Turnstile {
     /// The url of the database behind it.
     pub(crate) url: String,
@@ -27,16 +27,26 @@ pub(crate) struct Turnstile {
 impl Turnstile {
     /// Lets this many requests through to the database at `url`.
     pub(crate) async fn letting(requests: usize, url: &str) -> Self {
+        Self::counting(Arc::default(), requests, url).await
+    }
+
+    /// A way to another database, for requests of the same number: those to either are counted together.
+    pub(crate) async fn beside(&self, url: &str) -> Self {
+        Self::counting(Arc::clone(&self.passed), self.lets, url).await
+    }
+
+    async fn counting(passed: Arc<AtomicUsize>, requests: usize, url: &str) -> Self {
         let (before, address) = url.split_once('@').expect("a url with a user");
         let (server, database) = address.split_once('/').expect("a url with a database");
         let server: SocketAddr = server.parse().expect("an address");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("its address").port();
-        let passed = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&passed);
         let executed = Statements::default();
         let executions = Arc::clone(&executed);
         let task = tokio::spawn(async move {
+            // Cut when it is dropped.
+            let mut ways = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 let Ok(server) = TcpStream::connect(server).await else {
                     continue;
@@ -45,12 +55,14 @@ impl Turnstile {
                 server.set_nodelay(true).expect("no delay");
                 let (from_client, mut to_client) = client.into_split();
                 let (mut from_server, to_server) = server.into_split();
-                tokio::spawn(async move {
+                ways.spawn(async move {
                     // The answers' end is the connection's.
-                    let _ = tokio::io::copy(&mut from_server, &mut to_client).await;
+                    tokio::io::copy(&mut from_server, &mut to_client)
+                        .await
+                        .map(drop)
                 });
                 let (passed, executed) = (Arc::clone(&counter), Arc::clone(&executions));
-                tokio::spawn(pass(from_client, to_server, passed, executed, requests));
+                ways.spawn(pass(from_client, to_server, passed, executed, requests));
             }
         });
         let url = format!("{before}@127.0.0.1:{port}/{database}");

@@ -1,0 +1,3 @@
+-- The notes that are set aside: few, and asked for with every look while there are any. Without it, that reads
+-- all notes that wait, and those that vacuum has not removed.
+create index note_set_aside on recents.note (run) where error is not null;
