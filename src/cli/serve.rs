@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use rustix::process::Signal;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
@@ -78,6 +79,8 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
         tracing::warn!(name, "not a key of the configuration; it has no effect");
     }
     server::raise_open_files();
+    // Heard and ignored: a file that may not grow is a full disk, and no reason to die.
+    drop(signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?);
     let store = open(config)?;
     let public = TcpListener::from_std(bound.public)?;
     let admin = TcpListener::from_std(bound.admin)?;

@@ -77,3 +77,35 @@ async fn a_listener_that_hears_nothing_any_more_makes_no_read_stale() {
     stop.store(true, Ordering::SeqCst);
     with_tokens.await.expect("no stale read");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_dies_in_silence_keeps_neither_news_back_nor_a_stop() {
+    let db = TestDb::migrated(Backend::Postgres).await;
+    let wire = Wire::to(&db.url).await;
+    let mut a = Server::with(&wire.url, &[]).await;
+    let b = Server::with(&db.url, &["--cache-ttl", "1h"]).await;
+    for server in [&a, &b] {
+        hears(server).await;
+    }
+    let path = list_path("quiet", None);
+    let read = async || newest(&b.public.get(&path).await.expect(200));
+    wire.swallow_news();
+    let mut at = 0;
+    while !wire.has_swallowed() {
+        at += 1;
+        write(a.public, "quiet", at).await;
+        read().await;
+    }
+    let acknowledged = Instant::now();
+    until("what was told into it is told again", async || {
+        (read().await == at).then_some(())
+    })
+    .await;
+    let took = acknowledged.elapsed();
+    assert!(took < BOUND + LATE, "a read was old for {took:?}");
+    a.terminate();
+    let asked = Instant::now();
+    assert_eq!(a.ended().await.code(), Some(0), "{}", a.log.text());
+    let took = asked.elapsed();
+    assert!(took < Duration::from_secs(15), "a stop took {took:?}");
+}

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
+use hyper::body::Bytes;
 use recents::store::Store;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 
@@ -77,6 +78,40 @@ async fn a_full_disk_is_told_and_writes_go_on_when_there_is_room_sqlite() {
         .post("/v1/runs", &body_of(&uses(999)))
         .await
         .expect(200);
+}
+
+/// SQLite rolls back by itself where a commit cannot be written. The connection is as good as any other then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_disk_that_takes_nothing_broke_off_spoils_no_connection() {
+    let db = TestDb::migrated(Backend::Sqlite).await;
+    let server = Server::start(&db).await;
+    let client = server.public;
+    client
+        .post("/v1/runs", &body_of(&uses(0)))
+        .await
+        .expect(200);
+    server.limit_files("0");
+    for at in 1..4 {
+        client
+            .post("/v1/runs", &body_of(&uses(at)))
+            .await
+            .expect(503);
+        let dismissed = list_path("w0", None) + "/p0";
+        client
+            .send("DELETE", &dismissed, &[], Bytes::new())
+            .await
+            .expect(503);
+        let list = client.get(&list_path("w0", None)).await.expect(200);
+        assert_eq!(list.published_runs().len(), 4, "reads go on");
+    }
+    server.limit_files("unlimited");
+    // One after the other, so that every connection has its turn.
+    for at in 1..20 {
+        client
+            .post("/v1/runs", &body_of(&uses(at)[..1]))
+            .await
+            .expect(200);
+    }
 }
 
 #[tokio::test]

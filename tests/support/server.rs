@@ -119,6 +119,15 @@ impl Server {
         server
     }
 
+    /// How large a file may get by what it writes; `unlimited` is as it was.
+    pub(crate) fn limit_files(&self, bytes: &str) {
+        let status = Command::new("prlimit")
+            .args(["--pid", &self.child.id().to_string()])
+            .arg(format!("--fsize={bytes}:"))
+            .status();
+        assert!(status.expect("prlimit runs").success());
+    }
+
     /// Waits until it says that it is ready.
     pub(crate) async fn ready(&mut self) {
         until("the server is ready", async || {
