@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection, PgPool, Row, SqlitePool};
+use sqlx::{Connection, PgPool, SqlitePool};
 use tokio::time::timeout;
 
 use super::{PgStore, Store};
@@ -27,8 +27,6 @@ const ALIVE_WITHIN: Duration = Duration::from_millis(500);
 /// How long a connection that is given back may take to say that it lives. What it was asked before may still
 /// be at work, and is broken off with it.
 pub(super) const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A transaction's time is that of its first statement.
-const OUTSIDE_A_TRANSACTION: &str = "select now() = statement_timestamp()";
 /// A transaction of ours that rests longer than this is a fault; it would hold locks and vacuum.
 const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -132,17 +130,15 @@ fn postgres_pool(url: &str, settings: PoolSettings) -> Result<PgPool, sqlx::Erro
     Ok(asked_when_taken(settings.size).connect_lazy_with(options))
 }
 
-/// A pool of connections, each of which is looked at when it is given back: one on which a transaction was
-/// begun that nobody waited for would take what comes next into it, and one that died in silence would keep its
-/// place for a quarter of an hour.
+/// A pool of connections, each of which is asked whether it lives when it is given back: one that died in
+/// silence would keep its place for a quarter of an hour. Through it, whatever writes begins a transaction
+/// and commits it.
 pub(crate) fn pg_pool(size: u32) -> PgPoolOptions {
     asked_when_taken(size).after_release(|conn, _meta| {
         Box::pin(async move {
-            let is_free = sqlx::raw_sql(OUTSIDE_A_TRANSACTION).fetch_one(conn);
-            match timeout(RELEASE_TIMEOUT, is_free).await {
-                Ok(row) => row?.try_get(0),
-                Err(_) => Err(sqlx::Error::PoolTimedOut),
-            }
+            let lives = timeout(RELEASE_TIMEOUT, conn.ping()).await;
+            lives.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
+            Ok(true)
         })
     })
 }

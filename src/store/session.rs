@@ -43,7 +43,7 @@ impl PgStore {
     pub(super) async fn begin(&self) -> Result<Session, sqlx::Error> {
         let mut session = self.acquire().await?;
         session.state = State::Beginning;
-        raw_sql("begin").execute(session.conn()?).await?;
+        raw_sql("BEGIN").execute(session.conn()?).await?;
         session.state = State::Begun;
         Ok(session)
     }
@@ -85,7 +85,7 @@ enum State {
 impl Session {
     pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
         if self.state == State::Begun {
-            raw_sql("commit").execute(self.conn()?).await?;
+            raw_sql("COMMIT").execute(self.conn()?).await?;
             self.state = State::Autocommit;
         }
         Ok(())
@@ -110,7 +110,7 @@ impl Drop for Session {
         }
         let is_begun = self.state == State::Begun;
         let released = async move {
-            if is_begun && raw_sql("rollback").execute(&mut *conn).await.is_err() {
+            if is_begun && raw_sql("ROLLBACK").execute(&mut *conn).await.is_err() {
                 return conn.close_on_drop();
             }
             conn.return_to_pool().await;

@@ -89,16 +89,22 @@ async fn a_connection_that_dies_in_silence_keeps_neither_news_back_nor_a_stop() 
     }
     let path = list_path("quiet", None);
     let read = async || newest(&b.public.get(&path).await.expect(200));
-    wire.swallow_news();
-    let mut at = 0;
-    while !wire.has_swallowed() {
-        at += 1;
-        write(a.public, "quiet", at).await;
+    write(b.public, "quiet", 0).await;
+    until("the list is kept", async || {
+        let hits = came_by(&b, "hit").await;
         read().await;
-    }
+        (came_by(&b, "hit").await > hits).then_some(())
+    })
+    .await;
+    wire.swallow_news();
+    write(a.public, "quiet", 1).await;
+    until("its news are swallowed", async || {
+        wire.has_swallowed().then_some(())
+    })
+    .await;
     let acknowledged = Instant::now();
     until("what was told into it is told again", async || {
-        (read().await == at).then_some(())
+        (read().await == 1).then_some(())
     })
     .await;
     let took = acknowledged.elapsed();
