@@ -4,13 +4,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, Column, Executor, PgPool, Row, SqlSafeStr, Statement, TypeInfo};
 
 use super::look_up;
 use super::mapping::{self, IdType, Mapping, Types};
 use super::refuse::{self, Judged};
-use super::{Database, History, HistoryError, session, steady};
+use super::{Database, History, HistoryError, session, sqlite, steady};
 use crate::config::HistoryConfig;
 use crate::store::{Dialect, pg_options, pg_pool};
 
@@ -91,7 +91,7 @@ pub(crate) async fn connect_within(
     let history = if config.url.starts_with("sqlite:") {
         let options = read_only_sqlite(&config.url)
             .map_err(|error| HistoryError::misfit("history.url", error))?;
-        let pool = SqlitePoolOptions::new()
+        let pool = sqlite::pool()
             .max_connections(CONNECTIONS)
             .acquire_timeout(CONNECT_TIMEOUT)
             .connect_with(options)
