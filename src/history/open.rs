@@ -97,7 +97,10 @@ pub(crate) async fn connect_within(
             .connect_with(options)
             .await
             .map_err(HistoryError::Database)?;
-        describe_sqlite(pool, config, judged).await?
+        let history = describe_sqlite(pool, config, judged).await?;
+        // For its keys' sake, which every way of reading takes as texts.
+        history.last_key().await?;
+        history
     } else {
         let pool = connect_postgres_within(config, timeout).await?;
         let described = describe_postgres(pool, config, judged, timeout).await;
