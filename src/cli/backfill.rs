@@ -58,7 +58,7 @@ enum OnErrorArg {
 pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Failure> {
     let (origin, history) = origin(config, args).await?;
     let store = migrated(config, args.dry_run).await?;
-    let (mut progress, mut began) = (Progress::start(), false);
+    let (mut progress, mut began, mut read) = (Progress::start(), false, false);
     let mut told = Told::default();
     let options = Options {
         restart: args.restart,
@@ -74,6 +74,7 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
             // The wait for a lease is none of the work.
             progress.begin();
         }
+        read |= report.tally.scanned > 0;
         told.name(&progress, &report.unmappable);
         progress.show(report.tally.scanned, report.total, report.scanned_now);
     })
@@ -95,7 +96,7 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
     if let Some(history) = history {
         history.close().await;
     }
-    if began && let Err(JobError::History(_)) = &ran {
+    if read && let Err(JobError::History(_)) = &ran {
         eprintln!("{}", how_to_go_on(args));
     }
     let (outcome, report) = ran?;

@@ -236,6 +236,8 @@ async fn a_missing_column_is_named(db: TestDb) {
             let ended = files.backfill("a.csv", args).expect(1);
             let said = format!("a.csv: there is no column `{column}`");
             assert!(ended.err.contains(&said), "{ended:?}");
+            // Nothing was read.
+            assert!(!ended.err.contains("the same command"), "{ended:?}");
         }
     }
     files.assert_rows(&Rows::new(), "from nothing").await;
