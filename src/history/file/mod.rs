@@ -44,6 +44,16 @@ pub enum FileError {
         /// Which column.
         column: &'static str,
     },
+    /// A column is there twice in the header.
+    #[error("{}: line {line}: the column `{column}` is there twice: which one is meant?", path.display())]
+    Twice {
+        /// Which file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: u64,
+        /// Which column.
+        column: &'static str,
+    },
     /// A line is broken.
     #[error("{}: line {line}: {problem}; mend it, or pass over such lines with --on-error skip", path.display())]
     Line {
