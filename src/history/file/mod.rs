@@ -138,7 +138,7 @@ impl FileSource {
 
     /// Sends the file's uses, beginning behind the cursor of an earlier reading.
     pub fn read(self, cursor: Option<&str>) -> Stretches {
-        let (sender, stretches) = Stretches::channel();
+        let (sender, stretches) = Stretches::cuttable();
         let skip = cursor.and_then(|cursor| cursor.parse().ok()).unwrap_or(0);
         tokio::task::spawn_blocking(move || {
             let end = self
@@ -203,6 +203,9 @@ type Line<'a> = Result<RawUse<'a>, String>;
 impl Taking<'_> {
     /// Takes a record; `false` where nobody waits for more.
     fn take(&mut self, line: impl Fn() -> u64, raw: Line<'_>) -> Result<bool, FileError> {
+        if self.sender.is_cut() {
+            return Ok(false);
+        }
         self.read += 1;
         if self.read <= self.skip {
             return Ok(true);
