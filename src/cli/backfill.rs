@@ -55,7 +55,8 @@ enum OnErrorArg {
 pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Failure> {
     let (origin, history) = origin(config, args).await?;
     let store = migrated(config, args.dry_run).await?;
-    let (mut progress, mut began, mut all_read) = (Progress::start(), false, false);
+    let (mut progress, mut began) = (Progress::start(), false);
+    let (mut read, mut all_read) = (false, false);
     let mut told = Told::default();
     let options = Options {
         restart: args.restart,
@@ -71,6 +72,7 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
             // The wait for a lease is none of the work.
             progress.begin();
         }
+        read |= report.tally.scanned > 0;
         all_read = report.all_read;
         told.name(&progress, &report.unmappable);
         progress.show(report.tally.scanned, report.total, report.scanned_now);
@@ -82,7 +84,7 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
     if let Some(history) = history {
         history.close().await;
     }
-    if began && let Err(JobError::History(_)) = &ran {
+    if read && let Err(JobError::History(_)) = &ran {
         eprintln!("{}", how_to_go_on(args, all_read));
     }
     let (outcome, report) = ran?;

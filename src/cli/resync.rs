@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, IsTerminal};
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use serde_json::json;
 
 use super::backfill::connect;
@@ -18,13 +18,13 @@ use crate::model::{Id, Key};
 use crate::store::{Store, job};
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true))]
 pub(super) struct ResyncArgs {
     /// Only this workspace
-    #[arg(long, required_unless_present = "all", conflicts_with = "all",
-          value_parser = |text: &str| Id::new(text))]
+    #[arg(long, group = "what", value_parser = |text: &str| Id::new(text))]
     workspace: Option<Id>,
     /// Everything
-    #[arg(long)]
+    #[arg(long, group = "what")]
     all: bool,
     /// `merge` only raises and adds; `rebuild` lowers and removes too
     #[arg(long, value_enum, default_value = "merge")]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use serde_json::{Map, Number, Value};
-use sqlx::sqlite::{SqlitePoolOptions, SqliteRow};
+use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Column, Executor, Postgres, Row, SqlSafeStr, Type, TypeInfo, ValueRef};
 
 use super::{DetailsError, MAX_STATEMENTS};
@@ -38,7 +38,7 @@ impl Source {
         let query = config.query.trim().trim_end_matches(';');
         if config.url.starts_with("sqlite:") {
             let options = read_only_sqlite(&config.url).map_err(bad_url)?;
-            let pool = SqlitePoolOptions::new()
+            let pool = sqlite::pool()
                 .max_connections(MAX_STATEMENTS)
                 .acquire_timeout(TIMEOUT)
                 .connect_lazy_with(options);

@@ -10,7 +10,24 @@ use crate::store::on_both;
 
 impl History {
     /// The last key; `None` where the history is empty.
+    ///
+    /// # Errors
+    /// [`HistoryError::Misfit`] where keys of SQLite cannot be told by their text: windows end with a text,
+    /// which would pass over a blob.
     pub(crate) async fn last_key(&self) -> Result<Option<String>, HistoryError> {
+        if let Database::Sqlite(_) = self.database
+            && let Some(kind) = self.texts(self.mapping.odd_last_key()).await?.pop()
+        {
+            let (table, key) = (&self.mapping.table, &self.mapping.key);
+            return Err(HistoryError::misfit(
+                "history.key",
+                format_args!(
+                    "`{key}` holds a value of type {kind}, and a key is an integer or text; \
+                     `select * from {table} where typeof({key}) = '{kind}'` finds them: store them as \
+                     `cast({key} as text)`"
+                ),
+            ));
+        }
         Ok(self.texts(self.mapping.last_key()).await?.pop())
     }
 

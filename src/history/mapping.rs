@@ -416,6 +416,16 @@ impl Mapping {
         )
     }
 
+    /// The type of the greatest key, where that is no integer or text that can be walked to, of SQLite:
+    /// there a column holds values of any type, all numbers come before all texts, and blobs behind them.
+    pub(crate) fn odd_last_key(&self) -> String {
+        let (table, key) = (&self.table, &self.key);
+        format!(
+            "select typeof(o.{key}) from (select h.{key} from {table} as h where h.{key} is not null \
+             order by h.{key} desc limit 1) as o where o.{key} <> cast(o.{key} as text)"
+        )
+    }
+
     /// Some keys from both ends, to try the mapping with.
     pub(crate) fn sample_keys(&self, each: u32) -> String {
         let (table, key) = (&self.table, &self.key);

@@ -4,13 +4,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, Column, Executor, PgPool, Row, SqlSafeStr, Statement, TypeInfo};
 
 use super::look_up;
 use super::mapping::{self, IdType, Mapping, Types};
 use super::refuse::{self, Judged};
-use super::{Database, History, HistoryError, session, steady};
+use super::{Database, History, HistoryError, session, sqlite, steady};
 use crate::config::HistoryConfig;
 use crate::store::{Dialect, pg_options, pg_pool};
 
@@ -91,13 +91,16 @@ pub(crate) async fn connect_within(
     let history = if config.url.starts_with("sqlite:") {
         let options = read_only_sqlite(&config.url)
             .map_err(|error| HistoryError::misfit("history.url", error))?;
-        let pool = SqlitePoolOptions::new()
+        let pool = sqlite::pool()
             .max_connections(CONNECTIONS)
             .acquire_timeout(CONNECT_TIMEOUT)
             .connect_with(options)
             .await
             .map_err(HistoryError::Database)?;
-        describe_sqlite(pool, config, judged).await?
+        let history = describe_sqlite(pool, config, judged).await?;
+        // For its keys' sake, which every way of reading takes as texts.
+        history.last_key().await?;
+        history
     } else {
         let pool = connect_postgres_within(config, timeout).await?;
         let described = describe_postgres(pool, config, judged, timeout).await;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::TryStreamExt;
 use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::sqlite::{SqliteArguments, SqlitePoolOptions, SqliteRow};
 use sqlx::{Row, Sqlite, SqlitePool, TypeInfo, ValueRef};
 
 use super::HistoryError;
@@ -16,20 +16,28 @@ use crate::model::{RawUse, Time};
 /// Steps of SQLite's machine between two looks at the clock: some microseconds.
 const STEPS: i32 = 10_000;
 
-/// A connection whose statements end after this time; zero is no limit. SQLite has no time-out of its own,
+/// A pool of connections for [`acquire`], which come back to it without a time-out.
+pub(crate) fn pool() -> SqlitePoolOptions {
+    SqlitePoolOptions::new().after_release(|conn, _| {
+        Box::pin(async {
+            conn.lock_handle().await?.remove_progress_handler();
+            Ok(true)
+        })
+    })
+}
+
+/// A connection of a [`pool`] whose statements end after this time; zero is no limit. SQLite has no time-out of its own,
 /// and goes on with a statement of which nobody takes a row.
 pub(crate) async fn acquire(
     pool: &SqlitePool,
     timeout: Duration,
 ) -> Result<PoolConnection<Sqlite>, sqlx::Error> {
     let mut conn = pool.acquire().await?;
-    let end = Instant::now() + timeout;
-    let mut handle = conn.lock_handle().await?;
-    match timeout.is_zero() {
-        true => handle.remove_progress_handler(),
-        false => handle.set_progress_handler(STEPS, move || Instant::now() < end),
+    if !timeout.is_zero() {
+        let end = Instant::now() + timeout;
+        let mut handle = conn.lock_handle().await?;
+        handle.set_progress_handler(STEPS, move || Instant::now() < end);
     }
-    drop(handle);
     Ok(conn)
 }
 
@@ -107,4 +115,31 @@ fn time_of(row: &SqliteRow) -> Result<Option<Result<Time, TimeError>>, sqlx::Err
         "TEXT" => Time::parse_sql(row.try_get_unchecked(4)?),
         _ => Err(TimeError::Malformed),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes far more than [`STEPS`].
+    const LONG: &str =
+        "with recursive n (i) as (select 1 union all select i + 1 from n where i < 100000)
+                        select count(*) from n";
+
+    #[tokio::test]
+    async fn a_time_out_ends_with_the_use_that_it_was_set_for() {
+        let pool = pool().max_connections(1);
+        let pool = pool.connect("sqlite::memory:").await.expect("a database");
+        let mut timed = acquire(&pool, Duration::from_nanos(1))
+            .await
+            .expect("a connection");
+        let ended = sqlx::query(LONG).fetch_one(&mut *timed).await;
+        assert!(ended.is_err_and(|error| crate::history::was_ended(&error)));
+        drop(timed);
+        let counted: Result<i64, _> = sqlx::query_scalar(LONG).fetch_one(&pool).await;
+        assert_eq!(
+            counted.expect("the same connection, without a time-out"),
+            100_000
+        );
+    }
 }

@@ -1,6 +1,8 @@
 //! Stretches: what a source sends.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -157,7 +159,15 @@ pub struct Stretches {
     receiver: mpsc::Receiver<Sent>,
     /// Their uses.
     pub gathered: Gathered,
+    cut: Option<Cut>,
 }
+
+/// Whether a source shall end where it is.
+type Cut = Arc<AtomicBool>;
+
+/// How long is waited for a source that shall end. It asks at each run, and may itself wait for one, as at a
+/// pipe.
+const CUT_WITHIN: Duration = Duration::from_secs(1);
 
 /// Where a source sends its stretches and, at the end, `None`. It may stop when the receiver is gone.
 #[derive(Debug)]
@@ -165,6 +175,7 @@ pub struct Sender {
     channel: mpsc::Sender<Sent>,
     /// Where the uses go, before the stretch that they belong to is sent.
     pub gathered: Gathered,
+    cut: Option<Cut>,
 }
 
 /// Nobody receives any more.
@@ -182,6 +193,12 @@ impl Sender {
         self.channel.blocking_send(sent).map_err(|_| Gone)
     }
 
+    /// Whether to end here.
+    pub(super) fn is_cut(&self) -> bool {
+        let cut = self.cut.as_ref();
+        cut.is_some_and(|cut| cut.load(Ordering::Relaxed))
+    }
+
     /// Ends when nobody receives any more.
     pub(super) async fn closed(&self) {
         self.channel.closed().await;
@@ -195,8 +212,38 @@ impl Stretches {
         let sender = Sender {
             channel,
             gathered: gathered.clone(),
+            cut: None,
         };
-        (sender, Self { receiver, gathered })
+        let stretches = Self {
+            receiver,
+            gathered,
+            cut: None,
+        };
+        (sender, stretches)
+    }
+
+    /// The same for a source that asks at each run whether to end there.
+    pub(super) fn cuttable() -> (Sender, Self) {
+        let (mut sender, mut stretches) = Self::channel();
+        let cut = Cut::default();
+        sender.cut = Some(Arc::clone(&cut));
+        stretches.cut = Some(cut);
+        (sender, stretches)
+    }
+
+    /// Has the source end where it is, if it can, and adds what it has read to `pending`: the uses are
+    /// gathered already.
+    pub async fn cut(&mut self, pending: &mut Stretch) {
+        let Some(cut) = &self.cut else { return };
+        cut.store(true, Ordering::Relaxed);
+        let rest = async {
+            // What fails here fails again when it is gone on with.
+            while let Ok(Some(stretch)) = self.next().await {
+                pending.append(stretch);
+            }
+        };
+        // Where it takes longer, what is not counted is read again.
+        let _ = tokio::time::timeout(CUT_WITHIN, rest).await;
     }
 
     /// The next stretch; `None` at the end.

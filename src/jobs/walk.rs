@@ -50,7 +50,10 @@ pub(super) async fn walk(
         // What becomes of it when everything up to here is taken.
         let end = tokio::select! {
             biased;
-            () = &mut stop => Some(Ok(Outcome::Stopped)),
+            () = &mut stop => {
+                stretches.cut(&mut pending).await;
+                Some(Ok(Outcome::Stopped))
+            }
             () = sleep_until(next_checkpoint.into()) => {
                 let started = Instant::now();
                 // Without a cursor, writing now would only mean writing again later.

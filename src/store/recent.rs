@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sqlx::Row;
 
 use super::rows::{BindRows, Rows};
-use super::statement::{Statement, clamped};
+use super::statement::{Dialect, Statement, clamped};
 use super::tx::Forgetting;
 use super::{Conn, Store, StoreError, Tx, dismissal, on_both};
 use crate::cache::{Changed, Reason};
@@ -53,10 +53,11 @@ static RAISE: Statement = Statement::new("raise", || {
     )
 });
 
+// `cross join` is where SQLite keeps the order of a join: it reads the keys and finds the row of each.
 static ROWS_OF_KEYS: Statement = Statement::new("rows_of_keys", || {
     "select t.workspace, t.uid, t.published_run, t.last_used_at, t.run from {keys} as k
-     join {recents}recent_workflow as t
-       on t.workspace = k.workspace and t.uid = k.uid and t.published_run = k.published_run"
+     cross join {recents}recent_workflow as t
+     where t.workspace = k.workspace and t.uid = k.uid and t.published_run = k.published_run"
         .into()
 });
 
@@ -80,12 +81,18 @@ static ROWS_OF_WORKSPACE_AFTER: Statement = Statement::new("rows_of_workspace_af
         .into()
 });
 
+// Not an update from the swaps: SQLite would choose the order of that join. The rows are locked where they
+// are read, so that they are as they were seen when they are written.
 static LOWER: Statement = Statement::new("lower", || {
     format!(
-        "update {{recents}}recent_workflow as t set last_used_at = s.last_used_at, run = s.run
-     from {{swaps}} as s
+        "insert into {{recents}}recent_workflow (workspace, uid, published_run, last_used_at, run)
+     select s.workspace, s.uid, s.published_run, s.last_used_at, s.run from {{swaps}} as s
+     cross join {{recents}}recent_workflow as t
      where t.workspace = s.workspace and t.uid = s.uid and t.published_run = s.published_run
-       and {} = s.seen_last_used_at and coalesce(t.run, '') = coalesce(s.seen_run, '')",
+       and {} = s.seen_last_used_at and coalesce(t.run, '') = coalesce(s.seen_run, '')
+     order by 1, 2, 3 {{lock}}
+     on conflict (workspace, uid, published_run) do update
+     set last_used_at = excluded.last_used_at, run = excluded.run",
         clamped("t.last_used_at")
     )
 });
@@ -103,19 +110,21 @@ static REMOVE: Statement = Statement::new("remove", || {
 // Sorted, as every writer locks rows.
 static LOCK_ROWS: Statement = Statement::new("lock_rows", || {
     "select t.workspace, t.uid, t.published_run, t.last_used_at, t.run from {keys} as k
-     join {recents}recent_workflow as t
-       on t.workspace = k.workspace and t.uid = k.uid and t.published_run = k.published_run
+     cross join {recents}recent_workflow as t
+     where t.workspace = k.workspace and t.uid = k.uid and t.published_run = k.published_run
      order by 1, 2, 3 {lock}"
         .into()
 });
 
 static ROWS_OF_RUNS: Statement = Statement::new("rows_of_runs", || {
     "select t.workspace, t.uid, t.published_run, t.last_used_at, t.run
-     from {recents}recent_workflow as t where t.run {is_one_of_runs}"
+     from {recents}recent_workflow as t {by_run} where t.run {is_one_of_runs}"
         .into()
 });
 
-static ANALYZE: Statement = Statement::new("analyze", || "analyze {recents}recent_workflow".into());
+// SQLite finds its way without, and statistics of a small table are wrong as soon as it has grown.
+static ANALYZE: Statement =
+    Statement::new("analyze", || "analyze {recents}recent_workflow".into()).only(Dialect::Postgres);
 
 static COUNT: Statement = Statement::new("count_rows", || {
     "select count(*) from {recents}recent_workflow".into()
@@ -129,11 +138,13 @@ pub(crate) async fn count(store: &Store) -> Result<u64, StoreError> {
     })
 }
 
-/// Tells the database what the table holds now. Without statistics PostgreSQL may sort a whole list
-/// to read the newest few of it.
+/// Tells PostgreSQL what the table holds now. Without statistics it may sort a whole list to read the
+/// newest few of it.
 pub(crate) async fn analyze(store: &Store) -> Result<(), StoreError> {
     on_both!(Store, store, |pool, dialect| {
-        sqlx::query(ANALYZE.run(dialect)).execute(pool).await?;
+        if ANALYZE.is_for(dialect) {
+            sqlx::query(ANALYZE.run(dialect)).execute(pool).await?;
+        }
     });
     Ok(())
 }

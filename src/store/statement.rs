@@ -23,7 +23,8 @@ pub enum Dialect {
 /// a batch of any size is the same prepared statement; `{key}` is one row of `{keys}`, `$1` to `$3`, and
 /// `{is_one_of_runs}` and `{is_one_of_ids}` compare a column with values so bound. `{database}`,
 /// `{timeline}` and `{position}` are the parts of a position. `{lock}` locks the rows of `t` that are
-/// read, `{lock_free}` those that nobody else has locked; SQLite has one writer at a time anyway.
+/// read, `{lock_free}` those that nobody else has locked; SQLite has one writer at a time anyway. `{by_run}`
+/// holds SQLite to the index of runs, which it thinks needless for a small table.
 #[derive(Debug)]
 pub struct Statement {
     /// Its name, as in `recents_db_statements_total{statement}`.
@@ -125,9 +126,9 @@ impl Dialect {
             Self::Postgres => format!("timestamptz '{time}'"),
             Self::Sqlite => time.micros().to_string(),
         };
-        let (lock, lock_free) = match self {
-            Self::Postgres => ("for update of t", "for update of t skip locked"),
-            Self::Sqlite => ("", ""),
+        let (lock, lock_free, by_run) = match self {
+            Self::Postgres => ("for update of t", "for update of t skip locked", ""),
+            Self::Sqlite => ("", "", "indexed by recent_workflow_run"),
         };
         // Not a join with a relation, which PostgreSQL, where it believes the table to be empty, plans as
         // a look at each value for each row.
@@ -150,6 +151,7 @@ impl Dialect {
             .replace("{least}", least)
             .replace("{lock}", lock)
             .replace("{lock_free}", lock_free)
+            .replace("{by_run}", by_run)
             .replace("{runs}", &self.relation(&[("run", "text")]))
             .replace("{is_one_of_runs}", &is_one_of("text"))
             .replace("{is_one_of_ids}", &is_one_of("bigint"))

@@ -61,8 +61,8 @@ fn delete_hidden(keys: &str) -> String {
         "delete from {{recents}}recent_workflow as t
          where (t.workspace, t.uid, t.published_run) in (
              select t.workspace, t.uid, t.published_run from {keys} as k
-             join {{recents}}recent_workflow as t
-               on t.workspace = k.workspace and t.uid = k.uid and t.published_run = k.published_run
+             cross join {{recents}}recent_workflow as t
+             where t.workspace = k.workspace and t.uid = k.uid and t.published_run = k.published_run
              order by 1, 2, 3 {{lock_free}})
            and {}",
         is_hidden(),

@@ -54,6 +54,14 @@ fn broken_json() -> Vec<Broken> {
         (b"[1,2]\n".into(), "is not an object"),
         (b"{}\n".into(), "has no `workspace`"),
         (
+            line("\"w\",\"workspace\":\"v\"", &time).into(),
+            "has `workspace` twice",
+        ),
+        (
+            line("\"w\",\"uid\":null,\"u\\u0069d\":\"u\"", &time).into(),
+            "has `uid` twice",
+        ),
+        (
             line("1.5", &time).into(),
             "`workspace` is neither text nor a whole number",
         ),

@@ -15,6 +15,7 @@ use crate::support::{Backend, TestDb, Use, both};
 
 both!(
     a_file_goes_on_where_it_was_after_a_kill_and_after_an_interrupt,
+    an_interrupt_in_the_middle_of_a_stretch_counts_what_was_read,
     a_file_that_changed_is_read_from_its_beginning,
     standard_input_can_be_interrupted_and_begins_again,
 );
@@ -111,6 +112,37 @@ async fn a_file_goes_on_where_it_was_after_a_kill_and_after_an_interrupt(db: Tes
         "each run once"
     );
     files.assert_rows(&maximum(&uses), "at the end").await;
+}
+
+async fn an_interrupt_in_the_middle_of_a_stretch_counts_what_was_read(db: TestDb) {
+    /// What a pipe, and those who read from it, hold at the most.
+    const AHEAD: usize = 10_000;
+    let files = Files::beside(db);
+    let uses = hooked(63, STRETCH / 2);
+    pipe(&files, "pipe");
+    let worker = files.start("pipe");
+    let (path, text) = (files.path("pipe"), csv(&uses));
+    let (written, was_written) = tokio::sync::oneshot::channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel();
+    let writer = std::thread::spawn(move || {
+        let mut pipe = OpenOptions::new().write(true).open(path).expect("a reader");
+        pipe.write_all(text.as_bytes()).expect("it reads");
+        written.send(()).expect("the test waits");
+        may_go_on.recv().expect("the test goes on");
+        // The last use again and again, until nobody reads any more.
+        let last = text.lines().last().expect("a use").to_owned() + "\n";
+        while pipe.write_all(last.as_bytes()).is_ok() {}
+    });
+    was_written.await.expect("written");
+    worker.signal("INT");
+    go_on.send(()).expect("the writer waits");
+    let stopped = worker.ended().await.expect(4);
+    writer.join().expect("it ends");
+    let scanned = last_json(&stopped)["scanned"].as_u64().expect("a count") as usize;
+    assert!(scanned > uses.len() - AHEAD, "{scanned}: {stopped:?}");
+    assert_eq!(files.job("cursor").await, scanned.to_string());
+    let read = &uses[..scanned.min(uses.len())];
+    files.assert_rows(&maximum(read), "what was counted").await;
 }
 
 async fn a_file_that_changed_is_read_from_its_beginning(db: TestDb) {

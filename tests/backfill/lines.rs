@@ -9,7 +9,7 @@ use crate::support::history::file::{HEADER, csv, gzip, ndjson};
 use crate::support::history::setup::last_json;
 use crate::support::history::{Files, maximum};
 use crate::support::uses::Rows;
-use crate::support::{TestDb, both};
+use crate::support::{TestDb, Use, both};
 
 both!(
     a_broken_line_is_named_and_what_stands_before_it_is_kept,
@@ -18,6 +18,7 @@ both!(
     a_line_without_end_is_named_and_what_stands_before_it_is_kept,
     a_file_that_breaks_off_keeps_what_was_read,
     a_missing_column_is_named,
+    a_column_that_is_there_twice_is_named,
     a_file_that_cannot_be_read_is_named,
 );
 
@@ -236,9 +237,41 @@ async fn a_missing_column_is_named(db: TestDb) {
             let ended = files.backfill("a.csv", args).expect(1);
             let said = format!("a.csv: there is no column `{column}`");
             assert!(ended.err.contains(&said), "{ended:?}");
+            // Nothing was read.
+            assert!(!ended.err.contains("the same command"), "{ended:?}");
         }
     }
     files.assert_rows(&Rows::new(), "from nothing").await;
+}
+
+async fn a_column_that_is_there_twice_is_named(db: TestDb) {
+    let files = Files::beside(db);
+    for (header, column) in [
+        (
+            "workspace,workspace,published_run,last_used_at",
+            "workspace",
+        ),
+        ("uid,workspace,published_run,last_used_at, uid ", "uid"),
+    ] {
+        files.write("a.csv", format!("\n{header}\na,b,c,{T}\n"));
+        for args in [&[][..], &["--on-error", "skip"], &["--dry-run"]] {
+            let ended = files.backfill("a.csv", args).expect(1);
+            let problem = format!("the column `{column}` is there twice");
+            assert_named(&ended, "a.csv", 2, &problem);
+            assert!(!ended.err.contains("--on-error"), "{ended:?}");
+        }
+    }
+    files.assert_rows(&Rows::new(), "from nothing").await;
+    // Others are nobody's.
+    let header = "note,workspace,note,published_run,last_used_at";
+    let line = format!("{header}\nn,w,n,p,{T}\n");
+    let usage = Use::new("w", "p", 0);
+    files
+        .ends_as("a.csv", line, std::slice::from_ref(&usage))
+        .await;
+    let line =
+        format!(r#"{{"n":1,"n":2,"workspace":"w","published_run":"p","last_used_at":"{T}"}}"#);
+    files.ends_as("a.ndjson", line, &[usage]).await;
 }
 
 async fn a_file_that_cannot_be_read_is_named(db: TestDb) {

@@ -29,6 +29,15 @@ fn wrong_usage_exits_with_2_and_says_so_on_standard_error() {
     }
 }
 
+#[test]
+fn a_resync_of_nothing_names_both_that_it_can_be_of() {
+    let words = "<--workspace <WORKSPACE>|--all>";
+    let ended = recents(&["resync"]).expect(2);
+    assert!(ended.err.contains(words), "{ended:?}");
+    let ended = recents(&["resync", "--all", "--workspace", "w"]).expect(2);
+    assert!(ended.err.contains("cannot be used with"), "{ended:?}");
+}
+
 /// A URL of a database where nothing listens.
 const NOBODY: &str = "postgres://user:secret@127.0.0.1:1/db";
 const HISTORY: [&str; 6] = [

@@ -3,6 +3,7 @@
 mod accepted;
 mod clock;
 mod misfits;
+mod odd_keys;
 mod plans;
 mod refusals;
 mod refusing;

@@ -527,3 +527,57 @@ async fn sqlite_looks_rows_to_raise_up_by_their_key() {
         "{plan:#?}"
     );
 }
+
+/// Rows that SQLite can believe its tables to have: its statistics say so until somebody asks for new ones,
+/// however fast they grow. `None` is without statistics.
+const BELIEVED: [Option<u32>; 5] = [None, Some(0), Some(1), Some(40), Some(20_000)];
+
+/// Statements about rows that are given to them which read all notes: those set aside, which are few, and
+/// where there were next to none when somebody asked for statistics.
+const READ_ALL_NOTES: [&str; 2] = ["notes_set_aside_of", "let_notes_go"];
+
+/// Relations of what is given to a statement.
+const GIVEN: [&str; 7] = ["x", "k", "u", "s", "l", "n", "CONSTANT"];
+
+#[tokio::test]
+async fn sqlite_finds_what_it_is_given_by_index_whatever_it_believes_of_its_tables() {
+    let db = TestDb::migrated(Backend::Sqlite).await;
+    for believed in BELIEVED {
+        if let Some(rows) = believed {
+            let fill = format!(
+                "delete from recent_workflow; delete from note; delete from dismissal;
+                 with recursive n (i) as (select 1 union all select i + 1 from n where i < {rows})
+                 insert into recent_workflow
+                     select 'w' || i % 300, iif(i % 2, '', 'u' || i % 7), 'p' || i, i, 'r' || i
+                     from n where i <= {rows};
+                 insert into note (run) select run from recent_workflow;
+                 insert into dismissal select workspace, uid, published_run, 1 from recent_workflow;
+                 analyze"
+            );
+            db.execute(&fill).await;
+        }
+        // A connection reads the statistics when it begins.
+        let mut conn = db.connect().await;
+        let (mut looked_at, mut wrong) = (0, Vec::new());
+        for statement in recents::store::statements() {
+            let (name, text) = (statement.name, statement.text(Dialect::Sqlite));
+            if !statement.is_for(Dialect::Sqlite)
+                || !(text.contains("json_each") || name == "sweep_item")
+            {
+                continue;
+            }
+            let plan = plan_of_sqlite(&mut conn, text).await;
+            let scanned = plan.iter().filter_map(|step| step.strip_prefix("SCAN "));
+            let whole = scanned
+                .filter_map(|step| step.split(' ').next())
+                .any(|relation| !GIVEN.contains(&relation));
+            if whole && !READ_ALL_NOTES.contains(&name) {
+                wrong.push(format!("{name}: {plan:#?}"));
+            }
+            looked_at += 1;
+        }
+        let wrong = wrong.join("\n");
+        assert!(wrong.is_empty(), "{believed:?} rows: {wrong}");
+        assert!(looked_at >= 10, "{looked_at} statements");
+    }
+}

@@ -19,7 +19,7 @@ impl Taking<'_> {
             Err(error) => return Err(self.unreadable(&error, reader.get_ref())),
         };
         self.check_lines(&reader, &header, &Columns::default(), true)?;
-        let columns = self.columns(&header)?;
+        let columns = self.columns(&header, line_of(&reader))?;
         let mut record = ByteRecord::new();
         loop {
             let start = reader.position().byte();
@@ -40,14 +40,20 @@ impl Taking<'_> {
         }
     }
 
-    fn columns(&self, header: &ByteRecord) -> Result<Columns, FileError> {
+    fn columns(&self, header: &ByteRecord, line: u64) -> Result<Columns, FileError> {
         let mut columns = [None; COLUMNS.len()];
         for (at, column) in COLUMNS.into_iter().enumerate() {
             let is_it = |field: &[u8]| field.trim_ascii() == column.as_bytes();
-            columns[at] = header.iter().position(is_it);
+            let path = || self.file.path.clone();
+            let mut named = (0..header.len()).filter(|at| header.get(*at).is_some_and(is_it));
+            columns[at] = named.next();
             if columns[at].is_none() && at >= OPTIONAL {
-                let path = self.file.path.clone();
+                let path = path();
                 return Err(FileError::Column { path, column });
+            }
+            if named.next().is_some() {
+                let path = path();
+                return Err(FileError::Twice { path, line, column });
             }
         }
         Ok(columns)

@@ -1,7 +1,9 @@
 //! NDJSON: an object a line.
 
+use std::fmt;
 use std::io::{self, BufRead, Read};
 
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::{COLUMNS, FileError, Line, MAX_LINE_BYTES, OPTIONAL, Taking, time};
@@ -21,14 +23,12 @@ impl Taking<'_> {
             if text.trim_ascii().is_empty() {
                 continue;
             }
-            let value = match is_whole {
-                true => {
-                    serde_json::from_slice(&text).map_err(|error| format!("is not JSON: {error}"))
-                }
+            let fields: Result<Fields, _> = match is_whole {
+                true => serde_json::from_slice(&text).map_err(said),
                 false => Err("is longer than 1 MiB".into()),
             };
-            let more = match &value {
-                Ok(value) => json_use(value, |raw| self.take(|| line, raw))?,
+            let more = match &fields {
+                Ok(fields) => json_use(fields, |raw| self.take(|| line, raw))?,
                 Err(problem) => self.take(|| line, Err(problem.clone()))?,
             };
             if !more {
@@ -50,13 +50,53 @@ fn next_line(input: &mut impl BufRead, text: &mut Vec<u8>) -> io::Result<bool> {
     Ok(false)
 }
 
-fn json_use<T>(value: &Value, take: impl FnOnce(Line<'_>) -> T) -> T {
-    let Value::Object(object) = value else {
-        return take(Err("is not an object".into()));
-    };
+fn said(error: serde_json::Error) -> String {
+    match error.is_data() {
+        true => "is not an object".into(),
+        false => format!("is not JSON: {error}"),
+    }
+}
+
+/// The fields of a line that are of a use, and which of them is there twice: as a map, the line would have
+/// the last one of them.
+#[derive(Default)]
+struct Fields {
+    values: [Option<Value>; COLUMNS.len()],
+    twice: Option<&'static str>,
+}
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self::default())
+    }
+}
+
+impl<'de> Visitor<'de> for Fields {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self, A::Error> {
+        while let Some((name, value)) = map.next_entry::<String, Value>()? {
+            if let Some(at) = COLUMNS.iter().position(|column| *column == name)
+                && self.values[at].replace(value).is_some()
+            {
+                self.twice = Some(COLUMNS[at]);
+            }
+        }
+        Ok(self)
+    }
+}
+
+fn json_use<T>(fields: &Fields, take: impl FnOnce(Line<'_>) -> T) -> T {
+    if let Some(name) = fields.twice {
+        return take(Err(format!("has `{name}` twice")));
+    }
     let mut texts = [const { None }; COLUMNS.len()];
     for (at, name) in COLUMNS.into_iter().enumerate() {
-        texts[at] = match object.get(name) {
+        texts[at] = match &fields.values[at] {
             None if at >= OPTIONAL => return take(Err(format!("has no `{name}`"))),
             None | Some(Value::Null) => None,
             Some(Value::String(text)) => Some(text.clone()),

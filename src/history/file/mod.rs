@@ -44,6 +44,16 @@ pub enum FileError {
         /// Which column.
         column: &'static str,
     },
+    /// A column is there twice in the header.
+    #[error("{}: line {line}: the column `{column}` is there twice: which one is meant?", path.display())]
+    Twice {
+        /// Which file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: u64,
+        /// Which column.
+        column: &'static str,
+    },
     /// A line is broken.
     #[error("{}: line {line}: {problem}; mend it, or pass over such lines with --on-error skip", path.display())]
     Line {
@@ -128,7 +138,7 @@ impl FileSource {
 
     /// Sends the file's uses, beginning behind the cursor of an earlier reading.
     pub fn read(self, cursor: Option<&str>) -> Stretches {
-        let (sender, stretches) = Stretches::channel();
+        let (sender, stretches) = Stretches::cuttable();
         let skip = cursor.and_then(|cursor| cursor.parse().ok()).unwrap_or(0);
         tokio::task::spawn_blocking(move || {
             let end = self
@@ -193,6 +203,9 @@ type Line<'a> = Result<RawUse<'a>, String>;
 impl Taking<'_> {
     /// Takes a record; `false` where nobody waits for more.
     fn take(&mut self, line: impl Fn() -> u64, raw: Line<'_>) -> Result<bool, FileError> {
+        if self.sender.is_cut() {
+            return Ok(false);
+        }
         self.read += 1;
         if self.read <= self.skip {
             return Ok(true);
