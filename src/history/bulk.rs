@@ -7,9 +7,9 @@ use sqlx::{AssertSqlSafe, PgPool, Postgres};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
-use super::HistoryError;
-use super::mapping::{IdType, Types};
+use super::mapping::{From, IdType, Types};
 use super::session::{Taker, settings};
+use super::{History, HistoryError};
 use crate::model::RawUse;
 use crate::store::time_from_postgres;
 
@@ -30,11 +30,12 @@ impl Drop for Lent {
     }
 }
 
-/// Hands every row of `text` (a query of [`FIELDS`] columns) to `take`.
+/// Hands every run of a window, or of all the history, to `take`. What COPY sends says nothing of its types:
+/// they are asked for in the same transaction.
 pub(super) async fn read(
+    history: &History,
     pool: &PgPool,
-    text: &str,
-    types: Types,
+    window: Option<(&From, &str)>,
     timeout: std::time::Duration,
     take: &mut impl Taker,
 ) -> Result<(), HistoryError> {
@@ -48,12 +49,14 @@ pub(super) async fn read(
         .execute(&mut *conn)
         .await
         .map_err(HistoryError::Database)?;
+    let mapping = history.mapping_in(conn).await?;
+    let text = mapping.bulk(window);
     let copy = format!("copy ({text}) to stdout (format binary)");
     let mut chunks = conn
         .copy_out_raw(&copy)
         .await
         .map_err(HistoryError::Database)?;
-    let (mut texts, mut carried, mut in_header) = (Texts::new(types), Vec::new(), true);
+    let (mut texts, mut carried, mut in_header) = (Texts::new(mapping.types), Vec::new(), true);
     while let Some(chunk) = chunks.try_next().await.map_err(HistoryError::Database)? {
         // The server sends a row a chunk; the protocol promises nothing of that.
         let bytes: &[u8] = if carried.is_empty() {

@@ -77,7 +77,7 @@ pub async fn estimate(history: &History) -> Result<Estimate, HistoryError> {
             "history.table",
             format_args!(
                 "the statistics know no runs of {t}; unless it is empty, run `analyze {t}` first",
-                t = history.mapping.table
+                t = history.mapping().table
             ),
         ));
     };
@@ -163,7 +163,7 @@ impl Sample {
 }
 
 async fn sample(history: &History, pool: &PgPool, runs: u64) -> Result<Sample, HistoryError> {
-    let mapping = &history.mapping;
+    let mapping = &history.mapping();
     let percent = (SAMPLE_RUNS as f64 * 100.0 / runs as f64).min(100.0);
     let part = format!(
         "select * from {} tablesample system ({percent:.6}) limit {SAMPLE_RUNS}",
@@ -191,7 +191,7 @@ async fn question(
     runs: u64,
 ) -> Result<(Option<Duration>, u64), HistoryError> {
     let timed = runs.clamp(1, TIMED_RUNS);
-    let uses = history.mapping.workspace();
+    let uses = history.mapping().workspace();
     let text = format!(
         "select count(*) from (select distinct on (published_run) * from \
          (select * from ({uses}) as w (run, workspace, uid, published_run, last_used_at) \

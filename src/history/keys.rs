@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use sqlx::AssertSqlSafe;
 
-use super::mapping::From;
+use super::look_up::TIMEOUT;
+use super::mapping::{From, Mapping};
 use super::{Database, History, HistoryError, session};
 use crate::store::on_both;
 
 impl History {
     /// The last key; `None` where the history is empty.
     pub(crate) async fn last_key(&self) -> Result<Option<String>, HistoryError> {
-        Ok(self.texts(self.mapping.last_key()).await?.pop())
+        Ok(self.texts(self.mapping().last_key()).await?.pop())
     }
 
     /// Some keys from both ends.
@@ -21,10 +22,10 @@ impl History {
         timeout: Duration,
     ) -> Result<Vec<String>, HistoryError> {
         let Database::Postgres(pool) = &self.database else {
-            return self.texts(self.mapping.sample_keys(each)).await;
+            return self.texts(self.mapping().sample_keys(each)).await;
         };
         let mut tx = session::begin(pool, timeout).await?;
-        let keys = sqlx::query_scalar(AssertSqlSafe(self.mapping.sample_keys(each)));
+        let keys = sqlx::query_scalar(AssertSqlSafe(self.mapping().sample_keys(each)));
         let keys = keys
             .fetch_all(&mut *tx)
             .await
@@ -48,8 +49,27 @@ impl History {
         last: &str,
         runs: u32,
     ) -> Result<(String, u64), HistoryError> {
-        let boundary = AssertSqlSafe(self.mapping.boundary(from));
-        let count = AssertSqlSafe(self.mapping.count(from));
+        let mut mapping = self.mapping();
+        loop {
+            match self.window_end_by(&mapping, from, last, runs).await {
+                Err(error) => match self.mapping_behind(&error, &mapping, TIMEOUT).await? {
+                    Some(now) => mapping = now,
+                    None => return Err(error),
+                },
+                end => return end,
+            }
+        }
+    }
+
+    async fn window_end_by(
+        &self,
+        mapping: &Mapping,
+        from: &From,
+        last: &str,
+        runs: u32,
+    ) -> Result<(String, u64), HistoryError> {
+        let boundary = AssertSqlSafe(mapping.boundary(from));
+        let count = AssertSqlSafe(mapping.count(from));
         on_both!(Database, &self.database, |pool, _dialect| {
             async {
                 let offset = i64::from(runs) - 1;
@@ -75,7 +95,7 @@ impl History {
         let pool = match &self.database {
             Database::Postgres(pool) => pool,
             Database::Sqlite(pool) => {
-                let count = AssertSqlSafe(format!("select count(*) from {}", self.mapping.table));
+                let count = AssertSqlSafe(format!("select count(*) from {}", self.mapping().table));
                 let count = sqlx::query_scalar::<_, i64>(count).fetch_one(pool).await;
                 return Ok(Some(count.map_err(HistoryError::Database)?.unsigned_abs()));
             }
@@ -87,7 +107,7 @@ impl History {
                 or c.oid in (select relid from pg_catalog.pg_partition_tree(to_regclass($1))))",
         );
         let about: Option<i64> = query
-            .bind(&self.mapping.table)
+            .bind(&self.mapping().table)
             .fetch_one(pool)
             .await
             .map_err(HistoryError::Database)?;

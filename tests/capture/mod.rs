@@ -12,6 +12,7 @@ mod locks;
 mod notes;
 mod open;
 mod parts;
+mod retyped;
 mod rights;
 mod statements;
 mod stores;
