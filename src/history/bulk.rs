@@ -11,7 +11,7 @@ use super::mapping::{From, IdType, Types};
 use super::session::{Taker, settings};
 use super::{History, HistoryError};
 use crate::model::RawUse;
-use crate::store::time_from_postgres;
+use crate::store::{PG_BEGIN, time_from_postgres};
 
 /// The binary format's signature, flags and length of its extension.
 const HEADER_BYTES: usize = 19;
@@ -44,7 +44,7 @@ pub(super) async fn read(
     let Some(conn) = lent.0.as_deref_mut() else {
         return Err(HistoryError::BrokenOff);
     };
-    let begin = AssertSqlSafe(format!("begin read only; {}", settings(timeout)));
+    let begin = AssertSqlSafe(format!("{PG_BEGIN} read only; {}", settings(timeout)));
     sqlx::raw_sql(begin)
         .execute(&mut *conn)
         .await

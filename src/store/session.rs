@@ -12,6 +12,8 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Either, Execute, Executor, PgConnection, PgPool, Postgres, SqlStr, Transaction};
 
+use super::open::PG_BEGIN;
+
 type Answer = Result<Either<PgQueryResult, PgRow>, sqlx::Error>;
 
 /// A pool of connections to PostgreSQL.
@@ -38,7 +40,7 @@ impl PgStore {
 
     pub(super) async fn begin(&self) -> Result<Session, sqlx::Error> {
         Ok(Session {
-            conn: Conn::Transaction(self.pool.begin().await?),
+            conn: Conn::Transaction(self.pool.begin_with(PG_BEGIN).await?),
             unnamed: self.behind_pooler,
         })
     }
@@ -113,7 +115,7 @@ impl<'p> Executor<'p> for &'p PgStore {
             return (&self.pool).fetch_many(query);
         }
         let in_transaction = async move {
-            let mut tx = self.pool.begin().await?;
+            let mut tx = self.pool.begin_with(PG_BEGIN).await?;
             let answers: Vec<_> = tx.fetch_many(Unnamed(query)).try_collect().await?;
             tx.commit().await?;
             Ok::<_, sqlx::Error>(stream::iter(answers.into_iter().map(Ok)))
@@ -133,7 +135,7 @@ impl<'p> Executor<'p> for &'p PgStore {
             return (&self.pool).fetch_optional(query);
         }
         Box::pin(async move {
-            let mut tx = self.pool.begin().await?;
+            let mut tx = self.pool.begin_with(PG_BEGIN).await?;
             let row = tx.fetch_optional(Unnamed(query)).await?;
             tx.commit().await?;
             Ok(row)

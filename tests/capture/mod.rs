@@ -7,6 +7,7 @@ mod covered;
 mod fair;
 pub(crate) mod followed;
 mod install;
+mod isolation;
 pub(crate) mod life;
 mod locks;
 mod notes;
