@@ -52,14 +52,14 @@ impl<'a> Capture<'a> {
         }
         let done = async {
             let mut conn = self.pool.acquire().await?;
-            let tables = tables(&mut conn, &self.history.mapping.table).await?;
+            let tables = tables(&mut conn, &self.history.mapping().table).await?;
             let reader = sqlx::query_scalar::<_, String>("select quote_ident(current_user)");
             let reader = reader.fetch_one(&mut *conn).await?;
             Ok(format!(
                 "begin;\nset local lock_timeout = '{}ms';\n{}{}\
                  -- For the role of the service:\n{}\ncommit;\n",
                 LOCK_TIMEOUT.as_millis(),
-                triggers::install(&self.history.mapping, &tables, &self.store),
+                triggers::install(&self.history.mapping(), &tables, &self.store),
                 drop_strays(&mut conn, &tables).await?,
                 rights::grants(&reader).join("\n"),
             ))
@@ -86,8 +86,8 @@ impl<'a> Capture<'a> {
             if let Some(store) = self.another(owner) {
                 return Ok(Some(store));
             }
-            let tables = tables(&mut tx, &self.history.mapping.table).await?;
-            let sql = triggers::install(&self.history.mapping, &tables, &self.store)
+            let tables = tables(&mut tx, &self.history.mapping().table).await?;
+            let sql = triggers::install(&self.history.mapping(), &tables, &self.store)
                 + &drop_strays(&mut tx, &tables).await?;
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *tx).await?;
             tx.commit().await?;
@@ -97,7 +97,7 @@ impl<'a> Capture<'a> {
             Ok(None) => Ok(true),
             Ok(Some(store)) => Err(CaptureError::AnotherStore { store }),
             Err(error) => {
-                let table = &self.history.mapping.table;
+                let table = &self.history.mapping().table;
                 Err(CaptureError::of(error, table, self.mend().await))
             }
         }
@@ -108,13 +108,13 @@ impl<'a> Capture<'a> {
     /// # Errors
     /// [`CaptureError::Database`].
     pub async fn coverage(&self) -> Result<Coverage, CaptureError> {
-        let mapping = &self.history.mapping;
+        let mapping = &self.history.mapping();
         coverage::of(self.pool, &mapping.table, Some(mapping)).await
     }
 
     /// Whether every table of the history can have triggers that see the changed rows.
     async fn check_tables(&self) -> Result<(), CaptureError> {
-        let table = &self.history.mapping.table;
+        let table = &self.history.mapping().table;
         let done = async {
             let mut conn = self.pool.acquire().await?;
             let known = tables(&mut conn, table).await?;
@@ -163,7 +163,7 @@ impl<'a> Capture<'a> {
         .fetch_all(&mut *conn)
         .await?;
         let mut lines = database;
-        for table in tables(&mut conn, &self.history.mapping.table).await? {
+        for table in tables(&mut conn, &self.history.mapping().table).await? {
             let grant = sqlx::query_scalar::<_, String>(
                 "select format('grant trigger on %s to %I;', $1, current_user)
                  where not has_table_privilege($2::oid, 'trigger')",

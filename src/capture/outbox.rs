@@ -8,7 +8,7 @@ use super::position::Position;
 use super::rights;
 use super::triggers::owner_in_sql;
 use crate::history::{Database, History, HistoryError};
-use crate::store::planned_once;
+use crate::store::{PG_BEGIN, planned_once};
 
 /// Oldest rows of the outbox that are looked at together.
 const ROWS: i64 = 2_000;
@@ -90,7 +90,7 @@ pub(super) async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres
 
 fn begin_text() -> String {
     let timeout = TIMEOUT.as_millis();
-    format!("begin read write; set local statement_timeout = {timeout}")
+    format!("{PG_BEGIN} read write; set local statement_timeout = {timeout}")
 }
 
 /// Whose the notes of an outbox are.

@@ -70,8 +70,8 @@ pub async fn of(
     table: &str,
     history: Option<&History>,
 ) -> Result<Status, StatusError> {
-    let mapping = history.map(|history| &history.mapping);
-    let coverage = coverage::of(pool, table, mapping).await?;
+    let mapping = history.map(History::mapping);
+    let coverage = coverage::of(pool, table, mapping.as_deref()).await?;
     let identity = identity::of(store).await.map_err(CheckError::Store)?;
     let another_store = coverage.store.clone().filter(|owner| *owner != identity);
     if coverage.installed && another_store.is_none() {

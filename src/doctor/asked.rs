@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::STATEMENT_WITHIN;
 use super::findings::Findings;
-use crate::store::PgStore;
+use crate::store::{PG_BEGIN, PgStore};
 
 /// Makes a check in a transaction of its own, so that a pooler is of no importance, and a check that fails
 /// keeps none from being made.
@@ -17,7 +17,7 @@ pub(super) async fn alone(
 ) {
     // Set here as well, because a pooler takes no settings of sessions.
     let begin = format!(
-        "begin; set local statement_timeout = {}",
+        "{PG_BEGIN}; set local statement_timeout = {}",
         STATEMENT_WITHIN.as_millis()
     );
     let looked = async |findings: &mut Findings<'_>| match pool

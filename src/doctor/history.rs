@@ -193,8 +193,8 @@ async fn capture(
     findings: &mut Findings<'_>,
 ) {
     let check = "capture";
-    let mapping = history.map(|history| &history.mapping);
-    let coverage = match status::coverage(pool, &of.table, mapping).await {
+    let mapping = history.map(History::mapping);
+    let coverage = match status::coverage(pool, &of.table, mapping.as_deref()).await {
         Ok(coverage) => coverage,
         Err(error) => return findings.unknown(check, &error),
     };

@@ -19,7 +19,8 @@ impl History {
     /// The index that finding a run by its key lacks: statements that make it, or `None` where it is
     /// found without reading much.
     pub(crate) async fn key_advice(&self) -> Result<Option<String>, HistoryError> {
-        let key = &self.mapping.key;
+        let mapping = self.mapping();
+        let key = &mapping.key;
         let Some((pool, parts)) = self.large(Some(key)).await? else {
             return Ok(None);
         };
@@ -29,7 +30,7 @@ impl History {
             keys => keys?,
         };
         let mut tx = session::begin(pool, TIMEOUT).await?;
-        let explain = explain(&self.mapping.runs());
+        let explain = explain(&mapping.runs());
         let plan = sqlx::query(explain).bind(keys).fetch_one(&mut *tx).await;
         let lacks = lacks(&parts, plan.and_then(|plan| read_whole(&plan)));
         Ok(lacks?.then(|| statements(&parts, key, true)).flatten())
@@ -38,7 +39,8 @@ impl History {
     /// The index that looking up the runs of a workspace's published run lacks: statements that make
     /// it, or `None` where the plan reads the history by an index already, or there is little to read.
     pub(crate) async fn index_advice(&self) -> Result<Option<String>, HistoryError> {
-        let column = column_of(&self.mapping.query, "workspace");
+        let mapping = self.mapping();
+        let column = column_of(&mapping.query, "workspace");
         let Some((pool, parts)) = self.large(column).await? else {
             return Ok(None);
         };
@@ -47,7 +49,7 @@ impl History {
         };
         let mut tx = session::begin(pool, TIMEOUT).await?;
         // The plan for a pair that occurs, as it is made for each look-up.
-        let explain = explain(&self.mapping.pairs());
+        let explain = explain(&mapping.pairs());
         let plan = sqlx::query(explain)
             .bind(vec![workspace])
             .bind(vec![published_run])
@@ -57,7 +59,7 @@ impl History {
         let column = match column {
             None => "<the columns that `workspace` is made of>",
             Some(column) => {
-                let has = has_column(pool, &self.mapping.table, column).await;
+                let has = has_column(pool, &self.mapping().table, column).await;
                 match has.map_err(HistoryError::Database)? {
                     true => column,
                     // A column of a table or a view that is joined.
@@ -77,7 +79,7 @@ impl History {
         let Database::Postgres(pool) = &self.database else {
             return Ok(None);
         };
-        let parts = parts(pool, &self.mapping.table, column).await;
+        let parts = parts(pool, &self.mapping().table, column).await;
         let parts = parts.map_err(HistoryError::Database)?;
         let runs: i64 = parts.iter().map(|part| part.runs).sum();
         Ok((runs >= FEW_RUNS).then_some((pool, parts)))

@@ -7,11 +7,11 @@ use sqlx::{AssertSqlSafe, PgPool, Postgres};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
-use super::HistoryError;
-use super::mapping::{IdType, Types};
+use super::mapping::{From, IdType, Types};
 use super::session::{Taker, settings};
+use super::{History, HistoryError};
 use crate::model::RawUse;
-use crate::store::time_from_postgres;
+use crate::store::{PG_BEGIN, time_from_postgres};
 
 /// The binary format's signature, flags and length of its extension.
 const HEADER_BYTES: usize = 19;
@@ -30,11 +30,12 @@ impl Drop for Lent {
     }
 }
 
-/// Hands every row of `text` (a query of [`FIELDS`] columns) to `take`.
+/// Hands every run of a window, or of all the history, to `take`. What COPY sends says nothing of its types:
+/// they are asked for in the same transaction.
 pub(super) async fn read(
+    history: &History,
     pool: &PgPool,
-    text: &str,
-    types: Types,
+    window: Option<(&From, &str)>,
     timeout: std::time::Duration,
     take: &mut impl Taker,
 ) -> Result<(), HistoryError> {
@@ -43,17 +44,19 @@ pub(super) async fn read(
     let Some(conn) = lent.0.as_deref_mut() else {
         return Err(HistoryError::BrokenOff);
     };
-    let begin = AssertSqlSafe(format!("begin read only; {}", settings(timeout)));
+    let begin = AssertSqlSafe(format!("{PG_BEGIN} read only; {}", settings(timeout)));
     sqlx::raw_sql(begin)
         .execute(&mut *conn)
         .await
         .map_err(HistoryError::Database)?;
+    let mapping = history.mapping_in(conn).await?;
+    let text = mapping.bulk(window);
     let copy = format!("copy ({text}) to stdout (format binary)");
     let mut chunks = conn
         .copy_out_raw(&copy)
         .await
         .map_err(HistoryError::Database)?;
-    let (mut texts, mut carried, mut in_header) = (Texts::new(types), Vec::new(), true);
+    let (mut texts, mut carried, mut in_header) = (Texts::new(mapping.types), Vec::new(), true);
     while let Some(chunk) = chunks.try_next().await.map_err(HistoryError::Database)? {
         // The server sends a row a chunk; the protocol promises nothing of that.
         let bytes: &[u8] = if carried.is_empty() {

@@ -72,7 +72,8 @@ pub async fn estimate(history: &History) -> Result<Estimate, HistoryError> {
             "is SQLite; estimate works on PostgreSQL, whose statistics it reads",
         ));
     };
-    let table = &history.mapping.table;
+    let mapping = history.mapping();
+    let table = &mapping.table;
     if !can_be_sampled(pool, table).await? {
         return Err(HistoryError::misfit(
             "history.table",
@@ -180,7 +181,7 @@ impl Sample {
 }
 
 async fn sample(history: &History, pool: &PgPool, runs: u64) -> Result<Sample, HistoryError> {
-    let mapping = &history.mapping;
+    let mapping = &history.mapping();
     let percent = (SAMPLE_RUNS as f64 * 100.0 / runs as f64).min(100.0);
     let part = format!(
         "select * from {} tablesample system ({percent:.6}) limit {SAMPLE_RUNS}",
@@ -208,7 +209,7 @@ async fn question(
     runs: u64,
 ) -> Result<(Option<Duration>, u64), HistoryError> {
     let timed = runs.clamp(1, TIMED_RUNS);
-    let uses = history.mapping.workspace();
+    let uses = history.mapping().workspace();
     let text = format!(
         "select count(*) from (select distinct on (published_run) * from \
          (select * from ({uses}) as w (run, workspace, uid, published_run, last_used_at) \

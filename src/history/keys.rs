@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use sqlx::AssertSqlSafe;
 
-use super::mapping::From;
+use super::look_up::TIMEOUT;
+use super::mapping::{From, Mapping};
 use super::{Database, History, HistoryError, session};
 use crate::store::on_both;
 
@@ -15,10 +16,11 @@ impl History {
     /// [`HistoryError::Misfit`] where keys of SQLite cannot be told by their text: windows end with a text,
     /// which would pass over a blob.
     pub(crate) async fn last_key(&self) -> Result<Option<String>, HistoryError> {
+        let mapping = self.mapping();
         if let Database::Sqlite(_) = self.database
-            && let Some(kind) = self.texts(self.mapping.odd_last_key()).await?.pop()
+            && let Some(kind) = self.texts(mapping.odd_last_key()).await?.pop()
         {
-            let (table, key) = (&self.mapping.table, &self.mapping.key);
+            let (table, key) = (&mapping.table, &mapping.key);
             return Err(HistoryError::misfit(
                 "history.key",
                 format_args!(
@@ -28,7 +30,7 @@ impl History {
                 ),
             ));
         }
-        Ok(self.texts(self.mapping.last_key()).await?.pop())
+        Ok(self.texts(mapping.last_key()).await?.pop())
     }
 
     /// Some keys from both ends.
@@ -38,10 +40,10 @@ impl History {
         timeout: Duration,
     ) -> Result<Vec<String>, HistoryError> {
         let Database::Postgres(pool) = &self.database else {
-            return self.texts(self.mapping.sample_keys(each)).await;
+            return self.texts(self.mapping().sample_keys(each)).await;
         };
         let mut tx = session::begin(pool, timeout).await?;
-        let keys = sqlx::query_scalar(AssertSqlSafe(self.mapping.sample_keys(each)));
+        let keys = sqlx::query_scalar(AssertSqlSafe(self.mapping().sample_keys(each)));
         let keys = keys
             .fetch_all(&mut *tx)
             .await
@@ -65,8 +67,27 @@ impl History {
         last: &str,
         runs: u32,
     ) -> Result<(String, u64), HistoryError> {
-        let boundary = AssertSqlSafe(self.mapping.boundary(from));
-        let count = AssertSqlSafe(self.mapping.count(from));
+        let mut mapping = self.mapping();
+        loop {
+            match self.window_end_by(&mapping, from, last, runs).await {
+                Err(error) => match self.mapping_behind(&error, &mapping, TIMEOUT).await? {
+                    Some(now) => mapping = now,
+                    None => return Err(error),
+                },
+                end => return end,
+            }
+        }
+    }
+
+    async fn window_end_by(
+        &self,
+        mapping: &Mapping,
+        from: &From,
+        last: &str,
+        runs: u32,
+    ) -> Result<(String, u64), HistoryError> {
+        let boundary = AssertSqlSafe(mapping.boundary(from));
+        let count = AssertSqlSafe(mapping.count(from));
         on_both!(Database, &self.database, |pool, _dialect| {
             async {
                 let offset = i64::from(runs) - 1;
@@ -92,7 +113,7 @@ impl History {
         let pool = match &self.database {
             Database::Postgres(pool) => pool,
             Database::Sqlite(pool) => {
-                let count = AssertSqlSafe(format!("select count(*) from {}", self.mapping.table));
+                let count = AssertSqlSafe(format!("select count(*) from {}", self.mapping().table));
                 let count = sqlx::query_scalar::<_, i64>(count).fetch_one(pool).await;
                 return Ok(Some(count.map_err(HistoryError::Database)?.unsigned_abs()));
             }
@@ -104,7 +125,7 @@ impl History {
                 or c.oid in (select relid from pg_catalog.pg_partition_tree(to_regclass($1))))",
         );
         let about: Option<i64> = query
-            .bind(&self.mapping.table)
+            .bind(&self.mapping().table)
             .fetch_one(pool)
             .await
             .map_err(HistoryError::Database)?;

@@ -6,7 +6,7 @@ use futures_util::TryStreamExt;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 
-use super::mapping::From;
+use super::mapping::{From, Mapping, Types};
 use super::session::Taker;
 use super::{Database, History, HistoryError, session, sqlite};
 use crate::model::RawUse;
@@ -34,6 +34,27 @@ pub enum Lookup<'a> {
 }
 
 impl<'a> Lookup<'a> {
+    fn text(self, mapping: &Mapping) -> String {
+        match self {
+            Self::Runs(_) => mapping.runs(),
+            Self::Workspace(_, None) => mapping.workspace(),
+            Self::Workspace(_, Some(Window(from, _))) => mapping.workspace_in(from),
+            Self::User(_) => mapping.user(),
+            Self::Pairs(_, None) => mapping.pairs(),
+            Self::Pairs(_, Some(Window(from, _))) => mapping.pairs_in(from),
+        }
+    }
+
+    /// Whether all of its ids can be values of columns of these types.
+    fn is_accepted(self, types: Types) -> bool {
+        match self {
+            Self::Runs(runs) => runs.iter().all(|run| types.key.accepts(run)),
+            Self::Workspace(id, _) => types.workspace.accepts(id),
+            Self::User(id) => types.uid.accepts(id),
+            Self::Pairs(pairs, _) => pairs.iter().all(|pair| accepts(types, *pair)),
+        }
+    }
+
     fn window(self) -> Option<Window<'a>> {
         match self {
             Self::Runs(_) | Self::User(_) => None,
@@ -58,21 +79,26 @@ impl History {
         lookup: Lookup<'_>,
         mut take: impl Taker,
     ) -> Result<(), HistoryError> {
-        let text = match lookup {
-            Lookup::Runs(_) => self.mapping.runs(),
-            Lookup::Workspace(_, None) => self.mapping.workspace(),
-            Lookup::Workspace(_, Some(Window(from, _))) => self.mapping.workspace_in(from),
-            Lookup::User(_) => self.mapping.user(),
-            Lookup::Pairs(_, None) => self.mapping.pairs(),
-            Lookup::Pairs(_, Some(Window(from, _))) => self.mapping.pairs_in(from),
-        };
+        let mut mapping = self.mapping();
         let read = match &self.database {
-            Database::Postgres(pool) => {
-                self.look_up_in_postgres(pool, timeout, text, lookup, &mut take)
-                    .await
-            }
+            Database::Postgres(pool) => loop {
+                let mut any = false;
+                let read = self
+                    .look_up_in_postgres(pool, timeout, &mapping, lookup, &mut any, &mut take)
+                    .await;
+                match session::timed_out(read, timeout) {
+                    // Behind a row it is not of the types, which the whole statement was read with.
+                    Err(error) if !any => {
+                        match self.mapping_behind(&error, &mapping, timeout).await? {
+                            Some(now) => mapping = now,
+                            None => break Err(error),
+                        }
+                    }
+                    read => break read,
+                }
+            },
             Database::Sqlite(pool) => {
-                let mut query = sqlx::query(AssertSqlSafe(text));
+                let mut query = sqlx::query(AssertSqlSafe(lookup.text(&mapping)));
                 if let Some(Window(from, last)) = lookup.window() {
                     query = query.bind(from.key()).bind(last);
                 }
@@ -94,12 +120,26 @@ impl History {
         &self,
         pool: &PgPool,
         timeout: Duration,
-        text: String,
+        mapping: &Mapping,
         lookup: Lookup<'_>,
+        any: &mut bool,
         take: &mut impl Taker,
     ) -> Result<(), HistoryError> {
-        let types = self.mapping.types;
-        let mut query = sqlx::query(AssertSqlSafe(text));
+        let mut tx = match lookup {
+            Lookup::Runs(_) => session::begin_look_up(pool, timeout).await?,
+            _ => session::begin(pool, timeout).await?,
+        };
+        // Only by the types of now is it known that an id names nothing.
+        let anew;
+        let mapping = match lookup.is_accepted(mapping.types) {
+            true => mapping,
+            false => {
+                anew = self.mapping_in(&mut tx).await?;
+                &*anew
+            }
+        };
+        let types = mapping.types;
+        let mut query = sqlx::query(AssertSqlSafe(lookup.text(mapping)));
         if let Some(Window(from, last)) = lookup.window() {
             query = query.bind(from.key()).bind(last);
         }
@@ -109,30 +149,28 @@ impl History {
                 query.bind(runs.cloned().collect::<Vec<_>>())
             }
             // It cannot be a value of the column: there are none.
-            Lookup::Workspace(id, _) if !types.workspace.accepts(id) => return Ok(()),
-            Lookup::User(id) if !types.uid.accepts(id) => return Ok(()),
+            Lookup::Workspace(..) | Lookup::User(_) if !lookup.is_accepted(types) => return Ok(()),
             Lookup::Workspace(id, _) | Lookup::User(id) => query.bind(id),
             Lookup::Pairs(pairs, _) => {
-                let valid = |(workspace, published_run): &(&str, &str)| {
-                    types.workspace.accepts(workspace) && types.published_run.accepts(published_run)
-                };
+                let pairs = pairs.iter().copied();
                 let (workspaces, published_runs): (Vec<_>, Vec<_>) =
-                    pairs.iter().copied().filter(valid).unzip();
+                    pairs.filter(|pair| accepts(types, *pair)).unzip();
                 query.bind(workspaces).bind(published_runs)
             }
         };
-        let mut tx = match lookup {
-            Lookup::Runs(_) => session::begin_look_up(pool, timeout).await?,
-            _ => session::begin(pool, timeout).await?,
-        };
         let mut rows = query.fetch(&mut *tx);
         while let Some(row) = rows.try_next().await.map_err(HistoryError::Database)? {
+            *any = true;
             if take.take(raw_use(&row).map_err(HistoryError::Database)?) {
                 take.hand_over().await;
             }
         }
         Ok(())
     }
+}
+
+fn accepts(types: Types, (workspace, published_run): (&str, &str)) -> bool {
+    types.workspace.accepts(workspace) && types.published_run.accepts(published_run)
 }
 
 /// A row of the wrapped mapping query.

@@ -54,6 +54,15 @@ impl IdType {
         }
     }
 
+    /// What its values are ordered as: the same where one type becomes another of the same order.
+    pub(crate) fn order(self) -> &'static str {
+        match self {
+            Self::Int2 | Self::Int4 | Self::Int8 => "numbers",
+            Self::Uuid => "uuids",
+            Self::Text | Self::Other => "texts",
+        }
+    }
+
     /// Whether a value of the type is written like this; another text, also another spelling of a
     /// value, names nothing, and a cast of it could fail for all the others of its batch.
     pub(super) fn accepts(self, text: &str) -> bool {
@@ -92,7 +101,7 @@ pub struct Mapping {
 }
 
 /// Types of the history's key and of the query's columns.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Types {
     pub(crate) key: IdType,
     pub(crate) run: IdType,

@@ -25,6 +25,7 @@ pub(crate) mod sqlite;
 mod steady;
 pub mod stretch;
 mod try_out;
+mod types;
 mod unmappable;
 pub mod windows;
 
@@ -46,11 +47,12 @@ pub use stretch::{Gathered, Stretch, Stretches, Tally};
 pub(crate) use unmappable::words;
 pub use unmappable::{Passed, Unmappable};
 
-/// A history that is open: its database, and the mapping query that was checked against it.
+/// A history that is open: its database, and the mapping query that was checked against it. Clones share
+/// what is known of its types.
 #[derive(Debug, Clone)]
 pub struct History {
     pub(crate) database: Database,
-    pub(crate) mapping: Mapping,
+    known: types::Known,
 }
 
 /// The database of a history. Nothing is ever written to the history; capture keeps its outbox beside
@@ -120,6 +122,12 @@ pub enum HistoryError {
         /// The same without the database's words.
         outward: String,
     },
+    /// The key has another type, of another order, than when the reading began.
+    #[error(
+        "the type of the history's key changed, and with it the order of the runs; begin again, with the \
+         same command"
+    )]
+    Reordered,
     /// More runs cannot be mapped than are passed over.
     #[error(
         "more than {most} runs cannot be mapped, {runs} among them: history.query itself seems to be \

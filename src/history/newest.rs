@@ -7,6 +7,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 
 use super::look_up::Lookup;
+use super::mapping::{Mapping, Types};
 use super::{Database, History, HistoryError, session};
 use crate::model::{Id, Key, Newest, RawUse, Scope};
 use crate::record::Fold;
@@ -26,11 +27,20 @@ impl History {
         &self,
         scopes: &[&Scope],
     ) -> Result<Vec<(Key, Newest)>, HistoryError> {
-        let found = match &self.database {
-            Database::Postgres(pool) => self.newest_of_postgres(pool, scopes).await,
-            Database::Sqlite(_) => self.newest_of_sqlite(scopes).await,
+        let mut mapping = self.mapping();
+        let mut found = loop {
+            let found = match &self.database {
+                Database::Postgres(pool) => self.newest_of_postgres(pool, &mapping, scopes).await,
+                Database::Sqlite(_) => self.newest_of_sqlite(scopes).await,
+            };
+            match session::timed_out(found, TIMEOUT) {
+                Err(error) => match self.mapping_behind(&error, &mapping, TIMEOUT).await? {
+                    Some(now) => mapping = now,
+                    None => return Err(error),
+                },
+                Ok(found) => break found,
+            }
         };
-        let mut found = session::timed_out(found, TIMEOUT)?;
         // A statement about some users in some workspaces gives each of the ones in each of the others.
         let wanted: HashSet<(&str, &str)> = scopes
             .iter()
@@ -46,28 +56,37 @@ impl History {
     async fn newest_of_postgres(
         &self,
         pool: &PgPool,
+        mapping: &Mapping,
         scopes: &[&Scope],
     ) -> Result<Vec<(Key, Newest)>, HistoryError> {
-        let types = self.mapping.types;
         let mut tx = session::begin(pool, TIMEOUT).await?;
+        let accepted = |types: Types, scope: &Scope| {
+            let uid = scope.uid.as_ref();
+            types.workspace.accepts(&scope.workspace)
+                && uid.is_none_or(|uid| types.uid.accepts(uid))
+        };
+        let anew;
+        let mapping = match scopes.iter().all(|scope| accepted(mapping.types, scope)) {
+            true => mapping,
+            false => {
+                anew = self.mapping_in(&mut tx).await?;
+                &*anew
+            }
+        };
         let mut found = Vec::new();
         for of_users in [false, true] {
             let of_kind = scopes
                 .iter()
                 .filter(|scope| scope.uid.is_some() == of_users);
             // What cannot be a value of the column names no run.
-            let fits = of_kind.filter(|scope| {
-                let uid = scope.uid.as_ref();
-                types.workspace.accepts(&scope.workspace)
-                    && uid.is_none_or(|uid| types.uid.accepts(uid))
-            });
+            let fits = of_kind.filter(|scope| accepted(mapping.types, scope));
             let (workspaces, uids): (Vec<&str>, Vec<&str>) = fits
                 .map(|scope| (scope.workspace.as_str(), scope.uid_column()))
                 .unzip();
             if workspaces.is_empty() {
                 continue;
             }
-            let text = AssertSqlSafe(self.mapping.newest(of_users));
+            let text = AssertSqlSafe(mapping.newest(of_users));
             let query = sqlx::query(text).bind(workspaces).bind(uids);
             for row in query
                 .fetch_all(&mut *tx)

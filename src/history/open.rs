@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AssertSqlSafe, Column, Executor, PgPool, Row, SqlSafeStr, Statement, TypeInfo};
+use sqlx::{AssertSqlSafe, Executor, PgPool, Row, SqlSafeStr};
 
 use super::look_up;
 use super::mapping::{self, IdType, Mapping, Types};
 use super::refuse::{self, Judged};
+use super::types::{self, Known};
 use super::{Database, History, HistoryError, session, sqlite, steady};
 use crate::config::HistoryConfig;
 use crate::store::{Dialect, pg_options, pg_pool};
@@ -148,8 +149,6 @@ pub(crate) async fn connect_postgres_within(
         .map_err(HistoryError::Database)
 }
 
-const RUNS: fn(&str) -> String = |table| format!("select * from {table}");
-
 async fn describe_postgres(
     pool: PgPool,
     config: &HistoryConfig,
@@ -158,46 +157,7 @@ async fn describe_postgres(
 ) -> Result<History, HistoryError> {
     let mut tx = session::begin(&pool, timeout).await?;
     steady::functions(&mut tx, &judged.functions).await?;
-    let names = refuse::COLUMNS
-        .map(|column| format!("q.{column}"))
-        .join(", ");
-    let described = format!(
-        "with runs as not materialized ({}) select {names} from (\n{}\n) as q",
-        RUNS(&config.table),
-        judged.text
-    );
-    let key = format!("select {} from {}", config.key, config.table);
-    let key = tx.prepare(AssertSqlSafe(key).into_sql_str()).await;
-    let key = key.map_err(|error| said("history.table and history.key", error))?;
-    let columns = tx.prepare(AssertSqlSafe(described).into_sql_str()).await;
-    let columns = columns.map_err(|error| said("history.query", error))?;
-    let kind = |at: usize| {
-        columns
-            .columns()
-            .get(at)
-            .map_or("?", |c| c.type_info().name())
-    };
-    if !matches!(kind(4), "TIMESTAMPTZ" | "TIMESTAMP") {
-        return Err(HistoryError::misfit(
-            "history.query",
-            format_args!(
-                "last_used_at is of type {}; make it a timestamptz, with to_timestamp(…) for \
-                 seconds since 1970 or `…::timestamptz` for text",
-                kind(4).to_lowercase()
-            ),
-        ));
-    }
-    let key_type = key.columns().first().map_or("?", |c| c.type_info().name());
-    let types = Types {
-        key: IdType::of(key_type),
-        run: IdType::of(kind(0)),
-        uid: IdType::of(kind(2)),
-        workspace: IdType::of(kind(1)),
-        published_run: IdType::of(kind(3)),
-    };
-    if types.key == IdType::Other {
-        return Err(bad_key(&config.key, key_type));
-    }
+    let types = types::described(&mut tx, &config.table, &config.key, &judged.text).await?;
     steady::postgres(&mut tx, &config.table, &judged).await?;
     drop(tx);
     let mapping = Mapping {
@@ -209,7 +169,7 @@ async fn describe_postgres(
     };
     Ok(History {
         database: Database::Postgres(pool),
-        mapping,
+        known: Known::new(mapping),
     })
 }
 
@@ -259,7 +219,7 @@ async fn describe_sqlite(
     };
     let wrapped = mapping::wrap(
         &judged.text,
-        &RUNS(&qualified),
+        &format!("select * from {qualified}"),
         Dialect::Sqlite,
         None,
         " limit 0",
@@ -283,11 +243,11 @@ async fn describe_sqlite(
     };
     Ok(History {
         database: Database::Sqlite(pool),
-        mapping,
+        known: Known::new(mapping),
     })
 }
 
-fn bad_key(key: &str, kind: &str) -> HistoryError {
+pub(super) fn bad_key(key: &str, kind: &str) -> HistoryError {
     HistoryError::misfit(
         "history.key",
         format_args!(
@@ -298,7 +258,7 @@ fn bad_key(key: &str, kind: &str) -> HistoryError {
 }
 
 /// What the database says of the configured SQL is the operator's to see.
-fn said(place: &'static str, error: sqlx::Error) -> HistoryError {
+pub(super) fn said(place: &'static str, error: sqlx::Error) -> HistoryError {
     match error {
         error if session::was_ended(&error) => HistoryError::Database(error),
         sqlx::Error::Database(database) => HistoryError::misfit(place, database.message()),

@@ -27,6 +27,7 @@ impl HistoryError {
             Self::Refused(_)
             | Self::Misfit { .. }
             | Self::TimedOut(_)
+            | Self::Reordered
             | Self::Database(_)
             | Self::File(_)
             | Self::BrokenOff => self.to_string(),

@@ -34,14 +34,11 @@ impl History {
             Range::Window(from, last) => (Some((from, last)), WINDOW_TIMEOUT),
         };
         let read = match &self.database {
-            Database::Postgres(pool) => {
-                let text = self.mapping.bulk(window);
-                bulk::read(pool, &text, self.mapping.types, timeout, &mut take).await
-            }
+            Database::Postgres(pool) => bulk::read(self, pool, window, timeout, &mut take).await,
             Database::Sqlite(pool) => {
                 let query = match window {
-                    None => sqlx::query(AssertSqlSafe(self.mapping.all())),
-                    Some((from, last)) => sqlx::query(AssertSqlSafe(self.mapping.window(from)))
+                    None => sqlx::query(AssertSqlSafe(self.mapping().all())),
+                    Some((from, last)) => sqlx::query(AssertSqlSafe(self.mapping().window(from)))
                         .bind(from.key())
                         .bind(last),
                 };

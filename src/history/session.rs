@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 use super::{History, HistoryError};
 use crate::history::Database;
 use crate::model::RawUse;
-use crate::store::{on_both, planned_once};
+use crate::store::{PG_BEGIN, on_both, planned_once};
 
 /// How long a command that was stopped waits for a query of the history to end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
@@ -65,7 +65,7 @@ async fn begin_with(
     pool: &PgPool,
     settings: String,
 ) -> Result<Transaction<'static, Postgres>, HistoryError> {
-    let begin = AssertSqlSafe(format!("begin read only; {settings}"));
+    let begin = AssertSqlSafe(format!("{PG_BEGIN} read only; {settings}"));
     pool.begin_with(begin).await.map_err(HistoryError::Database)
 }
 

@@ -91,7 +91,7 @@ impl History {
             format_args!(
                 "it returned the run `{run}`, which is not the `{}` {of}; `run` must be the \
                  history's key",
-                self.mapping.key
+                self.mapping().key
             ),
         )
     }

@@ -59,6 +59,7 @@ pub fn walk(
     let (sender, stretches) = Stretches::channel();
     let max_runs = max_runs.clamp(1, MAX_RUNS);
     let walk = Walk {
+        order: history.key_order(),
         history,
         next: cursor.map_or(From::First, From::Behind),
         last,
@@ -75,6 +76,8 @@ pub fn walk(
 
 struct Walk {
     history: Arc<History>,
+    /// That of its keys.
+    order: &'static str,
     /// Where the next window begins.
     next: From,
     last: String,
@@ -91,7 +94,13 @@ struct Walk {
 impl Walk {
     async fn run(mut self, sender: Sender) {
         loop {
-            let sent = match self.step().await {
+            let step = self.step().await;
+            // Every window is read with the types of its time, and they are known since.
+            let step = match self.history.key_order() == self.order {
+                true => step,
+                false => Err(HistoryError::Reordered),
+            };
+            let sent = match step {
                 Ok(Some(stretch)) => sender.send(Ok(Some(stretch))).await,
                 Ok(None) => {
                     // Nobody may be waiting any more; then nobody needs to know.

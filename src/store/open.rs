@@ -59,7 +59,13 @@ pub struct PoolSettings {
     pub behind_pooler: bool,
 }
 
-/// PostgreSQL's connection options of every pool here: named, with our time-outs.
+/// How every transaction of ours begins. Whatever the role or the database have set: each statement sees what
+/// is committed when it begins, which the protocol's order of steps relies on, and none fails because of what
+/// others read and write meanwhile.
+pub(crate) const PG_BEGIN: &str = "begin isolation level read committed";
+
+/// PostgreSQL's connection options of every pool here: named, with our time-outs, and with the isolation of
+/// [`PG_BEGIN`] for statements that are transactions of their own.
 ///
 /// # Errors
 /// Where `url` is not a PostgreSQL URL.
@@ -73,6 +79,7 @@ pub fn pg_options(url: &str, statement_timeout: Duration) -> Result<PgConnectOpt
                 "idle_in_transaction_session_timeout",
                 millis(IDLE_IN_TRANSACTION_TIMEOUT),
             ),
+            ("default_transaction_isolation", "read committed".into()),
         ]))
 }
 

@@ -6,6 +6,7 @@ use sqlx::sqlite::SqlitePoolOptions;
 
 use super::*;
 use crate::history::mapping::{IdType, Mapping, Types};
+use crate::history::types::Known;
 use crate::history::{Database, refuse};
 use crate::store::Dialect;
 
@@ -28,7 +29,7 @@ async fn history(runs: u32) -> Arc<History> {
     let of_ids = IdType::Other;
     Arc::new(History {
         database: Database::Sqlite(pool),
-        mapping: Mapping {
+        known: Known::new(Mapping {
             dialect: Dialect::Sqlite,
             table: "run".into(),
             key: "id".into(),
@@ -40,7 +41,7 @@ async fn history(runs: u32) -> Arc<History> {
                 published_run: of_ids,
             },
             query: judged.text,
-        },
+        }),
     })
 }
 
@@ -68,6 +69,7 @@ async fn walk_of(last: u32, max_runs: u32, reading: Vec<Reading>) -> (Walk, Send
     let (sender, stretches) = Stretches::channel();
     let walk = Walk {
         history: history(last).await,
+        order: "numbers",
         next: From::Behind(last.to_string()),
         last: last.to_string(),
         runs: max_runs,

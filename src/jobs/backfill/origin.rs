@@ -67,15 +67,16 @@ impl Origin {
     }
 }
 
-/// What tells a history, with its mapping, from others.
+/// What tells a history, with its mapping and the order of its keys, from others.
 pub(in crate::jobs) fn identity_of(history: &History) -> String {
-    let mapping = &history.mapping;
+    let mapping = &history.mapping();
     let hash = Sha256::digest(format!(
-        "{}\0{}\0{}\0{}",
+        "{}\0{}\0{}\0{}\0{}",
         history.place(),
         mapping.table,
         mapping.key,
-        mapping.query
+        mapping.query,
+        history.key_order()
     ));
     let hash: String = hash
         .iter()
