@@ -13,6 +13,7 @@ use crate::http::body::Json;
 use crate::http::field_error::{FieldCode, FieldError};
 use crate::http::fields::{Field, Fields};
 use crate::http::problem::Problem;
+use crate::http::query::NoParameters;
 use crate::settings::{Change, Effective, NoValue};
 
 /// What is to be changed; what is not named stays as it is.
@@ -38,7 +39,7 @@ struct SettingsChange {
     path = "/admin/v1/settings",
     responses((status = 200, description = "The settings", body = Effective))
 )]
-pub(super) async fn get(State(app): State<Arc<App>>) -> JsonAnswer<Effective> {
+pub(super) async fn get(State(app): State<Arc<App>>, _: NoParameters) -> JsonAnswer<Effective> {
     JsonAnswer(app.settings.effective())
 }
 
@@ -54,6 +55,7 @@ pub(super) async fn get(State(app): State<Arc<App>>) -> JsonAnswer<Effective> {
 )]
 pub(super) async fn change(
     State(app): State<Arc<App>>,
+    _: NoParameters,
     Json(body): Json,
 ) -> Result<JsonAnswer<Effective>, Problem> {
     let mut errors = Vec::new();
