@@ -33,7 +33,8 @@ struct SettingsChange {
 
 /// The settings
 ///
-/// What holds now: `auto` shows as what it stands for.
+/// What holds now, in this replica: `auto` shows as what it stands for, and a replica without a history reads
+/// the table, whatever is stored.
 #[utoipa::path(
     get,
     path = "/admin/v1/settings",
@@ -46,7 +47,8 @@ pub(super) async fn get(State(app): State<Arc<App>>, _: NoParameters) -> JsonAns
 /// Change settings
 ///
 /// They are stored, whatever the configuration says; every replica follows within five seconds. `auto`
-/// is the history until the first backfill has succeeded, then the table.
+/// is the history until the first backfill has succeeded, then the table. `shadow` and `history` need a
+/// history to read from.
 #[utoipa::path(
     patch,
     path = "/admin/v1/settings",
