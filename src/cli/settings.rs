@@ -54,7 +54,9 @@ pub(super) async fn run(config: &Config, command: &SettingsCommand) -> Result<Do
         Some(change) => settings::set(&store, &config.settings, change)
             .await
             .map_err(|error| match error {
-                SettingsError::Forced(_) => Failure::Usage(error.to_string()),
+                SettingsError::Forced(_) | SettingsError::NoHistory(_) => {
+                    Failure::Usage(error.to_string())
+                }
                 SettingsError::Store(error) => Failure::failed(error),
             })?,
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::cache::CacheSettings;
 
 use super::{ConfigError, DetailsConfig, HistoryConfig, KEYS, Origin, Values, is_database_url};
-use crate::settings::{Configured, NoValue, ReadPath};
+use crate::settings::{Configured, NoValue, ReadPath, ReadPathChoice};
 
 /// The longest duration; nothing here is meant to last longer.
 const MAX_DURATION: Duration = Duration::from_secs(24 * 3_600);
@@ -107,14 +107,20 @@ impl Reader<'_> {
             Some(_) => Some(self.chosen("force_read_path")?),
             None => None,
         };
-        if force_read_path.is_some_and(|path| path != ReadPath::Materialized) && !has_history {
-            return Err(self.bad(
+        let read_path: ReadPathChoice = self.chosen("read_path")?;
+        for (name, needs_history) in [
+            ("read_path", read_path.needs_history()),
+            (
                 "force_read_path",
-                "possible without a [history] to read from",
-            ));
+                force_read_path.is_some_and(ReadPath::needs_history),
+            ),
+        ] {
+            if needs_history && !has_history {
+                return Err(self.bad(name, "possible without a [history] to read from"));
+            }
         }
         Ok(Configured {
-            read_path: self.chosen("read_path")?,
+            read_path,
             force_read_path,
             details_mode: self.chosen("details.mode")?,
             has_history,

@@ -6,8 +6,12 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use serde_json::{Map, Number, Value};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Column, Executor, Postgres, Row, SqlSafeStr, Type, TypeInfo, ValueRef};
+use sqlx::{
+    AssertSqlSafe, Column, Either, Executor, Postgres, Row, SqlSafeStr, Statement, Type, TypeInfo,
+    ValueRef,
+};
 
+use super::loads::Fetch;
 use super::{DetailsError, MAX_STATEMENTS};
 use crate::config::DetailsConfig;
 use crate::history::{Database, read_only_postgres, read_only_sqlite, sqlite};
@@ -17,9 +21,9 @@ use crate::store::pg_pool;
 /// then, and a visitor waits for that page.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Classes of PostgreSQL's errors that say nothing of the query: the connection, resources, an
-/// operator's intervention, the system.
-const OF_THE_DATABASE: [&str; 5] = ["08", "53", "57", "58", "XX"];
+/// Classes of PostgreSQL's errors that say nothing of the query: the connection, a conflict, resources, a
+/// lock or an object that is not ready, an operator's intervention, the system.
+const OF_THE_DATABASE: [&str; 7] = ["08", "40", "53", "55", "57", "58", "XX"];
 /// SQLite's code for a query that it does not understand.
 const NOT_UNDERSTOOD: &str = "1";
 
@@ -58,25 +62,51 @@ impl Source {
         })
     }
 
-    /// Whether the database understands the query, and finds `published_run` in what it returns.
+    /// Whether the database understands the query, finds `published_run` in what it returns, and runs it.
     pub(super) async fn check(&self) -> Result<(), DetailsError> {
+        let parameters = self.parameters().await.map_err(failure)?;
+        if parameters != 1 {
+            let detail = format!("takes {parameters} parameters, and is given one");
+            return Err(DetailsError::Refused(detail));
+        }
+        // Of no ids: nobody here knows one that the query can read.
+        self.fetch(&[], |_, _| {}).await.map_err(failure)
+    }
+
+    /// How many parameters the query takes.
+    async fn parameters(&self) -> Result<usize, sqlx::Error> {
         let text = AssertSqlSafe(self.text.clone()).into_sql_str();
-        let prepared = match &self.database {
+        match &self.database {
             Database::Postgres(pool) => {
-                let mut conn = pool.acquire().await.map_err(DetailsError::Database)?;
+                let mut conn = pool.acquire().await?;
                 // What is bound is an array of texts, whatever the query would like.
                 let texts = [<Vec<String> as Type<Postgres>>::type_info()];
-                conn.prepare_with(text, &texts).await.map(drop)
+                let statement = conn.prepare_with(text, &texts).await?;
+                Ok(number(statement.parameters()))
             }
             Database::Sqlite(pool) => {
-                let mut conn = pool.acquire().await.map_err(DetailsError::Database)?;
-                conn.prepare(text).await.map(drop)
+                let mut conn = pool.acquire().await?;
+                let statement = conn.prepare(text).await?;
+                Ok(number(statement.parameters()))
             }
-        };
-        prepared.map_err(|error| match error.as_database_error() {
-            Some(said) if is_of_the_query(said) => DetailsError::Refused(said.message().to_owned()),
-            _ => DetailsError::Database(error),
-        })
+        }
+    }
+}
+
+/// Tells a query that its database refuses from a database that is away.
+fn failure(error: sqlx::Error) -> DetailsError {
+    match error.as_database_error() {
+        Some(said) if is_of_the_query(said) => DetailsError::Refused(said.message().to_owned()),
+        _ => DetailsError::Database(error),
+    }
+}
+
+/// A driver knows the types of a statement's parameters, or their number.
+fn number<T>(parameters: Option<Either<&[T], usize>>) -> usize {
+    match parameters {
+        Some(Either::Left(types)) => types.len(),
+        Some(Either::Right(number)) => number,
+        None => 0,
     }
 }
 
@@ -88,7 +118,7 @@ fn is_of_the_query(error: &dyn sqlx::error::DatabaseError) -> bool {
     }
 }
 
-impl super::loads::Fetch for Source {
+impl Fetch for Source {
     async fn fetch(
         &self,
         ids: &[Arc<str>],

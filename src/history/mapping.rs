@@ -360,29 +360,26 @@ impl Mapping {
             // Bound all the same, to keep the numbers.
             false => "$2::text[] is not null".into(),
         };
-        let user_column = |column: &'static str| if of_users { column } else { "" };
-        let (grouped, joined) = (user_column(", u.uid"), user_column(" and u.uid = m.uid"));
-        let shown_user = match of_users {
-            true => "cast(u.uid as text)",
-            false => "cast(null as text)",
+        let (user_column, shown_user) = match of_users {
+            true => (", u.uid", "cast(u.uid as text)"),
+            false => ("", "cast(null as text)"),
         };
+        // Sorted once, and joined with nothing: PostgreSQL takes so few runs for valid that it would go
+        // through all of them for each workflow again.
         format!(
-            "with u as not materialized (
+            "select distinct on (u.workspace, u.published_run{user_column})
+                    cast(u.workspace as text), {shown_user}, cast(u.published_run as text),
+                    u.last_used_at, cast(u.run as text)
+             from (
                  with runs as not materialized (select * from {table})
                  select {}, {}, {}, {}, cast(q.last_used_at as timestamptz) as last_used_at
                  from (\n{query}\n) as q
                  where {} and {user} and {} and {}
                    and cast(q.last_used_at as timestamptz) >= timestamptz '1970-01-01 00:00:00Z'
                    and cast(q.last_used_at as timestamptz) < timestamptz '10000-01-01 00:00:00Z'
-             ), m as (
-                 select u.workspace, u.published_run{grouped}, max(u.last_used_at) as last_used_at
-                 from u group by u.workspace, u.published_run{grouped}
-             )
-             select cast(u.workspace as text), {shown_user}, cast(u.published_run as text),
-                    u.last_used_at, max(cast(u.run as text) collate \"C\")
-             from m join u on u.workspace = m.workspace and u.published_run = m.published_run
-                 and u.last_used_at = m.last_used_at{joined}
-             group by u.workspace, u.published_run, u.last_used_at{grouped}",
+             ) as u
+             order by u.workspace, u.published_run{user_column},
+                      u.last_used_at desc, cast(u.run as text) collate \"C\" desc",
             column("run", run),
             column("workspace", workspace),
             column("uid", uid),

@@ -57,6 +57,8 @@ pub enum FieldCode {
     BadChoice,
     /// None of the values that there are.
     UnknownValue,
+    /// A value that needs a history, where there is none.
+    NoHistory,
     /// No state of a job.
     BadState,
     /// No key of a request that may be repeated.

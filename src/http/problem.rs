@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::field_error::FieldError;
+use super::field_error::{FieldCode, FieldError};
 use crate::record::RecordError;
 use crate::settings::SettingsError;
 use crate::store::StoreError;
@@ -357,6 +357,11 @@ impl From<SettingsError> for Problem {
     fn from(error: SettingsError) -> Self {
         match error {
             SettingsError::Forced(_) => Self::new(Code::ReadPathForced, error),
+            SettingsError::NoHistory(_) => Self::invalid(vec![FieldError::pointer(
+                "/read_path",
+                FieldCode::NoHistory,
+                error,
+            )]),
             SettingsError::Store(error) => error.into(),
         }
     }

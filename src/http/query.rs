@@ -1,6 +1,27 @@
 //! Parameters of a query.
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+
 use super::field_error::{FieldCode, FieldError};
+use super::problem::Problem;
+
+/// A request without parameters. Every endpoint takes this, or reads its [`parameters`], so that none passes
+/// over what somebody asked for; but for the probes, to which what calls them may append what it likes.
+pub(super) struct NoParameters;
+
+impl<S: Send + Sync> FromRequestParts<S> for NoParameters {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        let mut errors = Vec::new();
+        let [] = parameters(parts.uri.query(), [], &mut errors);
+        match errors.is_empty() {
+            true => Ok(Self),
+            false => Err(Problem::invalid(errors)),
+        }
+    }
+}
 
 /// The parameters of a query, each of them known and there once at the most; anything else is
 /// noted in `errors`.

@@ -5,7 +5,7 @@ mod values;
 
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -61,6 +61,9 @@ pub enum SettingsError {
         .0.name()
     )]
     Forced(ReadPath),
+    /// There is no history to read from.
+    #[error("`{}` is not possible without a [history] to read from", .0.name())]
+    NoHistory(ReadPathChoice),
     /// It could not be stored.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -80,21 +83,24 @@ impl Change {
 
 impl Configured {
     fn effective(&self, stored: &Stored) -> Effective {
-        // A value of a newer version is as good as none.
-        fn parse<T: FromStr>(stored: &Stored, name: &str) -> Option<T> {
-            stored.values.get(name)?.parse().ok()
-        }
-        let choice = parse(stored, READ_PATH).unwrap_or(self.read_path);
+        let choice = value_of(stored, READ_PATH).unwrap_or(self.read_path);
         let chosen = match choice {
+            // Stored by a service that has a history.
+            _ if !self.has_history => ReadPath::Materialized,
             ReadPathChoice::Always(path) => path,
-            ReadPathChoice::Auto if self.has_history && !stored.succeeded => ReadPath::History,
+            ReadPathChoice::Auto if !stored.succeeded => ReadPath::History,
             ReadPathChoice::Auto => ReadPath::Materialized,
         };
         Effective {
             read_path: self.force_read_path.unwrap_or(chosen),
-            details_mode: parse(stored, DETAILS_MODE).unwrap_or(self.details_mode),
+            details_mode: value_of(stored, DETAILS_MODE).unwrap_or(self.details_mode),
         }
     }
+}
+
+/// What is stored of a setting. A value of a newer version is as good as none.
+fn value_of<T: FromStr>(stored: &Stored, name: &str) -> Option<T> {
+    stored.values.get(name)?.parse().ok()
 }
 
 /// What holds according to the database, on which nothing else need run.
@@ -152,6 +158,12 @@ pub async fn set(
     if let (Some(forced), Some(_)) = (configured.force_read_path, change.read_path) {
         return Err(SettingsError::Forced(forced));
     }
+    if let Some(choice) = change.read_path
+        && choice.needs_history()
+        && !configured.has_history
+    {
+        return Err(SettingsError::NoHistory(choice));
+    }
     let values = change.values();
     within_time(with_retries(|| setting::set(store, &values))).await?;
     Ok(load(store, configured).await?)
@@ -171,6 +183,8 @@ pub struct Settings {
     configured: Configured,
     read_path: AtomicU8,
     details_mode: AtomicU8,
+    /// Whether what is stored needs a history, and there is none here.
+    cannot_follow: AtomicBool,
     /// Held while the database is asked: an answer from before a change never overwrites it.
     turn: Mutex<()>,
     metrics: Arc<Metrics>,
@@ -185,12 +199,13 @@ impl Settings {
             configured,
             read_path: AtomicU8::new(effective.read_path as u8),
             details_mode: AtomicU8::new(effective.details_mode as u8),
+            cannot_follow: AtomicBool::new(false),
             turn: Mutex::new(()),
             metrics,
         }
     }
 
-    /// Where lists are to be read from. Who has no history reads the table, whatever this says.
+    /// Where lists are read from. Who has no history reads the table, whatever is stored.
     pub fn read_path(&self) -> ReadPath {
         let number = usize::from(self.read_path.load(Ordering::Relaxed));
         // Only numbers of values are stored.
@@ -254,7 +269,15 @@ impl Settings {
     /// [`StoreError`]; the settings stay what they were.
     pub async fn refresh(&self, store: &Store) -> Result<(), StoreError> {
         let _turn = self.turn.lock().await;
-        self.take(load(store, &self.configured).await?);
+        let stored = stored(store).await?;
+        self.take(self.configured.effective(&stored));
+        let choice: Option<ReadPathChoice> = value_of(&stored, READ_PATH);
+        let cannot_follow =
+            !self.configured.has_history && choice.is_some_and(ReadPathChoice::needs_history);
+        let could_not = self.cannot_follow.swap(cannot_follow, Ordering::Relaxed);
+        if cannot_follow && !could_not {
+            tracing::warn!("there is no [history] to read from; lists come from the table");
+        }
         Ok(())
     }
 
@@ -283,9 +306,6 @@ impl Settings {
         self.metrics.set_read_path(read_path);
         let (read_path, details_mode) = (read_path.name(), details_mode.name());
         tracing::info!(read_path, details_mode, "the settings changed");
-        if effective.read_path != ReadPath::Materialized && !self.configured.has_history {
-            tracing::warn!("there is no [history] to read from; lists come from the table");
-        }
     }
 }
 
@@ -324,6 +344,19 @@ mod tests {
         assert_eq!(path(false, false), ReadPath::Materialized);
         let auto = stored(&[(READ_PATH, "auto")], false);
         assert_eq!(CONFIGURED.effective(&auto).read_path, ReadPath::History);
+    }
+
+    #[test]
+    fn what_needs_a_history_is_the_table_where_there_is_none() {
+        let configured = Configured {
+            has_history: false,
+            ..CONFIGURED
+        };
+        for path in ["history", "shadow", "materialized"] {
+            let stored = stored(&[(READ_PATH, path)], false);
+            let effective = configured.effective(&stored);
+            assert_eq!(effective.read_path, ReadPath::Materialized, "{path}");
+        }
     }
 
     #[test]

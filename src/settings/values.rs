@@ -29,6 +29,11 @@ impl ReadPath {
             Self::History => "history",
         }
     }
+
+    /// Whether there must be a history to read from.
+    pub fn needs_history(self) -> bool {
+        self != Self::Materialized
+    }
 }
 
 /// What `read_path` is set to.
@@ -47,6 +52,11 @@ impl ReadPathChoice {
             Self::Auto => "auto",
             Self::Always(path) => path.name(),
         }
+    }
+
+    /// Whether there must be a history to read from; `auto` does without.
+    pub fn needs_history(self) -> bool {
+        matches!(self, Self::Always(path) if path.needs_history())
     }
 }
 

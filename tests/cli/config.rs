@@ -103,6 +103,10 @@ fn a_file_with_a_mistake_is_refused_in_one_line_that_names_it() {
             "force_read_path: `auto` (from file recents.toml) is not materialized, shadow or history",
         ),
         (
+            "read_path = 'shadow'",
+            "read_path: `shadow` (from file recents.toml) is not possible without a [history]",
+        ),
+        (
             "force_read_path = 'history'",
             "force_read_path: `history` (from file recents.toml) is not possible without a [history]",
         ),

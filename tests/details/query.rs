@@ -41,7 +41,27 @@ async fn a_server_with_a_query_that_its_database_refuses_ends_with_2_and_says_wh
             format!("select id as published_run frm workflow where title {listed}"),
             "syntax error",
         ),
+        (
+            format!("select title as published_run from workflow where title {listed} and id = $2"),
+            "takes 2 parameters",
+        ),
     ];
+    // What only running it shows.
+    queries.push(match db.backend {
+        Backend::Postgres => (
+            format!(
+                "select title as published_run from workflow
+                 where title {listed} and id = nextval('nosuch'::text)"
+            ),
+            "nosuch",
+        ),
+        Backend::Sqlite => (
+            format!(
+                "select title as published_run from workflow where title {listed} limit json('{{')"
+            ),
+            "malformed JSON",
+        ),
+    });
     if db.backend == Backend::Postgres {
         // Its ids are compared with texts.
         queries.push((

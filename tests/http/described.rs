@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use crate::settings::changed::patch;
 use crate::support::client::Answer;
 use crate::support::{Backend, Server, TestDb};
 
@@ -104,6 +105,7 @@ async fn the_codes_of_invalid_places_are_those_that_are_listed() {
                 json!({"read_path": "elsewhere"}).to_string().into(),
             )
             .await,
+        patch(&server, &json!({"read_path": "history"})).await,
     ] {
         seen.extend(codes(&answer.expect(400)));
     }

@@ -164,7 +164,7 @@ async fn service(backend: Backend, answers: &mut Answers) -> Value {
     answers.ask(admin, "GET", "/livez", "/livez", 200).await;
     let settings = "/admin/v1/settings";
     answers.ask(admin, "GET", settings, settings, 200).await;
-    let change = json!({"read_path": "shadow", "details_mode": "off"});
+    let change = json!({"read_path": "materialized", "details_mode": "off"});
     answers
         .ask_with(admin, "PATCH", (settings, settings), 200, &[], Some(change))
         .await;

@@ -72,6 +72,33 @@ async fn runs_that_are_no_use_make_no_item() {
     assert_lists(&table, &expected, "the table").await;
 }
 
+/// PostgreSQL expects hardly any of a workspace's runs to be valid, and so may join them by loops, as it must
+/// here: a join of a list's runs with its workflows would take longer than a list may.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_of_many_workflows_costs_no_more_than_in_proportion() {
+    const WORKFLOWS: i64 = 16_000;
+    let runs = (0..WORKFLOWS).map(|at| Run::new(at, "w", at, at).by("u"));
+    let history = History::of(POSTGRES, runs.collect());
+    let setup = Setup::of(TestDb::migrated(Backend::Postgres).await, history).await;
+    let mut conn = setup.source().connect().await;
+    for statement in [
+        "create index on saved_run (parent_version_id)",
+        "analyze",
+        "do $$ begin
+             execute format('alter database %I set enable_hashjoin = off', current_database());
+             execute format('alter database %I set enable_mergejoin = off', current_database());
+         end $$",
+    ] {
+        conn.execute(statement).await;
+    }
+    let server = forced(&setup, "history").await;
+    for uid in [None, Some("u")] {
+        let path = list_path("w", uid);
+        let found = server.public.get(&path).await.expect(200).published_runs();
+        assert_eq!(found, ["p15999", "p15998", "p15997", "p15996"], "{path}");
+    }
+}
+
 /// The table does not hold it yet, and the server's clock is behind.
 async fn what_only_the_history_has_is_dismissed_too(db: TestDb) {
     let setup = Setup::plain(db, 8, 0).await;

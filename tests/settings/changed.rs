@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 
+use crate::capture::followed::serve_with;
 use crate::support::client::Answer;
+use crate::support::history::Setup;
 use crate::support::{Server, TestDb, both, until};
 
 both!(
@@ -13,6 +15,8 @@ both!(
     what_is_not_a_setting_or_a_value_is_named_and_nothing_is_changed,
     what_is_not_named_stays_as_it_is,
     a_forced_read_path_is_not_changed,
+    a_read_path_that_needs_a_history_is_refused_where_there_is_none,
+    a_replica_without_a_history_says_that_it_reads_the_table,
     a_change_that_the_database_cannot_store_is_no_change,
 );
 
@@ -41,11 +45,12 @@ pub(super) async fn shown(server: &Server) -> Vec<&'static str> {
 }
 
 async fn every_replica_follows_a_change_within_five_seconds(db: TestDb) {
-    let (one, other) = (Server::start(&db).await, Server::start(&db).await);
-    let first = json!({"read_path": "materialized", "details_mode": "batched"});
+    let setup = Setup::plain(db, 47, 50).await;
+    let (one, other) = (serve_with(&setup, &[]).await, serve_with(&setup, &[]).await);
+    let first = json!({"read_path": "history", "details_mode": "batched"});
     assert_eq!(settings(&other).await, first);
     for (read_path, details_mode) in [
-        ("history", "off"),
+        ("materialized", "off"),
         ("shadow", "per_item"),
         ("auto", "batched"),
     ] {
@@ -53,8 +58,8 @@ async fn every_replica_follows_a_change_within_five_seconds(db: TestDb) {
         let answer = patch(&one, &change).await.expect(200).json();
         let changed = Instant::now();
         let read_path = match read_path {
-            // There is no history.
-            "auto" => "materialized",
+            // No backfill succeeded.
+            "auto" => "history",
             path => path,
         };
         let expected = json!({"read_path": read_path, "details_mode": details_mode});
@@ -143,7 +148,8 @@ async fn what_is_not_a_setting_or_a_value_is_named_and_nothing_is_changed(db: Te
 }
 
 async fn what_is_not_named_stays_as_it_is(db: TestDb) {
-    let server = Server::start(&db).await;
+    let setup = Setup::plain(db, 48, 50).await;
+    let server = serve_with(&setup, &[]).await;
     patch(&server, &json!({"details_mode": "off"}))
         .await
         .expect(200);
@@ -156,8 +162,9 @@ async fn what_is_not_named_stays_as_it_is(db: TestDb) {
 }
 
 async fn a_forced_read_path_is_not_changed(db: TestDb) {
-    let forcing = Server::with(&db.url, &["--force-read-path", "materialized"]).await;
-    let following = Server::start(&db).await;
+    let setup = Setup::plain(db, 49, 50).await;
+    let forcing = serve_with(&setup, &["--force-read-path", "materialized"]).await;
+    let following = serve_with(&setup, &[]).await;
     patch(&following, &json!({"read_path": "shadow"}))
         .await
         .expect(200);
@@ -191,11 +198,44 @@ async fn a_forced_read_path_is_not_changed(db: TestDb) {
     assert_eq!(shown(&forcing).await, ["materialized"]);
 }
 
+async fn a_read_path_that_needs_a_history_is_refused_where_there_is_none(db: TestDb) {
+    let server = Server::start(&db).await;
+    let before = settings(&server).await;
+    for path in ["history", "shadow"] {
+        let change = json!({"read_path": path, "details_mode": "off"});
+        let answer = patch(&server, &change).await.expect(400);
+        assert_eq!(answer.problem(), "invalid_request");
+        let error = &answer.json()["errors"][0];
+        assert_eq!(error["pointer"], "#/read_path");
+        assert_eq!(error["code"], "no_history");
+    }
+    assert_eq!(settings(&server).await, before);
+    assert_eq!(shown(&server).await, ["materialized"]);
+    let stored = "select value from {recents}setting order by name";
+    let stored = db.connect().await.texts(stored).await;
+    assert_eq!(stored, ["batched", "auto"]);
+}
+
+async fn a_replica_without_a_history_says_that_it_reads_the_table(db: TestDb) {
+    let setup = Setup::plain(db, 50, 50).await;
+    let with = serve_with(&setup, &[]).await;
+    let change = json!({"read_path": "shadow", "details_mode": "off"});
+    assert_eq!(patch(&with, &change).await.expect(200).json(), change);
+    let without = Server::start(&setup.store).await;
+    let expected = json!({"read_path": "materialized", "details_mode": "off"});
+    assert_eq!(settings(&without).await, expected);
+    assert_eq!(shown(&without).await, ["materialized"]);
+    let said = "there is no [history] to read from; lists come from the table";
+    without.log.message(said).await;
+    // It stays stored for those that have one.
+    assert_eq!(settings(&with).await, change);
+}
+
 async fn a_change_that_the_database_cannot_store_is_no_change(db: TestDb) {
     let server = Server::start(&db).await;
     let before = settings(&server).await;
     db.execute("drop table {recents}setting").await;
-    let answer = patch(&server, &json!({"read_path": "history"}))
+    let answer = patch(&server, &json!({"details_mode": "off"}))
         .await
         .expect(503);
     assert_eq!(answer.problem(), "database_unavailable");

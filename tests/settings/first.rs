@@ -14,25 +14,22 @@ both!(
 );
 
 async fn what_is_stored_beats_the_configuration_which_sets_the_first_one(db: TestDb) {
-    let first = Server::with(
-        &db.url,
+    let setup = Setup::plain(db, 54, 50).await;
+    let first = serve_with(
+        &setup,
         &["--read-path", "shadow", "--details-mode", "per_item"],
     )
     .await;
     let configured = json!({"read_path": "shadow", "details_mode": "per_item"});
     assert_eq!(settings(&first).await, configured);
     drop(first);
-    let second = Server::with(
-        &db.url,
-        &["--read-path", "history", "--details-mode", "off"],
-    )
-    .await;
+    let second = serve_with(&setup, &["--read-path", "history", "--details-mode", "off"]).await;
     assert_eq!(settings(&second).await, configured, "the first one stays");
     patch(&second, &json!({"read_path": "materialized"}))
         .await
         .expect(200);
     drop(second);
-    let third = Server::with(&db.url, &["--read-path", "history"]).await;
+    let third = serve_with(&setup, &["--read-path", "history"]).await;
     let changed = json!({"read_path": "materialized", "details_mode": "per_item"});
     assert_eq!(settings(&third).await, changed, "what was changed stays");
 }
@@ -68,11 +65,11 @@ async fn who_may_only_read_the_settings_serves_as_configured_until_they_are_stor
         "grant select on all tables in schema recents to %",
     ];
     let url = db.role(&grants).await;
-    let reading = Server::with(&url, &["--read-path", "shadow"]).await;
-    assert_eq!(settings(&reading).await["read_path"], "shadow");
-    let _storing = Server::with(&db.url, &["--read-path", "history"]).await;
+    let reading = Server::with(&url, &["--details-mode", "per_item"]).await;
+    assert_eq!(settings(&reading).await["details_mode"], "per_item");
+    let _storing = Server::with(&db.url, &["--details-mode", "off"]).await;
     until("what is stored counts", async || {
-        (settings(&reading).await["read_path"] == "history").then_some(())
+        (settings(&reading).await["details_mode"] == "off").then_some(())
     })
     .await;
 }

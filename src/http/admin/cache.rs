@@ -14,6 +14,7 @@ use crate::http::describe::IdInput;
 use crate::http::field_error::{FieldCode, FieldError};
 use crate::http::fields::{Field, Fields};
 use crate::http::problem::Problem;
+use crate::http::query::NoParameters;
 
 /// What to forget: one of the three.
 #[derive(ToSchema)]
@@ -44,6 +45,7 @@ struct InvalidateRequest {
 )]
 pub(super) async fn invalidate(
     State(app): State<Arc<App>>,
+    _: NoParameters,
     Json(body): Json,
 ) -> Result<StatusCode, Problem> {
     let mut errors = Vec::new();

@@ -23,6 +23,8 @@ pub(super) struct Health {
 }
 
 /// Whether the process lives
+///
+/// Parameters mean nothing here and are passed over.
 #[utoipa::path(get, path = "/livez", responses((status = 200, description = "It does")))]
 pub(super) async fn live() -> &'static str {
     "alive\n"
@@ -31,7 +33,8 @@ pub(super) async fn live() -> &'static str {
 /// Whether the service takes requests
 ///
 /// It does once it is migrated, until it drains. The database's health is in the body, not in the
-/// status: taking every replica out of service would not bring the database back.
+/// status: taking every replica out of service would not bring the database back. Parameters mean nothing here
+/// and are passed over.
 #[utoipa::path(
     get,
     path = "/readyz",

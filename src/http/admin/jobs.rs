@@ -11,7 +11,7 @@ use super::job_answer::JobAnswer;
 use crate::http::App;
 use crate::http::field_error::{FieldCode, FieldError};
 use crate::http::problem::{Code, Problem};
-use crate::http::query::{limit, parameters};
+use crate::http::query::{NoParameters, limit, parameters};
 use crate::jobs::operate::{self, Refusal};
 use crate::store::job::{self, State as JobState, Transition};
 
@@ -105,9 +105,8 @@ pub(super) async fn list(
 pub(super) async fn one(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    RawQuery(query): RawQuery,
+    _: NoParameters,
 ) -> Result<Json<JobAnswer>, Problem> {
-    no_parameters(query.as_deref())?;
     let job = job::get(&app.store, &id).await?;
     Ok(Json(job.ok_or_else(unknown)?.into()))
 }
@@ -122,9 +121,9 @@ pub(super) async fn one(
 pub(super) async fn cancel(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    RawQuery(query): RawQuery,
+    _: NoParameters,
 ) -> Result<Json<JobAnswer>, Problem> {
-    change(&app, &id, query.as_deref(), Transition::Cancel).await
+    change(&app, &id, Transition::Cancel).await
 }
 
 /// Stop a job until it is resumed
@@ -137,9 +136,9 @@ pub(super) async fn cancel(
 pub(super) async fn pause(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    RawQuery(query): RawQuery,
+    _: NoParameters,
 ) -> Result<Json<JobAnswer>, Problem> {
-    change(&app, &id, query.as_deref(), Transition::Pause).await
+    change(&app, &id, Transition::Pause).await
 }
 
 /// Let a job go on that is paused or failed
@@ -154,33 +153,18 @@ pub(super) async fn pause(
 pub(super) async fn resume(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    RawQuery(query): RawQuery,
+    _: NoParameters,
 ) -> Result<Json<JobAnswer>, Problem> {
-    change(&app, &id, query.as_deref(), Transition::Resume).await
+    change(&app, &id, Transition::Resume).await
 }
 
-async fn change(
-    app: &App,
-    id: &str,
-    query: Option<&str>,
-    transition: Transition,
-) -> Result<Json<JobAnswer>, Problem> {
-    no_parameters(query)?;
+async fn change(app: &App, id: &str, transition: Transition) -> Result<Json<JobAnswer>, Problem> {
     let changed = operate::transition(&app.store, id, transition).await;
     let job = changed.map_err(refused)?;
     if job.state == JobState::Queued {
         app.resyncs.notify_one();
     }
     Ok(Json(job.into()))
-}
-
-pub(super) fn no_parameters(query: Option<&str>) -> Result<(), Problem> {
-    let mut errors = Vec::new();
-    let [] = parameters(query, [], &mut errors);
-    match errors.is_empty() {
-        true => Ok(()),
-        false => Err(Problem::invalid(errors)),
-    }
 }
 
 pub(super) fn unknown() -> Problem {

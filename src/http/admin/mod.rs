@@ -18,6 +18,7 @@ use utoipa_axum::routes;
 
 use super::App;
 use super::problem::{Code, Problem};
+use super::query::NoParameters;
 
 pub(super) fn router() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
@@ -37,6 +38,8 @@ pub(super) fn router() -> OpenApiRouter<Arc<App>> {
 }
 
 /// Metrics for Prometheus
+///
+/// Parameters mean nothing here and are passed over.
 #[utoipa::path(
     get,
     path = "/metrics",
@@ -61,6 +64,6 @@ async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     path = "/openapi.json",
     responses((status = 200, description = "OpenAPI 3.1 of both listeners"))
 )]
-async fn openapi() -> Response {
+async fn openapi(_: NoParameters) -> Response {
     axum::Json(super::openapi()).into_response()
 }

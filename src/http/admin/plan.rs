@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 
-use super::jobs::{no_parameters, unknown};
+use super::jobs::unknown;
 use crate::http::App;
 use crate::http::problem::{Code, Problem};
+use crate::http::query::NoParameters;
 use crate::jobs::Counts;
 use crate::jobs::resync::Options;
 use crate::model::Key;
@@ -36,9 +37,8 @@ const LINES: u32 = 1_000;
 pub(super) async fn of_job(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    RawQuery(query): RawQuery,
+    _: NoParameters,
 ) -> Result<Response, Problem> {
-    no_parameters(query.as_deref())?;
     let job = job::get(&app.store, &id).await?.ok_or_else(unknown)?;
     if !Options::read(&job.options).is_some_and(|options| options.dry_run) {
         let detail = "the job is no dry run, so it has no plan";

@@ -3,19 +3,20 @@
 use std::sync::Arc;
 
 use axum::Json as JsonAnswer;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::job_answer::JobAnswer;
-use super::jobs::{no_parameters, refused};
+use super::jobs::refused;
 use crate::http::App;
 use crate::http::body::Json;
 use crate::http::field_error::{FieldCode, FieldError};
 use crate::http::fields::{Field, Fields};
 use crate::http::problem::{Code, Problem};
+use crate::http::query::NoParameters;
 use crate::jobs::operate;
 use crate::jobs::resync::{Mode, Options};
 use crate::model::Id;
@@ -58,11 +59,10 @@ struct ResyncRequest {
 )]
 pub(super) async fn ask(
     State(app): State<Arc<App>>,
-    RawQuery(query): RawQuery,
+    _: NoParameters,
     headers: HeaderMap,
     Json(body): Json,
 ) -> Result<Response, Problem> {
-    no_parameters(query.as_deref())?;
     let mut errors = Vec::new();
     let key = key(&headers, &mut errors);
     let asked = read(&body, &mut errors);

@@ -13,6 +13,7 @@ use crate::http::body::Json;
 use crate::http::field_error::{FieldCode, FieldError};
 use crate::http::fields::{Field, Fields};
 use crate::http::problem::Problem;
+use crate::http::query::NoParameters;
 use crate::settings::{Change, Effective, NoValue};
 
 /// What is to be changed; what is not named stays as it is.
@@ -32,20 +33,22 @@ struct SettingsChange {
 
 /// The settings
 ///
-/// What holds now: `auto` shows as what it stands for.
+/// What holds now, in this replica: `auto` shows as what it stands for, and a replica without a history reads
+/// the table, whatever is stored.
 #[utoipa::path(
     get,
     path = "/admin/v1/settings",
     responses((status = 200, description = "The settings", body = Effective))
 )]
-pub(super) async fn get(State(app): State<Arc<App>>) -> JsonAnswer<Effective> {
+pub(super) async fn get(State(app): State<Arc<App>>, _: NoParameters) -> JsonAnswer<Effective> {
     JsonAnswer(app.settings.effective())
 }
 
 /// Change settings
 ///
 /// They are stored, whatever the configuration says; every replica follows within five seconds. `auto`
-/// is the history until the first backfill has succeeded, then the table.
+/// is the history until the first backfill has succeeded, then the table. `shadow` and `history` need a
+/// history to read from.
 #[utoipa::path(
     patch,
     path = "/admin/v1/settings",
@@ -54,6 +57,7 @@ pub(super) async fn get(State(app): State<Arc<App>>) -> JsonAnswer<Effective> {
 )]
 pub(super) async fn change(
     State(app): State<Arc<App>>,
+    _: NoParameters,
     Json(body): Json,
 ) -> Result<JsonAnswer<Effective>, Problem> {
     let mut errors = Vec::new();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
@@ -11,7 +11,7 @@ use crate::dismiss::dismiss;
 use crate::http::App;
 use crate::http::path::{ItemPath, PublishedRunPath, ScopePath};
 use crate::http::problem::{Code, Problem};
-use crate::http::query::parameters;
+use crate::http::query::NoParameters;
 use crate::http::session::name_write;
 use crate::http::timing::Waited;
 use crate::model::Time;
@@ -31,9 +31,9 @@ use crate::store::dismissal::Dismissed;
 pub(super) async fn clear_workspace(
     State(app): State<Arc<App>>,
     ScopePath(scope): ScopePath,
-    RawQuery(query): RawQuery,
+    _: NoParameters,
 ) -> Result<Response, Problem> {
-    hide(&app, query.as_deref(), Dismissed::List(scope)).await
+    hide(&app, Dismissed::List(scope)).await
 }
 
 /// Clear a user's list
@@ -52,9 +52,9 @@ pub(super) async fn clear_workspace(
 pub(super) async fn clear_user(
     State(app): State<Arc<App>>,
     ScopePath(scope): ScopePath,
-    RawQuery(query): RawQuery,
+    _: NoParameters,
 ) -> Result<Response, Problem> {
-    hide(&app, query.as_deref(), Dismissed::List(scope)).await
+    hide(&app, Dismissed::List(scope)).await
 }
 
 /// Dismiss one item from a workspace's list
@@ -73,10 +73,10 @@ pub(super) async fn clear_user(
 pub(super) async fn item_of_workspace(
     State(app): State<Arc<App>>,
     ItemPath(scope, published_run): ItemPath,
-    RawQuery(query): RawQuery,
+    _: NoParameters,
 ) -> Result<Response, Problem> {
     let what = Dismissed::Item(scope, published_run);
-    hide(&app, query.as_deref(), what).await
+    hide(&app, what).await
 }
 
 /// Dismiss one item from a user's list
@@ -96,10 +96,10 @@ pub(super) async fn item_of_workspace(
 pub(super) async fn item_of_user(
     State(app): State<Arc<App>>,
     ItemPath(scope, published_run): ItemPath,
-    RawQuery(query): RawQuery,
+    _: NoParameters,
 ) -> Result<Response, Problem> {
     let what = Dismissed::Item(scope, published_run);
-    hide(&app, query.as_deref(), what).await
+    hide(&app, what).await
 }
 
 /// Dismiss a published run from every list
@@ -115,17 +115,12 @@ pub(super) async fn item_of_user(
 pub(super) async fn everywhere(
     State(app): State<Arc<App>>,
     PublishedRunPath(published_run): PublishedRunPath,
-    RawQuery(query): RawQuery,
+    _: NoParameters,
 ) -> Result<Response, Problem> {
-    hide(&app, query.as_deref(), Dismissed::Everywhere(published_run)).await
+    hide(&app, Dismissed::Everywhere(published_run)).await
 }
 
-async fn hide(app: &Arc<App>, query: Option<&str>, what: Dismissed) -> Result<Response, Problem> {
-    let mut errors = Vec::new();
-    let [] = parameters(query, [], &mut errors);
-    if !errors.is_empty() {
-        return Err(Problem::invalid(errors));
-    }
+async fn hide(app: &Arc<App>, what: Dismissed) -> Result<Response, Problem> {
     let room = app.sweeps.room(&what).await.ok_or_else(|| {
         Problem::new(
             Code::QueueFull,
