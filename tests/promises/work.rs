@@ -253,19 +253,13 @@ async fn no_endpoint_sends_more_statements_by_the_history_than_it_declares(db: T
         ),
         Backend::Sqlite => ("text", "datetime('now', '+1 hour', -n || ' seconds')"),
     };
-    // PostgreSQL takes the square of a list's workflows; three reads are of 200.
-    let long = if db.backend == Backend::Postgres {
-        300
-    } else {
-        LONG
-    };
     db.execute(&format!(
         "create table run (id text primary key, workspace text, uid text, used text, at {time});
          insert into run select 'long' || n, 'w0', 'u', 'p' || n, {now} from {long};
          insert into run select 'short' || n, 'w' || (1 + n % 99), 'u', 'p' || n, {now} from {short};
          create index run_workspace on run (workspace, uid);
          analyze",
-        long = numbers(db.backend, long),
+        long = numbers(db.backend, LONG),
         short = numbers(db.backend, 99 * 30),
     ))
     .await;
