@@ -230,7 +230,10 @@ async fn no_endpoint_sends_more_statements_than_it_declares(db: TestDb) {
                     send(client(meter, work), work.method, &request).await;
                 });
                 let mut sent = own(sent.await);
-                sent.retain(|name| !is_by_itself(name));
+                // Every transaction of SQLite's counts the changes, also those of the sweeps.
+                let of_a_sweep =
+                    |name: &String| db.backend == Backend::Sqlite && name == "position";
+                sent.retain(|name| !is_by_itself(name) && !of_a_sweep(name));
                 let bound = work.statements as usize;
                 assert!(sent.len() <= bound, "{work:?}: {sent:?}");
                 most = most.max(sent.len());
