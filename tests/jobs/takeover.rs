@@ -18,7 +18,7 @@ both!(
     a_service_that_stops_hands_its_re_sync_on_at_once,
     a_re_sync_is_paused_while_it_waits_for_the_history_and_goes_on_when_resumed,
     an_interrupt_stops_the_command_and_the_same_goes_on,
-    an_interrupt_stops_what_comes_behind_the_job,
+    an_interrupt_stops_the_look_at_what_others_noted,
     what_waits_for_nobody_keeps_no_command_waiting,
     what_goes_on_goes_on_where_it_was,
 );
@@ -216,7 +216,7 @@ async fn an_interrupt_stops_the_command_and_the_same_goes_on(db: TestDb) {
     setup.assert_equal("after an interrupt").await;
 }
 
-async fn an_interrupt_stops_what_comes_behind_the_job(db: TestDb) {
+async fn an_interrupt_stops_the_look_at_what_others_noted(db: TestDb) {
     let setup = Gate::setup(db).await;
     setup.backfill(&[]).await;
     let mut closed = Gate::close(&setup, 500).await;
@@ -230,11 +230,11 @@ async fn an_interrupt_stops_what_comes_behind_the_job(db: TestDb) {
             (closed.waiting().await > 0).then_some(())
         })
         .await;
-    assert_eq!(setup.job("state").await, "succeeded");
+    assert_eq!(setup.job("state").await, "running");
     command.signal("INT");
     let stopped = command.ended().await.expect(4);
     assert!(
-        stopped.err.contains("`recents serve` goes on with that"),
+        stopped.err.contains("the same command goes on from here"),
         "{stopped:?}"
     );
     closed.open().await;
