@@ -109,13 +109,15 @@ impl Drop for Session {
             return conn.close_on_drop();
         }
         let is_begun = self.state == State::Begun;
-        let released = async move {
-            if is_begun && raw_sql("ROLLBACK").execute(&mut *conn).await.is_err() {
-                return conn.close_on_drop();
+        runtime.spawn(async move {
+            if is_begun {
+                let rollback = raw_sql("ROLLBACK").execute(&mut *conn);
+                if !matches!(timeout(RELEASE_TIMEOUT, rollback).await, Ok(Ok(_))) {
+                    return conn.close_on_drop();
+                }
             }
-            conn.return_to_pool().await;
-        };
-        runtime.spawn(timeout(RELEASE_TIMEOUT, released));
+            let _ = timeout(RELEASE_TIMEOUT, conn.return_to_pool()).await;
+        });
     }
 }
 
