@@ -52,10 +52,11 @@ impl Source {
             });
         }
         let options = read_only_postgres(&config.url, TIMEOUT).map_err(bad_url)?;
+        // A statement that was prepared fails where its result is of another collation, as a column may be.
         Ok(Self {
             database: Database::Postgres(pg_pool(MAX_STATEMENTS).connect_lazy_with(options)),
             text: format!(
-                "select cast(q.published_run as text),
+                "select cast(q.published_run as text) collate \"C\",
                         cast(to_jsonb(q) - 'published_run' as text)
                  from (\n{query}\n) as q"
             ),

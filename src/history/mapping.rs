@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::order::Order;
 use crate::model::id::MAX_ID_BYTES;
 use crate::store::Dialect;
 
@@ -54,15 +55,6 @@ impl IdType {
         }
     }
 
-    /// What its values are ordered as: the same where one type becomes another of the same order.
-    pub(crate) fn order(self) -> &'static str {
-        match self {
-            Self::Int2 | Self::Int4 | Self::Int8 => "numbers",
-            Self::Uuid => "uuids",
-            Self::Text | Self::Other => "texts",
-        }
-    }
-
     /// Whether a value of the type is written like this; another text, also another spelling of a
     /// value, names nothing, and a cast of it could fail for all the others of its batch.
     pub(super) fn accepts(self, text: &str) -> bool {
@@ -96,6 +88,8 @@ pub struct Mapping {
     pub(crate) key: String,
     /// Types of what is compared.
     pub(crate) types: Types,
+    /// That of its keys.
+    pub(crate) order: Order,
     /// The query, judged.
     pub(crate) query: String,
 }
@@ -139,7 +133,7 @@ pub(super) fn wrap(
     filter: &str,
 ) -> String {
     let id = |name: &str, of: fn(Types) -> IdType| match types.map(of) {
-        None | Some(IdType::Other) => format!("cast(q.{name} as text)"),
+        None | Some(IdType::Other) => as_text(&format!("q.{name}"), dialect),
         Some(_) => format!("q.{name}"),
     };
     let time = match dialect {
@@ -159,6 +153,15 @@ pub(super) fn wrap(
         "with runs as not materialized ({runs}) select {} from (\n{query}\n) as q{filter}",
         columns.join(", ")
     )
+}
+
+/// An id as it travels. In PostgreSQL a statement that was prepared fails where its result is of another
+/// collation: that of a column must not have a say.
+fn as_text(id: &str, dialect: Dialect) -> String {
+    match dialect {
+        Dialect::Postgres => format!("cast({id} as text) collate \"C\""),
+        Dialect::Sqlite => format!("cast({id} as text)"),
+    }
 }
 
 /// A text as a literal of SQL, whose strings are standard-conforming in our sessions.
@@ -395,11 +398,16 @@ impl Mapping {
     // In the following, `order by` names the key with its table: alone, it would be the output
     // column of that name, which is text, and `9` would come behind `10`.
 
+    fn key_as_text(&self) -> String {
+        as_text(&format!("h.{}", self.key), self.dialect)
+    }
+
     /// The last of the next `$3` keys (from `$1`, to `$2`); no row where there are fewer.
     pub(crate) fn boundary(&self, from: &From) -> String {
         let (table, key) = (&self.table, &self.key);
         format!(
-            "select cast(h.{key} as text) from {table} as h where {} order by h.{key} limit 1 offset $3",
+            "select {} from {table} as h where {} order by h.{key} limit 1 offset $3",
+            self.key_as_text(),
             self.in_window(from)
         )
     }
@@ -417,8 +425,8 @@ impl Mapping {
     pub(crate) fn last_key(&self) -> String {
         let (table, key) = (&self.table, &self.key);
         format!(
-            "select cast(h.{key} as text) from {table} as h where h.{key} is not null \
-             order by h.{key} desc limit 1"
+            "select {} from {table} as h where h.{key} is not null order by h.{key} desc limit 1",
+            self.key_as_text()
         )
     }
 
@@ -435,9 +443,10 @@ impl Mapping {
     /// Some keys from both ends, to try the mapping with.
     pub(crate) fn sample_keys(&self, each: u32) -> String {
         let (table, key) = (&self.table, &self.key);
+        let text = self.key_as_text();
         let end = |order: &str| {
             format!(
-                "select * from (select cast(h.{key} as text) as k from {table} as h \
+                "select * from (select {text} as k from {table} as h \
                  where h.{key} is not null order by h.{key} {order} limit {each}) as {order}_end"
             )
         };

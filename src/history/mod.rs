@@ -15,6 +15,7 @@ pub mod mapping;
 mod newest;
 mod one_pass;
 mod open;
+mod order;
 mod outward;
 mod parts;
 pub mod refuse;
@@ -122,10 +123,10 @@ pub enum HistoryError {
         /// The same without the database's words.
         outward: String,
     },
-    /// The key has another type, of another order, than when the reading began.
+    /// The keys are in another order than when the reading began: of another type or collation.
     #[error(
-        "the type of the history's key changed, and with it the order of the runs; begin again, with the \
-         same command"
+        "the order of the runs changed, with the type or the collation of the history's key; begin again, \
+         with the same command"
     )]
     Reordered,
     /// More runs cannot be mapped than are passed over.

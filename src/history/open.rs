@@ -11,7 +11,7 @@ use super::look_up;
 use super::mapping::{self, IdType, Mapping, Types};
 use super::refuse::{self, Judged};
 use super::types::{self, Known};
-use super::{Database, History, HistoryError, session, sqlite, steady};
+use super::{Database, History, HistoryError, order, session, sqlite, steady};
 use crate::config::HistoryConfig;
 use crate::store::{Dialect, pg_options, pg_pool};
 
@@ -158,6 +158,7 @@ async fn describe_postgres(
     let mut tx = session::begin(&pool, timeout).await?;
     steady::functions(&mut tx, &judged.functions).await?;
     let types = types::described(&mut tx, &config.table, &config.key, &judged.text).await?;
+    let order = order::postgres(&mut tx, &config.table, &config.key, types.key).await?;
     steady::postgres(&mut tx, &config.table, &judged).await?;
     drop(tx);
     let mapping = Mapping {
@@ -165,6 +166,7 @@ async fn describe_postgres(
         table: config.table.clone(),
         key: config.key.clone(),
         types,
+        order,
         query: judged.text,
     };
     Ok(History {
@@ -227,6 +229,7 @@ async fn describe_sqlite(
     let prepared = conn.prepare(AssertSqlSafe(wrapped).into_sql_str()).await;
     prepared.map_err(|error| said("history.query", error))?;
     steady::sqlite(&mut conn, &table, &judged).await?;
+    let order = order::sqlite(&mut conn, &qualified, &config.key).await?;
     drop(conn);
     let mapping = Mapping {
         dialect: Dialect::Sqlite,
@@ -239,6 +242,7 @@ async fn describe_sqlite(
             uid: IdType::Other,
             published_run: IdType::Other,
         },
+        order,
         query: judged.text,
     };
     Ok(History {

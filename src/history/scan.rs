@@ -42,7 +42,10 @@ impl History {
                         .bind(from.key())
                         .bind(last),
                 };
-                sqlite::take_rows(pool, timeout, query, &mut take).await
+                match sqlite::take_rows(pool, timeout, query, &mut take).await {
+                    Ok(()) if window.is_some() => self.order_in_sqlite(pool).await,
+                    read => read,
+                }
             }
         };
         session::timed_out(read, timeout)

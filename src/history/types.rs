@@ -6,10 +6,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Column, Connection, Executor, PgConnection, SqlSafeStr, Statement};
-use sqlx::{PgPool, TypeInfo};
+use sqlx::{PgPool, SqlitePool, TypeInfo};
 
 use super::mapping::{IdType, Mapping, Types};
 use super::open::{bad_key, said};
+use super::order::{self, Order};
 use super::{Database, History, HistoryError, refuse, session};
 
 /// Codes of PostgreSQL for a statement that was written for other types: no such operator, a mismatch, no
@@ -42,10 +43,23 @@ impl History {
         self.known.get()
     }
 
-    /// What the history's keys are ordered as: two walks of different orders have nothing to do with each
+    /// What the history's keys are ordered by: two walks of different orders have nothing to do with each
     /// other.
-    pub(crate) fn key_order(&self) -> &'static str {
-        self.mapping().types.key.order()
+    pub(crate) fn key_order(&self) -> Order {
+        Arc::clone(&self.mapping().order)
+    }
+
+    /// The order that SQLite has the keys in now is known from now on.
+    pub(super) async fn order_in_sqlite(&self, pool: &SqlitePool) -> Result<(), HistoryError> {
+        let known = self.mapping();
+        let mut conn = pool.acquire().await.map_err(HistoryError::Database)?;
+        let order = order::sqlite(&mut conn, &known.table, &known.key).await?;
+        if order != known.order {
+            let mut mapping = (*known).clone();
+            mapping.order = order;
+            self.known.set(Arc::new(mapping));
+        }
+        Ok(())
     }
 
     /// The mapping with the types that this transaction finds. It has the tables locked from now on, so that
@@ -60,12 +74,17 @@ impl History {
             .map_err(HistoryError::Database)?;
         let known = self.mapping();
         let types = described(conn, &known.table, &known.key, &known.query).await?;
-        if types == known.types {
+        let order = order::postgres(conn, &known.table, &known.key, types.key).await?;
+        if (types, &order) == (known.types, &known.order) {
             return Ok(known);
         }
-        tracing::info!(?types, "the types of the history's columns are others now");
+        tracing::info!(
+            ?types,
+            %order,
+            "the types of the history's columns, or the order of its keys, are others now"
+        );
         let mut mapping = (*known).clone();
-        mapping.types = types;
+        (mapping.types, mapping.order) = (types, order);
         let mapping = Arc::new(mapping);
         self.known.set(Arc::clone(&mapping));
         Ok(mapping)

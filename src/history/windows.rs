@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::around::{Around, Part};
 use super::mapping::From;
+use super::order::Order;
 use super::scan::Range;
 use super::stretch::{Gathered, Sender, Stretch, Stretches};
 use super::unmappable::Unmappable;
@@ -77,7 +78,7 @@ pub fn walk(
 struct Walk {
     history: Arc<History>,
     /// That of its keys.
-    order: &'static str,
+    order: Order,
     /// Where the next window begins.
     next: From,
     last: String,
@@ -95,7 +96,8 @@ impl Walk {
     async fn run(mut self, sender: Sender) {
         loop {
             let step = self.step().await;
-            // Every window is read with the types of its time, and they are known since.
+            // Every window is read with the types of its time, in the order of its time, and they are known
+            // since.
             let step = match self.history.key_order() == self.order {
                 true => step,
                 false => Err(HistoryError::Reordered),

@@ -189,7 +189,16 @@ async fn whatever_a_type_becomes_every_reading_says_the_same() {
     assert!(expected[0].len() > 10, "{expected:?}");
     let mut first = 0;
     for column in ["id", "workspace_id"] {
-        for becomes in ["bigint", "text", "smallint", "varchar(90)", "integer"] {
+        for becomes in [
+            "bigint",
+            "text",
+            "text collate \"C\"",
+            "smallint",
+            "varchar(90)",
+            "text collate \"und-x-icu\"",
+            "text",
+            "integer",
+        ] {
             setup.source().execute(&alter(column, becomes)).await;
             first += 1;
             let now = read(&of, &runs, first).await;

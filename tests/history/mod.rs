@@ -7,5 +7,6 @@ mod odd_keys;
 mod plans;
 mod refusals;
 mod refusing;
+mod reordered;
 mod settings;
 mod views;

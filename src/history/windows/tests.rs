@@ -7,7 +7,7 @@ use sqlx::sqlite::SqlitePoolOptions;
 use super::*;
 use crate::history::mapping::{IdType, Mapping, Types};
 use crate::history::types::Known;
-use crate::history::{Database, refuse};
+use crate::history::{Database, order, refuse};
 use crate::store::Dialect;
 
 /// A history in memory with runs 1 to `runs`.
@@ -27,6 +27,10 @@ async fn history(runs: u32) -> Arc<History> {
                 1700000000000000 as last_used_at from runs";
     let judged = refuse::judge(text, "run", Dialect::Sqlite).expect("a good query");
     let of_ids = IdType::Other;
+    let mut conn = pool.acquire().await.expect("a connection");
+    let order = order::sqlite(&mut conn, "run", "id").await;
+    let order = order.expect("its order");
+    drop(conn);
     Arc::new(History {
         database: Database::Sqlite(pool),
         known: Known::new(Mapping {
@@ -40,6 +44,7 @@ async fn history(runs: u32) -> Arc<History> {
                 workspace: of_ids,
                 published_run: of_ids,
             },
+            order,
             query: judged.text,
         }),
     })
@@ -67,9 +72,10 @@ fn timed_out() -> JoinHandle<Read> {
 /// A walk to `last` that has begun all of `reading`, which reach up to it.
 async fn walk_of(last: u32, max_runs: u32, reading: Vec<Reading>) -> (Walk, Sender, Stretches) {
     let (sender, stretches) = Stretches::channel();
+    let history = history(last).await;
     let walk = Walk {
-        history: history(last).await,
-        order: "numbers",
+        order: history.key_order(),
+        history,
         next: From::Behind(last.to_string()),
         last: last.to_string(),
         runs: max_runs,
