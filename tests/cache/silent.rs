@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::replicas::{BOUND, newest, rounds, write};
 use super::{came_by, hears};
+use crate::capture::followed::serve_on;
 use crate::support::client::list_path;
-use crate::support::{Backend, Passes, Server, TestDb, Wire, until};
+use crate::support::history::Setup;
+use crate::support::uses::body_of;
+use crate::support::{Backend, Passes, Server, TestDb, Use, Wire, until};
 
 /// What a loaded machine may be late with, beyond the published bound.
 const LATE: Duration = Duration::from_secs(2);
@@ -96,7 +99,7 @@ async fn a_connection_that_dies_in_silence_keeps_neither_news_back_nor_a_stop() 
         (came_by(&b, "hit").await > hits).then_some(())
     })
     .await;
-    wire.swallow_news();
+    wire.swallow("pg_notify");
     write(a.public, "quiet", 1).await;
     until("its news are swallowed", async || {
         wire.has_swallowed().then_some(())
@@ -114,4 +117,26 @@ async fn a_connection_that_dies_in_silence_keeps_neither_news_back_nor_a_stop() 
     assert_eq!(a.ended().await.code(), Some(0), "{}", a.log.text());
     let took = asked.elapsed();
     assert!(took < Duration::from_secs(15), "a stop took {took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_is_cut_off_in_silence_keeps_no_place() {
+    let setup = Setup::plain(TestDb::migrated(Backend::Postgres).await, 31, 50).await;
+    let wire = Wire::to(&setup.store.url).await;
+    let flags = ["--pool-size", "1", "--history-url", &setup.store.url];
+    let server = serve_on(&wire.url, &setup, &flags).await;
+    wire.swallow("recents.note (run)");
+    let run = &setup.history.runs[0].key;
+    let body = body_of(&[Use::new("w", "p", 0).run(run)]);
+    server.public.post("/v1/runs", &body).await.expect(503);
+    assert!(wire.has_swallowed());
+    let given_up = Instant::now();
+    until("it writes again", async || {
+        let status = server.public.post("/v1/runs", &body).await.status.as_u16();
+        assert!([200, 503].contains(&status), "{status}");
+        (status == 200).then_some(())
+    })
+    .await;
+    let took = given_up.elapsed();
+    assert!(took < Duration::from_secs(20), "no place for {took:?}");
 }

@@ -1,8 +1,8 @@
 //! A way to PostgreSQL on which nothing arrives any more, though no connection is lost.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -19,13 +19,15 @@ pub(crate) enum Passes {
     Nothing,
 }
 
+type Swallows = Arc<Mutex<Option<&'static str>>>;
+
 /// A way to a server, gone when dropped.
 pub(crate) struct Wire {
     /// The url of the database behind it.
     pub(crate) url: String,
     passes: watch::Sender<Passes>,
-    /// Whether the next connection that tells news is to die in silence, by itself.
-    swallows_news: Arc<AtomicBool>,
+    /// A part of a statement: the next connection that it comes on is to die in silence, by itself.
+    swallows: Swallows,
     task: JoinHandle<()>,
 }
 
@@ -38,8 +40,8 @@ impl Wire {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("its address").port();
         let (passes, passing) = watch::channel(Passes::Everything);
-        let swallows_news = Arc::default();
-        let swallows = Arc::clone(&swallows_news);
+        let swallows = Swallows::default();
+        let swallowing = Arc::clone(&swallows);
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let Ok(server) = TcpStream::connect(server).await else {
@@ -49,14 +51,15 @@ impl Wire {
                 server.set_nodelay(true).expect("no delay");
                 let (from_client, to_client) = client.into_split();
                 let (from_server, to_server) = server.into_split();
+                let is_dead = Arc::default();
                 let requests = requests(
                     from_client,
                     to_server,
                     passing.clone(),
-                    Arc::clone(&swallows),
+                    (Arc::clone(&swallowing), Arc::clone(&is_dead)),
                 );
                 tokio::spawn(requests);
-                tokio::spawn(answers(from_server, to_client, passing.clone()));
+                tokio::spawn(answers(from_server, to_client, passing.clone(), is_dead));
             }
         });
         // Without TLS, and without asking for it, answers are frames from the first byte on.
@@ -64,20 +67,20 @@ impl Wire {
         Self {
             url,
             passes,
-            swallows_news,
+            swallows,
             task,
         }
     }
 
-    /// The next connection on which news are told for the first time passes nothing on any more, while all others
-    /// do.
-    pub(crate) fn swallow_news(&self) {
-        self.swallows_news.store(true, Ordering::SeqCst);
+    /// The next connection on which a statement with this part is sent for the first time passes nothing on any
+    /// more, while all others do.
+    pub(crate) fn swallow(&self, part: &'static str) {
+        *self.swallows.lock().expect("a part") = Some(part);
     }
 
     /// Whether that came to pass.
     pub(crate) fn has_swallowed(&self) -> bool {
-        !self.swallows_news.load(Ordering::SeqCst)
+        self.swallows.lock().expect("a part").is_none()
     }
 
     /// From now on, this arrives. What was held back arrives then, too.
@@ -102,7 +105,7 @@ async fn requests(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut passing: watch::Receiver<Passes>,
-    swallows_news: Arc<AtomicBool>,
+    (swallows, is_dead): (Swallows, Arc<AtomicBool>),
 ) -> std::io::Result<()> {
     let mut bytes = [0; 4_096];
     loop {
@@ -111,8 +114,13 @@ async fn requests(
             return Ok(());
         }
         // The text of a statement, which is sent once a connection, in one piece here.
-        let tells = bytes[..count].windows(9).any(|part| part == b"pg_notify");
-        if tells && swallows_news.swap(false, Ordering::SeqCst) {
+        let sent = String::from_utf8_lossy(&bytes[..count]);
+        let swallowed = {
+            let mut part = swallows.lock().expect("a part");
+            part.take_if(|part| sent.contains(*part)).is_some()
+        };
+        if swallowed {
+            is_dead.store(true, Ordering::SeqCst);
             std::future::pending::<()>().await;
         }
         to.write_all(&bytes[..count]).await?;
@@ -123,9 +131,15 @@ async fn answers(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut passing: watch::Receiver<Passes>,
+    is_dead: Arc<AtomicBool>,
 ) -> std::io::Result<()> {
     loop {
-        let (kind, length) = (from.read_u8().await?, from.read_u32().await?);
+        let kind = from.read_u8().await;
+        if is_dead.load(Ordering::SeqCst) {
+            // Not even that the server hung up.
+            std::future::pending::<()>().await;
+        }
+        let (kind, length) = (kind?, from.read_u32().await?);
         let mut body = vec![0; length as usize - 4];
         from.read_exact(&mut body).await?;
         match open(&mut passing).await {
