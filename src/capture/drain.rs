@@ -227,7 +227,7 @@ impl Drain {
     /// [`CheckError`].
     pub async fn settle_all(&mut self) -> Result<(), CheckError> {
         for _ in 0..GENERATIONS {
-            let Some((_, newest)) = note::standing(&self.store).await?.ids else {
+            let Some((first, newest)) = note::ends(&self.store, 0).await? else {
                 return Ok(());
             };
             let mut last = Instant::now();
@@ -235,7 +235,7 @@ impl Drain {
                 if self.step(false).await? == Step::Worked {
                     last = Instant::now();
                 }
-                match note::standing(&self.store).await?.ids {
+                match note::ends(&self.store, first).await? {
                     Some((first, _)) if first <= newest => {}
                     _ => break,
                 }

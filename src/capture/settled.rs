@@ -21,19 +21,20 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(3);
 pub(crate) async fn settled(store: &Store, history: &History) -> Result<bool, CheckError> {
     let identity = identity::of(store).await?;
     let with_outbox = Notes::of(history, &identity).await? == Notes::Ours;
-    let look = async || {
+    let look = async |from: i64| {
         let outbox = match with_outbox {
             true => outbox::backlog(history).await?.standing,
             false => None,
         };
-        Ok::<_, CheckError>([outbox, note::standing(store).await?.ids])
+        Ok::<_, CheckError>([outbox, note::ends(store, from).await?])
     };
-    let before = look().await?;
+    let before = look(0).await?;
+    let from = before[1].map_or(0, |(first, _)| first);
     let oldest =
         |standing: &[Option<(i64, i64)>; 2]| standing.map(|ids| ids.map(|(first, _)| first));
     let (mut last, mut since) = (oldest(&before), Instant::now());
     loop {
-        let now = look().await?;
+        let now = look(from).await?;
         let is_past = |now: &Option<(i64, i64)>, before: &Option<(i64, i64)>| match (now, before) {
             (Some((first, _)), Some((_, newest))) => first > newest,
             (None, _) | (_, None) => true,

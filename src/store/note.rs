@@ -12,7 +12,7 @@ use super::{Conn, Store, StoreError, Tx, on_both, recent};
 use crate::capture::decide::{Change, LookAgain};
 use crate::model::{Key, Newest};
 
-pub(super) const STATEMENTS: [&Statement; 10] = [
+pub(super) const STATEMENTS: [&Statement; 11] = [
     &NOTE_RUNS,
     &NOTE_KEYS,
     &TAKE,
@@ -22,6 +22,7 @@ pub(super) const STATEMENTS: [&Statement; 10] = [
     &RETRY_SET_ASIDE,
     &SET_ASIDE_OF,
     &STANDING,
+    &ENDS,
     &ASIDE,
 ];
 
@@ -80,11 +81,19 @@ static SET_ASIDE_OF: Statement = Statement::new("notes_set_aside_of", || {
 });
 
 static STANDING: Statement = Statement::new("notes_standing", || {
-    "select count(*), min(case when error is null then id end),
-            max(case when error is null then id end),
-            coalesce(sum(case when error is null then 0 else 1 end), 0)
+    "select count(*), coalesce(sum(case when error is null then 0 else 1 end), 0)
      from (select id, error from {recents}note order by id limit $1) as t"
         .into()
+});
+
+// By the ends of the index, however many there are: asked again and again while millions are worked off.
+static ENDS: Statement = Statement::new("note_ends", || {
+    let end = |order: &str| {
+        format!(
+            "(select id from {{recents}}note where id >= $1 and error is null order by id {order} limit 1)"
+        )
+    };
+    format!("select {}, {}", end("asc"), end("desc"))
 });
 
 static ASIDE: Statement = Statement::new("notes_set_aside", || {
@@ -320,8 +329,6 @@ pub(crate) async fn forget_set_aside(store: &Store, ids: &[i64]) -> Result<(), S
 pub(crate) struct Standing {
     /// All, those set aside included.
     pub(crate) notes: u64,
-    /// The oldest and the newest of those that are not set aside.
-    pub(crate) ids: Option<(i64, i64)>,
     /// Those set aside.
     pub(crate) set_aside: u64,
 }
@@ -333,9 +340,17 @@ pub(crate) async fn standing(store: &Store) -> Result<Standing, StoreError> {
         let row = query.fetch_one(pool).await?;
         Ok(Standing {
             notes: row.try_get::<i64, _>(0)?.unsigned_abs(),
-            ids: row.try_get::<Option<i64>, _>(1)?.zip(row.try_get(2)?),
-            set_aside: row.try_get::<i64, _>(3)?.unsigned_abs(),
+            set_aside: row.try_get::<i64, _>(1)?.unsigned_abs(),
         })
+    })
+}
+
+/// The oldest from this one on, and the newest, of the notes that are not set aside.
+pub(crate) async fn ends(store: &Store, from: i64) -> Result<Option<(i64, i64)>, StoreError> {
+    on_both!(Store, store, |pool, dialect| {
+        let query = sqlx::query(ENDS.run(dialect)).bind(from);
+        let row = query.fetch_one(pool).await?;
+        Ok(row.try_get::<Option<i64>, _>(0)?.zip(row.try_get(1)?))
     })
 }
 
