@@ -41,6 +41,8 @@ enum Cursor {
     /// Behind this row.
     Rows(Option<[String; 3]>),
     /// Behind this run, up to the last one of the pass.
+    // Not of an audit that went up.
+    #[serde(rename = "down")]
     Runs {
         behind: Option<String>,
         last: String,

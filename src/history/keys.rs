@@ -10,7 +10,7 @@ use super::{Database, History, HistoryError, session};
 use crate::store::on_both;
 
 impl History {
-    /// The last key; `None` where the history is empty.
+    /// The last key of a walk; `None` where the history is empty.
     ///
     /// # Errors
     /// [`HistoryError::Misfit`] where keys of SQLite cannot be told by their text: windows end with a text,
@@ -18,7 +18,7 @@ impl History {
     pub(crate) async fn last_key(&self) -> Result<Option<String>, HistoryError> {
         let mapping = self.mapping();
         if let Database::Sqlite(_) = self.database
-            && let Some(kind) = self.texts(mapping.odd_last_key()).await?.pop()
+            && let Some(kind) = self.texts(mapping.odd_keys()).await?.pop()
         {
             let (table, key) = (&mapping.table, &mapping.key);
             return Err(HistoryError::misfit(

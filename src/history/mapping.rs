@@ -104,12 +104,13 @@ pub(crate) struct Types {
     pub(crate) published_run: IdType,
 }
 
-/// The key at which a window begins.
+/// The key at which a window begins. Windows go down, from the greatest key to the smallest: keys grow with
+/// time nearly everywhere, and where the newest use of a row comes first, none of the others changes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum From {
-    /// With the first key of all.
+    /// With the greatest key of all.
     First,
-    /// Behind this key.
+    /// Behind this key: with the next smaller one.
     Behind(String),
 }
 
@@ -230,8 +231,8 @@ impl Mapping {
         let (key, last) = (&self.key, self.key_parameter(2));
         match from {
             // $1 is bound all the same, to keep the numbers.
-            From::First => format!("{key} <= {last} and $1 is null"),
-            From::Behind(_) => format!("{key} > {} and {key} <= {last}", self.key_parameter(1)),
+            From::First => format!("{key} >= {last} and $1 is null"),
+            From::Behind(_) => format!("{key} < {} and {key} >= {last}", self.key_parameter(1)),
         }
     }
 
@@ -244,10 +245,10 @@ impl Mapping {
             Some((from, last)) => {
                 let behind = match from {
                     From::First => String::new(),
-                    From::Behind(from) => format!("{key} > {}::{of} and ", literal(from)),
+                    From::Behind(from) => format!("{key} < {}::{of} and ", literal(from)),
                 };
                 format!(
-                    "select * from {table} where {behind}{key} <= {}::{of}",
+                    "select * from {table} where {behind}{key} >= {}::{of}",
                     literal(last)
                 )
             }
@@ -406,7 +407,8 @@ impl Mapping {
     pub(crate) fn boundary(&self, from: &From) -> String {
         let (table, key) = (&self.table, &self.key);
         format!(
-            "select {} from {table} as h where {} order by h.{key} limit 1 offset $3",
+            "select {} from {table} as h where {} order by h.{key} desc \
+             limit 1 offset $3",
             self.key_as_text(),
             self.in_window(from)
         )
@@ -421,22 +423,29 @@ impl Mapping {
         )
     }
 
-    /// The greatest key. By order, not by max(), which uuid lacks before PostgreSQL 18.
+    /// The last key of a walk: the smallest. By order, not by min(), which uuid lacks before PostgreSQL 18.
     pub(crate) fn last_key(&self) -> String {
         let (table, key) = (&self.table, &self.key);
         format!(
-            "select {} from {table} as h where h.{key} is not null order by h.{key} desc limit 1",
+            "select {} from {table} as h where h.{key} is not null order by h.{key} limit 1",
             self.key_as_text()
         )
     }
 
-    /// The type of the greatest key, where that is no integer or text that can be walked to, of SQLite:
+    /// The type of a key at one of the ends, where that is no integer or text that can be walked to, of SQLite:
     /// there a column holds values of any type, all numbers come before all texts, and blobs behind them.
-    pub(crate) fn odd_last_key(&self) -> String {
+    pub(crate) fn odd_keys(&self) -> String {
         let (table, key) = (&self.table, &self.key);
+        let end = |order: &str| {
+            format!(
+                "select * from (select h.{key} as k from {table} as h where h.{key} is not null \
+                 order by h.{key} {order} limit 1)"
+            )
+        };
         format!(
-            "select typeof(o.{key}) from (select h.{key} from {table} as h where h.{key} is not null \
-             order by h.{key} desc limit 1) as o where o.{key} <> cast(o.{key} as text)"
+            "select typeof(o.k) from ({} union all {}) as o where o.k <> cast(o.k as text)",
+            end("desc"),
+            end("asc")
         )
     }
 

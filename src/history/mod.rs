@@ -112,11 +112,11 @@ pub enum HistoryError {
         grants: String,
     },
     /// A window of the history was not read.
-    #[error("the runs {from} to {to} of the history were not read: {problem}")]
+    #[error("the runs {from} down to {to} of the history were not read: {problem}")]
     Window {
-        /// Its first key, or `the first`.
+        /// Where it begins, in words.
         from: String,
-        /// Its last key.
+        /// Its smallest key.
         to: String,
         /// Why not.
         problem: String,

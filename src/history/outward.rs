@@ -14,7 +14,7 @@ impl HistoryError {
             },
             Self::Window {
                 from, to, outward, ..
-            } => format!("the runs {from} to {to} of the history were not read: {outward}"),
+            } => format!("the runs {from} down to {to} of the history were not read: {outward}"),
             Self::Unmappable { most, .. } => format!(
                 "more than {most} runs cannot be mapped: history.query itself seems to be wrong"
             ),

@@ -48,8 +48,8 @@ impl Drop for Reading {
     }
 }
 
-/// Sends the history's runs up to the key `last`, in windows of at most `max_runs`, beginning behind
-/// the cursor of an earlier walk. Runs that cannot be mapped are counted and passed over.
+/// Sends the history's runs from the greatest key down to `last`, in windows of at most `max_runs`, beginning
+/// behind the cursor of an earlier walk. Runs that cannot be mapped are counted and passed over.
 pub fn walk(
     history: Arc<History>,
     cursor: Option<String>,
@@ -230,8 +230,8 @@ const BROKE_OFF: &str = "reading it broke off";
 
 fn lost(window: &Reading, problem: String, outward: String) -> HistoryError {
     let from = match &window.from {
-        From::First => "the first".into(),
-        From::Behind(key) => format!("behind {key}"),
+        From::First => "the newest".into(),
+        From::Behind(key) => format!("before {key}"),
     };
     HistoryError::Window {
         from,

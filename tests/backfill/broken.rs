@@ -81,21 +81,25 @@ async fn a_window_that_fails_is_named_and_read_again_once_it_can_be() {
     let unwell =
         "create or replace function gate(id bigint) returns bigint language plpgsql stable as $$
         begin
-            if id = 250 then raise exception 'out of order' using errcode = '55000'; end if;
+            if id = -250 then raise exception 'out of order' using errcode = '55000'; end if;
             return id;
         end $$";
     setup.source().execute(unwell).await;
     let command = ["backfill", "--window-runs", "100", "--json"];
     for attempt in 1..=2 {
         let failed = setup.recents(&command).expect(1);
-        let place = "the runs behind 200 to 300 of the history were not read: ";
+        let place = "the runs before -200 down to -300 of the history were not read: ";
         assert!(failed.err.contains(place), "attempt {attempt}: {failed:?}");
         assert!(
             failed.err.contains("out of order"),
             "it says why: {failed:?}"
         );
         assert_eq!(failed.out, "");
-        assert_eq!(setup.job("cursor").await, "200", "behind the second window");
+        assert_eq!(
+            setup.job("cursor").await,
+            "-200",
+            "behind the second window"
+        );
         assert_eq!(setup.job("state").await, "failed");
         let error = setup.job("error").await;
         assert!(error.contains(place) && error.contains("55000"), "{error}");

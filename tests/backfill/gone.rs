@@ -9,11 +9,11 @@ both!(a_history_that_goes_away_is_a_failure_and_the_same_command_goes_on_once_it
 
 const COMMAND: [&str; 4] = ["backfill", "--window-runs", "50", "--json"];
 
-/// Starts a backfill, and crashes the cluster while it waits at a gate with its cursor at 250.
+/// Starts a backfill, and crashes the cluster while it waits at a gate with its cursor behind 250 runs.
 async fn crash_in_the_middle(setup: &Setup, cluster: &Cluster) -> Ended {
     let _closed = Gate::close(setup, 300).await;
     let mut worker = setup.start(&COMMAND);
-    let there = async || (setup.job("cursor").await == "250").then_some(());
+    let there = async || (setup.job("cursor").await == "-250").then_some(());
     worker
         .until("the cursor stands before the gate", there)
         .await;
@@ -37,7 +37,7 @@ async fn a_history_that_goes_away_is_a_failure_and_the_same_command_goes_on_once
     assert!(
         failed
             .err
-            .contains("the runs behind 250 to 300 of the history were not read"),
+            .contains("the runs before -250 down to -300 of the history were not read"),
         "{failed:?}"
     );
     assert!(
@@ -49,7 +49,7 @@ async fn a_history_that_goes_away_is_a_failure_and_the_same_command_goes_on_once
         down.err.contains("cannot be read: nothing answers there"),
         "{down:?}"
     );
-    assert_eq!(setup.job("cursor").await, "250");
+    assert_eq!(setup.job("cursor").await, "-250");
 
     cluster.restart();
     let ended = setup.recents(&COMMAND).expect(0);

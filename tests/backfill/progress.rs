@@ -14,8 +14,8 @@ async fn through_two_gates(start: impl AsyncFnOnce(&Setup) -> Worker) -> (String
     let setup = Gate::setup(TestDb::migrated(Backend::Sqlite).await).await;
     setup.source().execute("analyze").await;
     let gates = [
-        (Gate::close(&setup, 400).await, "350"),
-        (Gate::close(&setup, 700).await, "650"),
+        (Gate::close(&setup, 400).await, "-350"),
+        (Gate::close(&setup, 700).await, "-650"),
     ];
     let started = Instant::now();
     let mut worker = start(&setup).await;

@@ -18,18 +18,18 @@ both!(
 
 const WINDOWS: [&str; 3] = ["backfill", "--window-runs", "50"];
 
-/// What the table must be when all runs up to `cursor` were read, and no others.
-fn rows_up_to(setup: &Setup, cursor: i64) -> Rows {
+/// What the table must be when so many runs were read, and no others.
+fn rows_of_first(setup: &Setup, runs: i64) -> Rows {
     let uses = setup.history.uses();
     let key = |run: &Option<String>| run.as_ref().and_then(|run| run.parse::<i64>().ok());
-    maximum(uses.iter().filter(|usage| key(&usage.run) <= Some(cursor)))
+    maximum(uses.iter().filter(|usage| key(&usage.run) >= Some(-runs)))
 }
 
 /// Starts a backfill, and waits until everything before a closed gate is written.
 async fn start_up_to(setup: &Setup, args: &[&str], gate: i64) -> (Worker, Gate) {
     let closed = Gate::close(setup, gate).await;
     let mut worker = setup.start(args);
-    let cursor = (gate - 50).to_string();
+    let cursor = (50 - gate).to_string();
     worker
         .until("the cursor stands before the gate", async || {
             (setup.job("cursor").await == cursor).then_some(())
@@ -52,7 +52,7 @@ async fn killed_at_every_checkpoint_the_same_command_goes_on_from_there(db: Test
         let cursor = gate - 50;
         same(
             &setup.store.rows().await,
-            &rows_up_to(&setup, cursor),
+            &rows_of_first(&setup, cursor),
             "at the checkpoint",
         );
         let (state, scanned) = (setup.job("state").await, setup.job("scanned").await);
@@ -99,11 +99,11 @@ async fn an_interrupt_pauses_it_and_the_same_command_goes_on_at_once(db: TestDb)
         );
         same(
             &setup.store.rows().await,
-            &rows_up_to(&setup, cursor),
+            &rows_of_first(&setup, cursor),
             "where it was stopped",
         );
         assert_eq!(setup.job("state").await, "paused");
-        assert_eq!(setup.job("cursor").await, cursor.to_string());
+        assert_eq!(setup.job("cursor").await, (-cursor).to_string());
     }
     let ended = setup
         .recents(&[&WINDOWS[..], &["--json"]].concat())

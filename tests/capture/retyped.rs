@@ -218,7 +218,7 @@ async fn whatever_a_type_becomes_every_reading_says_the_same() {
 async fn a_walk_never_goes_on_in_another_order() {
     let setup = setup(57, 5_000).await;
     let of = Arc::new(history::connect(&setup.config()).await.expect("it opens"));
-    let last = setup.history.runs.last().map(|run| run.key.clone());
+    let last = setup.history.runs.first().map(|run| run.key.clone());
     let walk = |cursor| {
         let (of, last) = (Arc::clone(&of), last.clone().expect("runs"));
         windows::walk(of, cursor, last, 100, Unmappable::default())

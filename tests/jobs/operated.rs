@@ -23,13 +23,13 @@ async fn up_to_a_gate(setup: &Setup) -> (Worker, Gate, Rows, String) {
     let mut worker = setup.start(&WINDOWS);
     worker
         .until("the cursor stands before the gate", async || {
-            (setup.job("cursor").await == "350").then_some(())
+            (setup.job("cursor").await == "-350").then_some(())
         })
         .await;
     let uses = setup.history.uses();
     let is_before = |run: &Option<String>| {
         let key = run.as_ref().and_then(|run| run.parse::<i64>().ok());
-        key <= Some(350)
+        key >= Some(-350)
     };
     let rows = maximum(uses.iter().filter(|usage| is_before(&usage.run)));
     (worker, closed, rows, setup.job("id").await)

@@ -147,7 +147,7 @@ async fn a_run_that_cannot_be_mapped_is_left_out_and_the_rest_is_audited() {
     setup.query = setup.query.replace("r.uid", "(r.uid::int)::text as uid");
     setup.recents(&["backfill"]).expect(0);
     let right = setup.store.rows().await;
-    let broken = "insert into saved_run values (0, 'broken', 'x', 1, now())";
+    let broken = "insert into saved_run values (1000000000000, 'broken', 'x', 1, now())";
     setup.source().execute(broken).await;
     let lost = "delete from {recents}recent_workflow where workspace in ('w1', 'w3')";
     setup.store.execute(lost).await;

@@ -10,14 +10,14 @@ use crate::history::types::Known;
 use crate::history::{Database, order, refuse};
 use crate::store::Dialect;
 
-/// A history in memory with runs 1 to `runs`.
+/// A history in memory with runs -1 to `-runs`, in the order in which they are walked.
 async fn history(runs: u32) -> Arc<History> {
     let pool = SqlitePoolOptions::new().max_connections(1);
     let pool = pool.connect("sqlite::memory:").await.expect("a database");
     let table = "create table run (id integer primary key)";
     sqlx::query(table).execute(&pool).await.expect("a table");
     let fill = "with recursive n(id) as (select 1 union all select id + 1 from n where id < $1)
-                insert into run select id from n";
+                insert into run select -id from n";
     sqlx::query(fill)
         .bind(runs)
         .execute(&pool)
@@ -54,8 +54,8 @@ type Read = Result<(Stretch, Duration), HistoryError>;
 
 fn reading(from: Option<u32>, end: u32, task: JoinHandle<Read>) -> Reading {
     Reading {
-        from: from.map_or(From::First, |key| From::Behind(key.to_string())),
-        end: end.to_string(),
+        from: from.map_or(From::First, |key| From::Behind(format!("-{key}"))),
+        end: format!("-{end}"),
         runs: u64::from(end - from.unwrap_or(0)),
         task,
     }
@@ -76,8 +76,8 @@ async fn walk_of(last: u32, max_runs: u32, reading: Vec<Reading>) -> (Walk, Send
     let walk = Walk {
         order: history.key_order(),
         history,
-        next: From::Behind(last.to_string()),
-        last: last.to_string(),
+        next: From::Behind(format!("-{last}")),
+        last: format!("-{last}"),
         runs: max_runs,
         max_runs,
         reading: reading.into(),
@@ -112,12 +112,16 @@ async fn a_window_that_failed_panicked_or_was_cancelled_ends_the_walk_with_an_er
             .await
             .expect("the first window")
             .expect("no end");
-        assert_eq!(first.cursor.as_deref(), Some("100"), "{why}");
+        assert_eq!(first.cursor.as_deref(), Some("-100"), "{why}");
         match stretches.next().await {
             Err(HistoryError::Window {
                 from, to, problem, ..
             }) => {
-                assert_eq!((from.as_str(), to.as_str()), ("behind 100", "200"), "{why}");
+                assert_eq!(
+                    (from.as_str(), to.as_str()),
+                    ("before -100", "-200"),
+                    "{why}"
+                );
                 assert!(problem.contains(why), "{why}: {problem}");
             }
             other => panic!("{why}: {other:?}"),
@@ -159,7 +163,7 @@ async fn an_end_is_said_only_behind_the_last_window() {
     let reading = vec![reading(None, 60, fine()), reading(Some(60), 100, fine())];
     let (walk, sender, mut stretches) = walk_of(100, 60, reading).await;
     tokio::spawn(walk.run(sender));
-    for (cursor, scanned) in [("60", 60), ("100", 40)] {
+    for (cursor, scanned) in [("-60", 60), ("-100", 40)] {
         let stretch = stretches.next().await.expect("a window").expect("no end");
         assert_eq!(
             (stretch.cursor.as_deref(), stretch.tally.scanned),
@@ -189,7 +193,7 @@ async fn a_window_that_took_too_long_is_read_in_halves_and_so_are_all_behind_it(
         .collect();
     assert_eq!(
         windows,
-        [("100", 100), ("500", 400), ("900", 400), ("1000", 100)]
+        [("-100", 100), ("-500", 400), ("-900", 400), ("-1000", 100)]
     );
 }
 

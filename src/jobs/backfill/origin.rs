@@ -67,11 +67,11 @@ impl Origin {
     }
 }
 
-/// What tells a history, with its mapping and the order of its keys, from others.
+/// What tells a history, with its mapping and the way that it is walked, from others.
 pub(in crate::jobs) fn identity_of(history: &History) -> String {
     let mapping = &history.mapping();
     let hash = Sha256::digest(format!(
-        "{}\0{}\0{}\0{}\0{}",
+        "{}\0{}\0{}\0{}\0{} down",
         history.place(),
         mapping.table,
         mapping.key,

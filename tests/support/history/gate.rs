@@ -6,7 +6,7 @@ use crate::support::beside::Beside;
 
 /// Runs of a history with gates.
 pub(crate) const RUNS: i64 = 1_000;
-/// There is a gate before each run whose key is a multiple of this.
+/// There is a gate before each run whose number is a multiple of this.
 pub(crate) const EVERY: i64 = 100;
 
 /// A closed gate of a PostgreSQL history; opened when dropped.
@@ -18,15 +18,18 @@ impl Gate {
     pub(crate) const FUNCTION: &str = "
         create function gate(id bigint) returns bigint language plpgsql stable as $$
         begin
-            perform pg_advisory_xact_lock_shared(id / 100);
+            perform pg_advisory_xact_lock_shared(-id / 100);
             return id;
         end $$";
 
-    /// A table in `store`, and a PostgreSQL history with gates of [`RUNS`] runs, keys from 1.
+    /// A table in `store`, and a PostgreSQL history with gates of [`RUNS`] runs, numbered from 1 as they are
+    /// walked: from the greatest key down, -1.
     pub(crate) async fn setup(store: TestDb) -> Setup {
-        let runs = (1..=RUNS).map(|key| {
-            let workspace = format!("w{}", key % 7);
-            Run::new(key, &workspace, key % 40, key * 7919 % 1_009).by(&format!("u{}", key % 3))
+        let runs = (1..=RUNS).map(|number| {
+            let workspace = format!("w{}", number % 7);
+            let version = number % 40;
+            Run::new(-number, &workspace, version, number * 7919 % 1_009)
+                .by(&format!("u{}", number % 3))
         });
         let history = History::of(layout::POSTGRES, runs.collect());
         let mut setup = Setup::of(store, history).await;
@@ -35,15 +38,15 @@ impl Gate {
         setup
     }
 
-    /// Closes the gate before run `key`. The first and last hundred runs have none that can be
+    /// Closes the gate before a run. The first and last hundred runs have none that can be
     /// closed: a command tries its mapping query with them when it starts.
-    pub(crate) async fn close(setup: &Setup, key: i64) -> Self {
+    pub(crate) async fn close(setup: &Setup, number: i64) -> Self {
         assert!(
-            key % EVERY == 0 && (2 * EVERY..RUNS - EVERY).contains(&key),
-            "no gate at {key}"
+            number % EVERY == 0 && (2 * EVERY..RUNS - EVERY).contains(&number),
+            "no gate at {number}"
         );
         let mut conn = setup.source().connect().await;
-        conn.execute(&format!("select pg_advisory_lock({})", key / EVERY))
+        conn.execute(&format!("select pg_advisory_lock({})", number / EVERY))
             .await;
         Self(conn)
     }
