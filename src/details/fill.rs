@@ -2,7 +2,8 @@
 //!
 //! A page begins with the candidates that its list was read with. Where some of them are gone and there
 //! are more, those are taken that are at hand, such as the rest of what the cache keeps; then the list is
-//! read on: a hundred candidates, then a thousand. Whoever has still too few gets a shorter page, and a
+//! read on: a hundred candidates, then a thousand. So is that of a full page behind which nothing was found
+//! yet but what is gone: it may be the last one. Whoever has still too few gets a shorter page, and a
 //! place from which to go on. So a page costs its list three statements at the most, however many of its
 //! items are gone.
 
@@ -27,7 +28,8 @@ pub struct Candidates<T> {
     /// The items. None only where the list has no more, or cannot be read on now: then the page stays
     /// short.
     pub items: Vec<T>,
-    /// Whether the list has more behind the last of them: read one more than you hand over.
+    /// Whether the list has more behind the last of them, as far as is known: read one more than you hand
+    /// over.
     pub more: bool,
 }
 
@@ -48,7 +50,7 @@ pub struct Filled<T> {
     /// The items, each with its details where they are known.
     pub items: Vec<(T, Option<Arc<str>>)>,
     /// The item behind which the next page begins, for its cursor; it need not be on this page. `None`
-    /// on the last page.
+    /// on the last page, unless that was not asked for, or a thousand gone items hide it.
     pub next: Option<T>,
     /// Whether the details of some of the items could not be had.
     pub unavailable: bool,
@@ -65,11 +67,12 @@ impl Ask for Details {
     }
 }
 
-/// Fills a page of each list. `held` gives what is at hand behind the candidates of a list, if anything is;
+/// Fills a page of each list; full ones are read on, too, where `to_the_end` asks which is the last. `held` gives what is at hand behind the candidates of a list, if anything is;
 /// `more` reads on in some of them, all in one go: an answer for each, in their order.
 pub(super) async fn fill<T, E, F>(
     details: &impl Ask,
     limit: usize,
+    to_the_end: bool,
     lists: Vec<Candidates<T>>,
     held: impl FnMut(usize) -> Option<Candidates<T>>,
     mut more: impl FnMut(Vec<Refill<T>>) -> F,
@@ -78,7 +81,7 @@ where
     T: Candidate + Clone,
     F: Future<Output = Result<Vec<Candidates<T>>, E>>,
 {
-    let mut pages: Vec<_> = lists.iter().map(|_| Page::new(limit)).collect();
+    let mut pages: Vec<_> = lists.iter().map(|_| Page::new(limit, to_the_end)).collect();
     let mut read: Vec<(usize, Candidates<T>)> = lists.into_iter().enumerate().collect();
     let mut refills = REFILLS.into_iter();
     let mut held = Some(held);
@@ -93,9 +96,9 @@ where
             pages[list].take(candidates, &answers);
         }
         if let Some(mut held) = held.take() {
-            let short = pages.iter().enumerate();
-            let short = short.filter(|(_, page)| page.short_behind().is_some());
-            read = short
+            let open = pages.iter().enumerate();
+            let open = open.filter(|(_, page)| page.open_behind().is_some());
+            read = open
                 .filter_map(|(list, _)| Some((list, held(list)?)))
                 .collect();
             if !read.is_empty() {
@@ -103,10 +106,10 @@ where
             }
         }
         let Some(count) = refills.next() else { break };
-        let short = pages.iter().enumerate();
-        let wanted: Vec<Refill<T>> = short
+        let open = pages.iter().enumerate();
+        let wanted: Vec<Refill<T>> = open
             .filter_map(|(list, page)| {
-                let after = page.short_behind()?.clone();
+                let after = page.open_behind()?.clone();
                 Some(Refill { list, after, count })
             })
             .collect();
@@ -114,7 +117,12 @@ where
             break;
         }
         let of: Vec<usize> = wanted.iter().map(|refill| refill.list).collect();
-        read = of.into_iter().zip(more(wanted).await?).collect();
+        read = match more(wanted).await {
+            Ok(lists) => of.into_iter().zip(lists).collect(),
+            // That one may be the last is no reason not to show it.
+            Err(_) if of.iter().all(|list| pages[*list].is_full()) => break,
+            Err(error) => return Err(error),
+        };
     }
     Ok(pages.into_iter().map(Page::finish).collect())
 }
@@ -122,20 +130,22 @@ where
 /// A page that is being filled.
 struct Page<T> {
     limit: usize,
+    to_the_end: bool,
     kept: Vec<(T, Option<Arc<str>>)>,
     unavailable: bool,
     /// Whether a candidate that may be shown found no place.
     left: bool,
-    /// The last candidate that was looked at while there was place.
+    /// The last candidate that found a place or is gone.
     last: Option<T>,
     /// Whether the list goes on behind the candidates.
     more: bool,
 }
 
 impl<T: Candidate + Clone> Page<T> {
-    fn new(limit: usize) -> Self {
+    fn new(limit: usize, to_the_end: bool) -> Self {
         Self {
             limit,
+            to_the_end,
             kept: Vec::new(),
             unavailable: false,
             left: false,
@@ -149,12 +159,10 @@ impl<T: Candidate + Clone> Page<T> {
         for item in candidates.items {
             let card = match answers.get(item.published_run()) {
                 Detail::Gone => {
-                    if self.kept.len() < self.limit {
-                        self.last = Some(item);
-                    }
+                    self.last = Some(item);
                     continue;
                 }
-                _ if self.kept.len() == self.limit => {
+                _ if self.is_full() => {
                     self.left = true;
                     break;
                 }
@@ -169,10 +177,14 @@ impl<T: Candidate + Clone> Page<T> {
         }
     }
 
-    /// Where to read on, where the page is not full and its list goes on.
-    fn short_behind(&self) -> Option<&T> {
-        let is_short = self.kept.len() < self.limit && self.more;
-        self.last.as_ref().filter(|_| is_short)
+    fn is_full(&self) -> bool {
+        self.kept.len() == self.limit
+    }
+
+    /// Where to read on, where the list goes on and there is place, or nothing yet that found none.
+    fn open_behind(&self) -> Option<&T> {
+        let is_open = self.more && !self.left && (self.to_the_end || !self.is_full());
+        self.last.as_ref().filter(|_| is_open)
     }
 
     fn finish(self) -> Filled<T> {

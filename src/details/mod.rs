@@ -142,15 +142,18 @@ impl Details {
         }
     }
 
-    /// Fills one page of each list with `limit` items, where so many may be shown. `lists` are what the
-    /// pages begin with; `held` gives what is at hand behind that of a list, by its place; `more` reads on
-    /// in some of them, all in one go, and answers for each, in their order. For a batch, fill all of its lists in one call, so that their details are loaded together.
+    /// Fills one page of each list with `limit` items, where so many may be shown, and finds out which is the
+    /// last, where `to_the_end` asks for that. `lists` are what the pages begin with; `held` gives what is at
+    /// hand behind that of a list, by its place; `more` reads on in some of them, all in one go, and answers
+    /// for each, in their order. For a batch, fill all of its lists in one call, so that their details are
+    /// loaded together.
     ///
     /// # Errors
     /// What `more` fails of.
     pub async fn fill<T, E, F>(
         &self,
         limit: usize,
+        to_the_end: bool,
         lists: Vec<Candidates<T>>,
         held: impl FnMut(usize) -> Option<Candidates<T>>,
         more: impl FnMut(Vec<Refill<T>>) -> F,
@@ -159,7 +162,7 @@ impl Details {
         T: Candidate + Clone,
         F: Future<Output = Result<Vec<Candidates<T>>, E>>,
     {
-        fill::fill(self, limit, lists, held, more).await
+        fill::fill(self, limit, to_the_end, lists, held, more).await
     }
 
     /// Forgets what is known of a published run: whoever asks from now on sees what the query says

@@ -7,8 +7,8 @@ use futures_util::TryStreamExt;
 use serde_json::{Map, Number, Value};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{
-    AssertSqlSafe, Column, Either, Executor, Postgres, Row, SqlSafeStr, Statement, Type, TypeInfo,
-    ValueRef,
+    AssertSqlSafe, Column, Connection, Either, Executor, Postgres, Row, SqlSafeStr, Statement,
+    Type, TypeInfo, ValueRef,
 };
 
 use super::loads::Fetch;
@@ -24,6 +24,8 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(2);
 /// Classes of PostgreSQL's errors that say nothing of the query: the connection, a conflict, resources, a
 /// lock or an object that is not ready, an operator's intervention, the system.
 const OF_THE_DATABASE: [&str; 7] = ["08", "40", "53", "55", "57", "58", "XX"];
+/// Reads something, by the schema, which is read again where it has changed.
+const BEGIN_TO_READ: &str = "select 1 from sqlite_schema limit 1";
 /// SQLite's code for a query that it does not understand.
 const NOT_UNDERSTOOD: &str = "1";
 
@@ -138,9 +140,15 @@ impl Fetch for Source {
             }
             Database::Sqlite(pool) => {
                 let mut conn = sqlite::acquire(pool, TIMEOUT).await?;
+                // The driver looks for the names of columns when it prepares a statement, and SQLite prepares it
+                // again, with other columns, where the schema has changed since. So it is prepared each time,
+                // by a schema that stays: the one that the transaction began to read.
+                let mut tx = conn.begin().await?;
+                tx.execute(BEGIN_TO_READ).await?;
                 let ids = serde_json::json!(ids).to_string();
-                let mut rows = sqlx::query(query).bind(ids).fetch(&mut *conn);
-                while let Some(row) = rows.try_next().await? {
+                let query = sqlx::query(query).bind(ids).persistent(false);
+                let mut steps = tx.fetch_many(query);
+                while let Some(row) = sqlite::next_row(&mut steps).await? {
                     if let Some(published_run) = id_of(&row)? {
                         take(&published_run, card_of(&row)?);
                     }

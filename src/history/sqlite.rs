@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
+use futures_util::stream::BoxStream;
 use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqlitePoolOptions, SqliteRow};
-use sqlx::{Row, Sqlite, SqlitePool, TypeInfo, ValueRef};
+use sqlx::sqlite::{SqliteArguments, SqlitePoolOptions, SqliteQueryResult, SqliteRow};
+use sqlx::{Connection, Either, Executor, Row, Sqlite, SqlitePool, TypeInfo, ValueRef};
 
 use super::HistoryError;
 use super::session::Taker;
@@ -16,14 +17,28 @@ use crate::model::{RawUse, Time};
 /// Steps of SQLite's machine between two looks at the clock: some microseconds.
 const STEPS: i32 = 10_000;
 
+/// What a query of one statement sends: rows, then how the statement ended.
+type Steps<'a> = BoxStream<'a, Result<Either<SqliteQueryResult, SqliteRow>, sqlx::Error>>;
+
 /// A pool of connections for [`acquire`], which come back to it without a time-out.
 pub(crate) fn pool() -> SqlitePoolOptions {
     SqlitePoolOptions::new().after_release(|conn, _| {
         Box::pin(async {
             conn.lock_handle().await?.remove_progress_handler();
-            Ok(true)
+            // Where SQLite itself rolled back, the driver's rollback failed, and its next transaction is none.
+            Ok(!conn.is_in_transaction())
         })
     })
+}
+
+/// The next row of what `fetch_many` sends of one statement, or its end. The driver's rows just cease where the
+/// thread of their connection panics, which is no end: only SQLite says that there are no more.
+pub(crate) async fn next_row(steps: &mut Steps<'_>) -> Result<Option<SqliteRow>, sqlx::Error> {
+    match steps.try_next().await? {
+        Some(Either::Right(row)) => Ok(Some(row)),
+        Some(Either::Left(_)) => Ok(None),
+        None => Err(sqlx::Error::WorkerCrashed),
+    }
 }
 
 /// A connection of a [`pool`] whose statements end after this time; zero is no limit. SQLite has no time-out of its own,
@@ -50,8 +65,8 @@ pub(super) async fn take_rows(
 ) -> Result<(), HistoryError> {
     let conn = acquire(pool, timeout).await;
     let mut conn = conn.map_err(HistoryError::Database)?;
-    let mut rows = query.fetch(&mut *conn);
-    while let Some(row) = rows.try_next().await.map_err(HistoryError::Database)? {
+    let mut steps = conn.fetch_many(query);
+    while let Some(row) = next_row(&mut steps).await.map_err(HistoryError::Database)? {
         let time = time_of(&row).map_err(HistoryError::Database)?;
         let raw = || -> Result<_, sqlx::Error> {
             Ok(RawUse {
@@ -141,5 +156,28 @@ mod tests {
             counted.expect("the same connection, without a time-out"),
             100_000
         );
+    }
+
+    /// The driver panics where a statement that it knows has more columns than before, as of `select *`.
+    #[tokio::test]
+    async fn rows_that_cease_without_an_end_are_an_error() {
+        let pool = pool().max_connections(1);
+        let pool = pool.connect("sqlite::memory:").await.expect("a database");
+        let execute = async |sql: &'static str| {
+            sqlx::raw_sql(sql).execute(&pool).await.expect(sql);
+        };
+        execute("create table t (run, workspace, uid, published_run, last_used_at)").await;
+        execute("insert into t values ('1', 'w', 'u', 'p', 0), ('2', 'w', 'u', 'p', 0)").await;
+        let read = async || {
+            let mut taken = 0;
+            let mut take = |_: RawUse<'_>| taken += 1;
+            let all = sqlx::query("select * from t").bind(0);
+            let read = take_rows(&pool, Duration::ZERO, all, &mut take).await;
+            (read, taken)
+        };
+        assert!(matches!(read().await, (Ok(()), 2)));
+        execute("alter table t add column another").await;
+        let (read, taken) = read().await;
+        assert!(read.is_err(), "{taken} rows, and no more of them");
     }
 }

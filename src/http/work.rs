@@ -38,17 +38,19 @@ const fn list_work(
     }
 }
 
+/// A statement of details, and before it one that has SQLite read its schema.
+const DETAILS: u32 = 2;
 /// A read, once more where this process meets a dismissal for the first time; and, where items have no
 /// details, two further reads, with a statement of details for each of the three and one more for the last,
 /// which has more than a thousand ids.
-const LIST: u32 = 2 + 2 + 3 + 1;
+const LIST: u32 = 2 + 2 + DETAILS * (3 + 1);
 /// The same reads for all of its lists together; details of 101, 100 and 1,000 items of a hundred lists,
 /// by the thousand.
-const BATCH: u32 = 2 + 2 + 11 + 10 + 101;
+const BATCH: u32 = 2 + 2 + DETAILS * (11 + 10 + 101);
 /// The history and what was dismissed of it, for each of three reads.
-const LIST_BY_HISTORY: u32 = 3 * 2 + 3 + 1;
+const LIST_BY_HISTORY: u32 = 3 * 2 + DETAILS * (3 + 1);
 /// A SQLite history is asked for each workspace.
-const BATCH_BY_HISTORY: u32 = 3 * (100 + 1) + 11 + 10 + 101;
+const BATCH_BY_HISTORY: u32 = 3 * (100 + 1) + DETAILS * (11 + 10 + 101);
 /// A write in a transaction, SQLite's count of changes around it, and the position behind it.
 const WRITE: u32 = 2 + 1 + 2 + 1;
 /// A flush notes runs and keys of the rows that it changes.

@@ -4,6 +4,7 @@ mod asked;
 mod cards;
 mod pages;
 mod query;
+mod reshaped;
 mod served;
 
 use std::sync::Arc;

@@ -8,12 +8,17 @@ use recents::read::page::RecentWorkflow;
 use recents::read::{Cursor, PageRequest, pages};
 use recents::store::StoreError;
 
-use super::Setup;
+use super::{LONG, Setup};
 use crate::promises::fold::{record, recorder_on};
 use crate::promises::lists::scope;
-use crate::support::{TestDb, Use, both};
+use crate::support::client::list_path;
+use crate::support::uses::body_of;
+use crate::support::{Server, TestDb, Use, both};
 
-both!(a_list_is_full_though_many_of_its_items_are_gone);
+both!(
+    a_list_is_full_though_many_of_its_items_are_gone,
+    the_last_page_with_items_is_the_last,
+);
 
 #[derive(Debug, Clone)]
 struct Item(RecentWorkflow);
@@ -73,7 +78,7 @@ async fn a_list_is_full_though_many_of_its_items_are_gone(db: TestDb) {
                 Ok::<_, StoreError>(lists)
             }
         };
-        details.fill(4, first, |_| None, more).await
+        details.fill(4, true, first, |_| None, more).await
     });
     let filled = filled.await.expect("no panic").expect("the lists");
     assert_eq!(filled.len(), WORKSPACES);
@@ -91,4 +96,37 @@ async fn a_list_is_full_though_many_of_its_items_are_gone(db: TestDb) {
     }
     // The first items of the lists are the same, and so are those behind them.
     assert_eq!(setup.sent(), 2);
+}
+
+async fn the_last_page_with_items_is_the_last(db: TestDb) {
+    let query = Setup::query(&db, "id, title");
+    // Workflows 0 to 9 have a row; each workspace used 0 to 8, and before them some that have none.
+    let setup = Setup::with(db, 10, &query, LONG).await;
+    let server = Server::with(&setup.db.url, &["--details-query", &query]).await;
+    for gone in [1, 2, 150] {
+        let workspace = format!("{gone} gone");
+        let usage = |n| Use::new(&workspace, &format!("{}", (n + 100) % (gone + 100)), n);
+        let uses: Vec<_> = (0..gone + 9).map(usage).collect();
+        let posted = server.public.post("/v1/runs", &body_of(&uses)).await;
+        posted.expect(200);
+        let path = list_path(&workspace, None) + "?expand=details&limit=";
+        for limit in [3, 9, 4] {
+            let (mut lengths, mut next) = (Vec::new(), format!("{path}{limit}"));
+            loop {
+                let page = server.public.get(&next).await.expect(200);
+                lengths.push(page.published_runs().len());
+                let page = page.json();
+                let Some(cursor) = page["next_cursor"].as_str() else {
+                    break;
+                };
+                next = format!("{path}{limit}&cursor={cursor}");
+            }
+            let shown = [0; 9].chunks(limit).map(<[_]>::len);
+            assert_eq!(
+                lengths,
+                shown.collect::<Vec<_>>(),
+                "{workspace}, by {limit}"
+            );
+        }
+    }
 }

@@ -73,7 +73,7 @@ async fn pages(
         };
         ready(Ok::<_, Infallible>(wanted.iter().map(read).collect()))
     };
-    let filled = fill(known, limit, first.collect(), |_| None, more).await;
+    let filled = fill(known, limit, true, first.collect(), |_| None, more).await;
     let filled = filled.unwrap_or_else(|never| match never {});
     (filled, refills.into_inner())
 }
@@ -107,7 +107,7 @@ async fn pages_are_the_items_that_are_not_gone_for_every_short_list_and_limit() 
             .collect();
         for limit in 1..=4 {
             let mut behind = None;
-            let mut expected = shown.chunks(limit);
+            let mut expected = shown.chunks(limit).peekable();
             loop {
                 let (mut filled, _) = pages(
                     &Known::default(),
@@ -117,8 +117,8 @@ async fn pages_are_the_items_that_are_not_gone_for_every_short_list_and_limit() 
                 )
                 .await;
                 let page = filled.remove(0);
-                let expected = expected.next().unwrap_or_default();
-                assert_eq!(ids(&page), expected, "{kinds}, {limit}");
+                let shown = expected.next().unwrap_or_default();
+                assert_eq!(ids(&page), shown, "{kinds}, {limit}");
                 let unknown = page.items.iter().any(|(item, _)| item.1.starts_with('u'));
                 assert_eq!(page.unavailable, unknown, "{kinds}, {limit}");
                 for (item, card) in &page.items {
@@ -129,15 +129,13 @@ async fn pages_are_the_items_that_are_not_gone_for_every_short_list_and_limit() 
                     assert_eq!(card.as_deref(), expected.as_deref());
                 }
                 behind = page.next;
-                if behind.is_none() {
+                let follows = expected.peek().is_some();
+                let said = "no page is missing, and none but the first is empty";
+                assert_eq!(behind.is_some(), follows, "{kinds}, {limit}: {said}");
+                if !follows {
                     break;
                 }
             }
-            assert_eq!(
-                expected.next(),
-                None,
-                "{kinds}, {limit}: no page is missing"
-            );
         }
     }
 }
@@ -187,6 +185,15 @@ async fn a_page_is_filled_up_by_a_hundred_more_then_by_a_thousand_then_is_shorte
         (vec![], None),
         "and nothing behind it"
     );
+
+    let (filled, refills, _) = page(&format!("p{}", gone(1_101)), 1).await;
+    assert_eq!(
+        (ids(&filled), filled.next, refills.len()),
+        (vec![0], None, 2)
+    );
+    let (filled, refills, _) = page(&format!("p{}", gone(1_102)), 1).await;
+    let next = filled.next.as_ref().map(|item| item.0);
+    assert_eq!((next, refills.len()), (Some(1_101), 2), "it is not known");
 }
 
 #[tokio::test]
@@ -209,6 +216,16 @@ async fn the_lists_of_a_batch_are_read_on_and_asked_for_together() {
     assert_eq!(refills, [vec![(1, 100), (2, 100)], vec![(2, 1_000)]]);
     let asked = [3 + 3 + 3 + 2, 3 + 100, 1];
     assert_eq!(*known.asked.lock().unwrap(), asked);
+}
+
+#[tokio::test]
+async fn a_full_page_is_not_read_on_where_nobody_asks_for_the_next_one() {
+    let read_on = |_| -> std::future::Ready<Result<_, Infallible>> { panic!("it is read on") };
+    let at_hand = |_| panic!("what is at hand is taken");
+    let first = vec![read(&list("ppgp"), None, 3)];
+    let filled = fill(&Known::default(), 2, false, first, at_hand, read_on).await;
+    let filled = filled.unwrap_or_else(|never| match never {});
+    assert_eq!(ids(&filled[0]), [0, 1]);
 }
 
 #[tokio::test]
@@ -242,16 +259,17 @@ async fn what_is_at_hand_is_taken_before_anything_is_read() {
         ready(Ok::<_, Infallible>(wanted.iter().map(read).collect()))
     };
     let first = lists.iter().map(|list| read(list, None, 3)).collect();
-    let filled = fill(&known, 2, first, at_hand, more).await;
+    let filled = fill(&known, 2, true, first, at_hand, more).await;
     let filled = filled.unwrap_or_else(|never| match never {});
     let shown: Vec<_> = filled.iter().map(ids).collect();
     assert_eq!(shown, [vec![0, 1], vec![1, 3], vec![9, 10], vec![0, 1]]);
     let next: Vec<_> = filled.iter().map(|page| page.next.as_ref()).collect();
     let next: Vec<_> = next.iter().map(|next| next.map(|item| item.0)).collect();
-    assert_eq!(next[..3], [Some(1), Some(3), None]);
-    assert_eq!(held.into_inner(), [1, 2], "only of those that are short");
+    assert_eq!(next, [Some(1), Some(3), None, None]);
+    let open = "only of those that are short, or may be the last";
+    assert_eq!(held.into_inner(), [1, 2, 3], "{open}");
     assert_eq!(refills.into_inner(), [[(2, 5)]], "behind what was at hand");
-    assert_eq!(*known.asked.lock().unwrap(), [3 * 4, 3 + 3, 5]);
+    assert_eq!(*known.asked.lock().unwrap(), [3 * 4, 3 + 3 + 1, 5]);
 }
 
 #[tokio::test]
@@ -264,7 +282,7 @@ async fn a_list_that_cannot_be_read_on_now_is_a_shorter_page_with_a_next() {
         ready(Ok::<_, Infallible>(wanted.iter().map(nothing).collect()))
     };
     let first = vec![read(&list("pgpp"), None, 3), read(&list("gggp"), None, 3)];
-    let filled = fill(&Known::default(), 3, first, |_| None, more).await;
+    let filled = fill(&Known::default(), 3, true, first, |_| None, more).await;
     let filled = filled.unwrap_or_else(|never| match never {});
     let next = |page: &Filled<Item>| page.next.as_ref().map(|item| item.0);
     assert_eq!((ids(&filled[0]), next(&filled[0])), (vec![0, 2], Some(2)));
@@ -279,7 +297,13 @@ async fn a_list_that_cannot_be_read_on_is_an_error() {
         ready(Err::<Vec<Candidates<Item>>, _>("away"))
     };
     let first = vec![read(&list("pgp"), None, 2)];
-    let filled = fill(&Known::default(), 2, first, |_| None, more).await;
+    let filled = fill(&Known::default(), 2, true, first, |_| None, more).await;
     assert_eq!(filled.err(), Some("away"));
     assert_eq!(calls.get(), 1);
+    let first = vec![read(&list("ppggp"), None, 3)];
+    let filled = fill(&Known::default(), 2, true, first, |_| None, more).await;
+    let filled = filled.expect("a full page, though it is not known whether it is the last");
+    assert_eq!(ids(&filled[0]), [0, 1]);
+    assert_eq!(filled[0].next.as_ref().map(|item| item.0), Some(2));
+    assert_eq!(calls.get(), 2);
 }

@@ -2,6 +2,7 @@
 
 use std::future::pending;
 
+use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqlitePoolOptions;
 
 use super::*;
@@ -231,4 +232,29 @@ async fn windows_approach_their_target_but_never_more_than_twofold_at_once() {
     (walk.runs, walk.max_runs) = (MAX_RUNS, MAX_RUNS);
     walk.adapt(u64::from(MAX_RUNS), Duration::ZERO);
     assert_eq!(walk.runs, MAX_RUNS);
+}
+
+/// Each window is read with the statement that was prepared for the first one.
+#[tokio::test]
+async fn a_table_that_gets_other_columns_is_walked_to_its_end() {
+    let history = history(100).await;
+    let Database::Sqlite(pool) = history.database.clone() else {
+        panic!("it is in SQLite")
+    };
+    let mut stretches = walk(history, None, "100".into(), 10, Unmappable::default());
+    let (mut scanned, mut windows) = (0, 0);
+    while let Some(stretch) = stretches.next().await.expect("a window") {
+        scanned += stretch.tally.scanned;
+        windows += 1;
+        let rebuild = format!(
+            "begin; create table another (before_{windows}, id integer primary key, behind);
+             insert into another (id) select id from run;
+             drop table run; alter table another rename to run;
+             alter table run add column behind_{windows}; commit"
+        );
+        let rebuilt = sqlx::raw_sql(AssertSqlSafe(rebuild)).execute(&pool).await;
+        rebuilt.expect("other columns");
+    }
+    assert!(windows >= 10, "many windows: {windows}");
+    assert_eq!(scanned, 100);
 }

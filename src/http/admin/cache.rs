@@ -26,7 +26,8 @@ struct InvalidateRequest {
     /// Every list of a workspace; and all details, which are kept by published run.
     #[schema(required = false)]
     workspace: Option<IdInput>,
-    /// Every list that holds a published run, and its details.
+    /// Every kept list that holds a published run, and its details. Of a row that was added by hand, name the
+    /// workspace: its list does not hold it yet.
     #[schema(required = false)]
     published_run: Option<IdInput>,
     /// Everything.

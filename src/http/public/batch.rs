@@ -111,7 +111,7 @@ pub(super) async fn lists(
         }
         true => {
             let begins: Vec<_> = found.iter().map(Begin::Found).collect();
-            let expanded = expand::fill(&app, &scopes, &begins, limit, how).await?;
+            let expanded = expand::fill(&app, &scopes, &begins, limit, false, how).await?;
             via.extend(expanded.away.then_some(Via::Stale));
             (expanded.pages, started.elapsed(), expanded.unavailable)
         }

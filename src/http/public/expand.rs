@@ -61,16 +61,17 @@ pub(super) struct Expanded {
     pub(super) pages: Vec<Page>,
     /// Some of the details could not be had.
     pub(super) unavailable: bool,
-    /// Some pages are shorter than their lists, which could not be read on.
+    /// Some lists could not be read on, so that their pages are shorter, or may be the last.
     pub(super) away: bool,
 }
 
-/// Fills a page of each list.
+/// Fills a page of each list; with the cursor of the next one where there is one, if `cursors` are asked for.
 pub(super) async fn fill(
     app: &App,
     scopes: &[Scope],
     begins: &[Begin<'_>],
     limit: u32,
+    cursors: bool,
     how: How<'_>,
 ) -> Result<Expanded, StoreError> {
     let Some(details) = &app.details else {
@@ -86,7 +87,8 @@ pub(super) async fn fill(
     let more = |refills| read_on_or_not(&app.reader, scopes, refills, how, &away);
     let lists = begins.iter().map(|begin| begin.candidates(limit)).collect();
     let held = |list: usize| begins.get(list)?.held(&app.reader, limit);
-    let filled = details.fill(limit as usize, lists, held, more).await?;
+    let filled = details.fill(limit as usize, cursors, lists, held, more);
+    let filled = filled.await?;
     Ok(Expanded {
         unavailable: filled.iter().any(|filled| filled.unavailable),
         away: away.into_inner(),

@@ -176,7 +176,7 @@ async fn list(
         }
     };
     let mut via: Vec<Via> = found.iter().map(|found| found.via).collect();
-    let expanded = Box::pin(expand::fill(app, scopes, &[begin], limit, how)).await?;
+    let expanded = Box::pin(expand::fill(app, scopes, &[begin], limit, true, how)).await?;
     via.extend(expanded.away.then_some(Via::Stale));
     let page = expanded.pages.into_iter().next();
     let page = page.ok_or_else(|| Problem::new(Code::Internal, "no page was filled"))?;
