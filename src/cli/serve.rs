@@ -299,10 +299,12 @@ async fn start_up(
             Err(StoreError::Schema(error))
                 if matches!(
                     *error,
-                    MigrateError::Newer { .. } | MigrateError::Changed { .. }
+                    MigrateError::Newer { .. }
+                        | MigrateError::Changed { .. }
+                        | MigrateError::Encoding { .. }
                 ) =>
             {
-                return Err(Failure::failed(error));
+                return Err(Failure::from_store(error.into()));
             }
             // A file that cannot be opened now will not be there in two seconds either.
             Err(error @ StoreError::Unavailable(_)) if matches!(store, Store::Sqlite(..)) => {
