@@ -38,6 +38,7 @@ use clap::{Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parse
 
 use crate::config::{Config, ConfigError, KEYS, is_variable};
 use crate::history::{self, HistoryError};
+use crate::store::migrate::MigrateError;
 use crate::store::{PoolSettings, Store, StoreError, is_missing_file};
 
 /// "Recently used" lists that stay instant and exact, however long the history behind them grows.
@@ -116,6 +117,16 @@ enum Failure {
 impl Failure {
     fn failed(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Failed(error.into())
+    }
+
+    /// A database that was made wrong for the table is one to name another of.
+    fn from_store(error: StoreError) -> Self {
+        match error {
+            StoreError::Schema(error) if matches!(*error, MigrateError::Encoding { .. }) => {
+                Self::Usage(error.to_string())
+            }
+            error => Self::failed(error),
+        }
     }
 
     /// A mapping query that is refused, or does not fit its database, is a configuration to mend.
@@ -321,7 +332,7 @@ fn out_of_reach(config: &Config, error: StoreError) -> Failure {
                 "the database at {url} (from {origin}) is out of reach: {error}"
             ))
         }
-        error => error.into(),
+        error => Failure::from_store(error),
     }
 }
 

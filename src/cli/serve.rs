@@ -26,7 +26,7 @@ use crate::record::{Recorder, Recording};
 use crate::settings::Settings;
 use crate::store::migrate::MigrateError;
 use crate::store::{Pace, Store, StoreError, audit, job};
-use crate::telemetry::{Metrics, trace};
+use crate::telemetry::{Metrics, Repeated, trace};
 
 /// How often the database is asked whether it answers, and a start that failed is tried again.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
@@ -299,10 +299,12 @@ async fn start_up(
             Err(StoreError::Schema(error))
                 if matches!(
                     *error,
-                    MigrateError::Newer { .. } | MigrateError::Changed { .. }
+                    MigrateError::Newer { .. }
+                        | MigrateError::Changed { .. }
+                        | MigrateError::Encoding { .. }
                 ) =>
             {
-                return Err(Failure::failed(error));
+                return Err(Failure::from_store(error.into()));
             }
             // A file that cannot be opened now will not be there in two seconds either.
             Err(error @ StoreError::Unavailable(_)) if matches!(store, Store::Sqlite(..)) => {
@@ -323,6 +325,23 @@ async fn start_up(
     Ok(())
 }
 
+/// Whether the database answers. Why it does not is said once: readers may be given what was known before, and
+/// nobody who is refused says it for every request.
+async fn answers(store: &Store, said: &mut Repeated) -> bool {
+    let error = match tokio::time::timeout(PING_TIMEOUT, store.ping()).await {
+        Ok(Ok(())) => {
+            said.well();
+            return true;
+        }
+        Ok(Err(error)) => output::chain(&error),
+        Err(_) => "it says nothing".into(),
+    };
+    if said.is_news(&error) {
+        tracing::warn!(error, "the database does not answer; trying again");
+    }
+    false
+}
+
 /// Keeps the database's health up to date. Ends with the service.
 async fn watch_database(
     store: Store,
@@ -331,9 +350,9 @@ async fn watch_database(
     settings: Arc<Settings>,
     pace: Pace,
 ) {
+    let mut said = Repeated::default();
     loop {
-        let ping = tokio::time::timeout(PING_TIMEOUT, store.ping()).await;
-        let up = ping.is_ok_and(|answer| answer.is_ok());
+        let up = answers(&store, &mut said).await;
         metrics.database_up.set(i64::from(up));
         readiness.set_database_up(up);
         let passed_at = audit::passed_at(&store);

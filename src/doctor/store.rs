@@ -57,6 +57,9 @@ pub(super) async fn schema(store: &Store, findings: &mut Findings<'_>) -> bool {
         Err(StoreError::Schema(error)) => {
             let mend = match *error {
                 MigrateError::Newer { .. } => "run a newer version of recents",
+                MigrateError::Encoding { .. } => {
+                    "create database … encoding 'UTF8' template template0; for database_url"
+                }
                 _ => "recents migrate",
             };
             findings.fail("schema", said(&error), mend);

@@ -12,8 +12,9 @@ use uuid::Uuid;
 
 use super::problem::{Code, Problem};
 use super::timing;
-use crate::telemetry::Metrics;
+use crate::store::StoreError;
 use crate::telemetry::metrics::RequestLabels;
+use crate::telemetry::{Metrics, Outage, chain};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest that a request may take: a body's 30 seconds and a statement's five fit in. It ends
@@ -28,8 +29,22 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 /// A request id from outside is taken over up to this length, so that logs stay readable.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
+/// What the answers of a listener have in common.
+#[derive(Debug)]
+pub(super) struct Finish {
+    metrics: Arc<Metrics>,
+    outage: Outage,
+}
+
+impl Finish {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        let outage = Outage::default();
+        Self { metrics, outage }
+    }
+}
+
 pub(super) async fn finish(
-    State(metrics): State<Arc<Metrics>>,
+    State(all): State<Arc<Finish>>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -86,14 +101,21 @@ pub(super) async fn finish(
     let elapsed = started.elapsed();
     timing::tell(&mut response, elapsed);
     if let Some(error) = problem.as_ref().and_then(Problem::cause) {
-        tracing::error!(request_id, method, route, error, "the request failed");
+        let of_store = error.downcast_ref::<StoreError>();
+        let is_news = of_store.is_none_or(|error| all.outage.is_news(error));
+        // A JSON line would leave the causes of an error out.
+        let error = chain(error);
+        match is_news {
+            true => tracing::error!(request_id, method, route, error, "the request failed"),
+            false => tracing::debug!(request_id, method, route, error, "the request failed"),
+        }
     }
     let labels = RequestLabels {
         method,
         route,
         status,
     };
-    metrics.observe_request(&labels, elapsed.as_secs_f64());
+    all.metrics.observe_request(&labels, elapsed.as_secs_f64());
     span.in_scope(|| {
         let problem = problem.map(|problem| problem.code().urn());
         let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);

@@ -179,5 +179,8 @@ pub fn framed<S: Clone + Send + Sync + 'static>(
             )
         })
         .layer(CatchPanicLayer::custom(problem::of_panic))
-        .layer(middleware::from_fn_with_state(metrics, finish::finish))
+        .layer(middleware::from_fn_with_state(
+            Arc::new(finish::Finish::new(metrics)),
+            finish::finish,
+        ))
 }

@@ -10,7 +10,8 @@ pub struct Work {
     /// The path's pattern.
     pub path: &'static str,
     /// How many statements, with a cache that has nothing, without a streaming replica, lists being read
-    /// from the table. Tries after a conflict come besides.
+    /// from the table. Tries after a conflict come besides, and lists that are read once more, each by itself,
+    /// because a read of several failed or took too long, which one of them may be the reason of.
     pub statements: u32,
     /// The same where lists are read from the history (`read_path` `history` or `shadow`), for an endpoint
     /// that costs more then. What connecting asks once comes besides, and what is compared behind an answer.

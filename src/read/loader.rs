@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::source::{PRIMARY, Read, Source};
 use crate::cache::{Cache, Changes, Counts, Entry};
@@ -21,6 +21,10 @@ use crate::store::lists::{ListStart, MAX_SCOPES};
 const QUERIES: usize = 4;
 /// Queries at once for the lists of one that failed.
 const AT_ONCE_APART: usize = 2;
+/// How long the lists of one that the database broke off, because it took too long, are asked for by
+/// themselves: their readers waited for long already. Two hundred take less, and more than one of them may be
+/// slow.
+const QUICK_WITHIN: Duration = Duration::from_millis(500);
 /// A query that takes longer does not keep others waiting; most take a tenth of it.
 const SLOW: Duration = Duration::from_millis(20);
 
@@ -53,6 +57,9 @@ struct Shared {
     cache: Arc<Cache>,
     counts: Arc<Counts>,
     queue: Mutex<Queue>,
+    /// To ask for the lists of a query that took too long: one at a time, because a database that is slow with
+    /// everything must not lose more connections to that.
+    quick: Semaphore,
 }
 
 #[derive(Debug, Default)]
@@ -91,6 +98,7 @@ impl Loader {
             cache,
             counts,
             queue,
+            quick: Semaphore::new(1),
         }))
     }
 
@@ -229,6 +237,10 @@ impl Shared {
             };
             match loaded {
                 Err(error) if batch.may_be_of_one(&error) => batch.finish_apart(began).await,
+                Err(error) if error.is_statement_timeout() => {
+                    batch.finish_quick_ones(began).await;
+                    batch.fail(error);
+                }
                 loaded => batch.finish(began, loaded),
             }
             if task.is_stuck && !task.set_stuck(false) {
@@ -319,6 +331,29 @@ impl Batch<'_> {
         apart.await;
     }
 
+    /// Loads each list that is quick by itself: one that is slow may be why all of them were too slow together.
+    async fn finish_quick_ones(&self, began: Began) {
+        if self.loads.len() > 1
+            && let Ok(_turn) = self.shared.quick.acquire().await
+        {
+            let _ = tokio::time::timeout(QUICK_WITHIN, self.finish_apart(began)).await;
+        }
+    }
+
+    /// Hands the failure to all who still wait.
+    fn fail(&self, error: StoreError) {
+        let error = Arc::new(error);
+        for (_, load) in &self.loads {
+            load.done.send_if_modified(|done| {
+                let waits = done.is_none();
+                if waits {
+                    *done = Some(Err(Arc::clone(&error)));
+                }
+                waits
+            });
+        }
+    }
+
     /// Keeps what was loaded where it may be kept, and hands it to all who wait.
     fn finish(&self, began: Began, loaded: Result<Read, StoreError>) {
         match loaded {
@@ -334,12 +369,7 @@ impl Batch<'_> {
                     load.done.send_replace(Some(Ok(entry)));
                 }
             }
-            Err(error) => {
-                let error = Arc::new(error);
-                for (_, load) in &self.loads {
-                    load.done.send_replace(Some(Err(Arc::clone(&error))));
-                }
-            }
+            Err(error) => self.fail(error),
         }
     }
 }

@@ -38,8 +38,8 @@ impl Source {
     /// Whether what failed for some lists may be the fault of one of them.
     pub(super) fn may_be_of_one(&self, error: &StoreError) -> bool {
         match self {
-            // A row that somebody else wrote.
-            Self::Table(_) => matches!(error, StoreError::Corrupt(_)),
+            // A row that somebody else wrote, or a value that the database has no use for.
+            Self::Table(_) => matches!(error, StoreError::Corrupt(_) | StoreError::Refused(_)),
             Self::History(_) => matches!(
                 error,
                 StoreError::Other(_) | StoreError::Unavailable(sqlx::Error::PoolTimedOut)

@@ -9,7 +9,7 @@ use crate::model::{Key, Newest};
 use crate::store::note;
 use crate::store::recent::{self, MAX_KEYS};
 use crate::store::{Store, StoreError, Token, with_retries};
-use crate::telemetry::{Metrics, chain, metrics::Source};
+use crate::telemetry::{Metrics, Outage, chain, metrics::Source};
 
 /// A database that says nothing for so long, not even that the statement took too long, is gone:
 /// the flushes behind this one must not wait for it for ever.
@@ -19,6 +19,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) struct Table {
     pub(super) store: Store,
     pub(super) how: Recording,
+    pub(super) outage: Outage,
 }
 
 /// Requests that are written together.
@@ -92,12 +93,14 @@ async fn write(mut requests: Vec<Pending>, fold: Fold, table: &Table, metrics: &
             }
         }
         Err(error) => {
-            tracing::error!(
-                error = chain(&error),
-                requests = requests.len(),
-                rows = uses.len(),
-                "uses were not recorded"
-            );
+            if table.outage.is_news(&error) {
+                tracing::error!(
+                    error = chain(&error),
+                    requests = requests.len(),
+                    rows = uses.len(),
+                    "uses were not recorded"
+                );
+            }
             let error = Arc::new(error);
             for request in requests {
                 metrics.count_runs(Source::Hook, "rejected", request.entries.len() as u64);

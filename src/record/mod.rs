@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::model::{Key, Newest, Usage};
 use crate::store::recent::MAX_KEYS;
 use crate::store::{Pace, Store, StoreError};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Outage};
 use flush::Table;
 
 pub use fold::Fold;
@@ -105,9 +105,14 @@ impl Recorder {
         };
         let places = Arc::clone(&recorder.places);
         let metrics = Arc::clone(&recorder.metrics);
+        let table = Table {
+            store,
+            how,
+            outage: Outage::default(),
+        };
         (
             recorder,
-            tokio::spawn(write_all(Table { store, how }, metrics, places, pending)),
+            tokio::spawn(write_all(table, metrics, places, pending)),
         )
     }
 

@@ -2,13 +2,15 @@
 
 use std::borrow::Cow;
 
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
+
 use super::migrate::MigrateError;
 
 /// A failure of the store. The database's own words are in the source, for the log; they are never
 /// shown to a client.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database does not answer, or not in time. Try again later.
+    /// The database does not answer, not in time, or lets nobody in. Try again later.
     #[error("the database is out of reach")]
     Unavailable(#[source] sqlx::Error),
     /// There is no room left to write.
@@ -58,8 +60,8 @@ impl From<sqlx::Error> for StoreError {
         match &error {
             sqlx::Error::Database(database) => {
                 let code = database.code().unwrap_or(Cow::Borrowed(""));
-                match database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
-                    Some(_) => by_sqlstate(&code)(error),
+                match database.try_downcast_ref::<PgDatabaseError>() {
+                    Some(postgres) => by_sqlstate(&code, ends_session(postgres))(error),
                     // It has no code of its own.
                     None if database.message().starts_with("no such table") => {
                         Self::Unmigrated(error)
@@ -79,11 +81,19 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-fn by_sqlstate(code: &str) -> fn(sqlx::Error) -> StoreError {
+/// Whether the server ended the session with it, or let none begin: it refuses the role, its password or the
+/// address, has no such database, or takes no connections for it. That is no fault of a statement, whatever its
+/// code, which a statement may fail with, too.
+fn ends_session(error: &PgDatabaseError) -> bool {
+    matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic)
+}
+
+fn by_sqlstate(code: &str, ends_session: bool) -> fn(sqlx::Error) -> StoreError {
     match (code.get(..2).unwrap_or(""), code) {
         (_, "53100") => StoreError::Full,
         // deadlock, serialization failure, lock timeout
         (_, "40P01" | "40001" | "55P03") => StoreError::Conflict,
+        _ if ends_session => StoreError::Unavailable,
         // read only: a standby, until somebody promotes it or the primary is back
         (_, "25006") => StoreError::Unavailable,
         // connection, resources, operator intervention (57014: statement timeout), still starting

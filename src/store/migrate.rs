@@ -56,6 +56,15 @@ pub enum MigrateError {
         /// How many.
         pending: usize,
     },
+    /// Not every id can be written in the database.
+    #[error(
+        "the database's encoding is {found}, which has no room for every id; make one with \
+         `create database … encoding 'UTF8' template template0` for database_url"
+    )]
+    Encoding {
+        /// Its encoding, as PostgreSQL names it.
+        found: String,
+    },
     /// A migration failed; nothing was changed.
     #[error("the migration failed and was rolled back: {0}")]
     Failed(#[from] refinery::Error),
@@ -68,7 +77,8 @@ impl Store {
     /// Where there is nothing to do, it takes no lock and needs no right to create anything.
     ///
     /// # Errors
-    /// [`StoreError::Schema`] where the schema is newer or changed; nothing was changed then.
+    /// [`StoreError::Schema`] where the schema is newer or changed, or the database of another encoding than UTF-8;
+    /// nothing was changed then.
     pub async fn migrate(&self) -> Result<usize, StoreError> {
         // SQLite does not wait for every lock: that of a database which others open or close just now is busy
         // at once.
@@ -126,8 +136,22 @@ impl Store {
             Self::Sqlite(..) => sqlite::migrations::runner(),
         };
         let mut tx = self.begin_reading().await?;
+        check_encoding(tx.conn()).await?;
         let applied = applied(&mut tx.conn()).await?;
         Ok(compare(&applied, runner.get_migrations()).map_err(Box::new)?)
+    }
+}
+
+/// An id that a database has no characters for fails all that is read, written and told together with it.
+async fn check_encoding(conn: Conn<'_>) -> Result<(), StoreError> {
+    let Conn::Postgres(conn) = conn else {
+        return Ok(());
+    };
+    let encoding = sqlx::query("select current_setting('server_encoding')");
+    let found: String = encoding.fetch_one(conn).await?.try_get(0)?;
+    match found.as_str() {
+        "UTF8" => Ok(()),
+        _ => Err(Box::new(MigrateError::Encoding { found }).into()),
     }
 }
 
@@ -242,16 +266,6 @@ async fn run(runner: Runner, conn: Conn<'_>) -> Result<usize, refinery::Error> {
     Ok(report.applied_migrations().len())
 }
 
-/// A migration without the lines that are comments: they have characters that not every encoding of a
-/// database has, and a migration that was applied somewhere must stay as it is.
-fn without_comments(migration: &str) -> String {
-    let lines = migration.lines();
-    let statements: Vec<_> = lines
-        .filter(|line| !line.trim_start().starts_with("--"))
-        .collect();
-    statements.join("\n")
-}
-
 /// refinery over a connection that is already within the transaction that holds the lock: one
 /// driver for both databases, and all migrations or none.
 struct Adapter<'c>(Conn<'c>);
@@ -265,7 +279,7 @@ impl AsyncTransaction for Adapter<'_> {
     ) -> Result<usize, sqlx::Error> {
         let mut count = 0;
         for query in queries {
-            let text = AssertSqlSafe(without_comments(query));
+            let text = AssertSqlSafe(query.to_owned());
             on_both!(Conn, &mut self.0, |conn, _dialect| {
                 sqlx::raw_sql(text).execute(&mut **conn).await?;
             });

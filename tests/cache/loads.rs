@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use recents::cache::{CacheSettings, listener};
 use recents::model::Scope;
 use recents::read::{How, Reader};
 use recents::settings::ReadPath;
-use recents::store::{Store, StoreError};
+use recents::store::{PoolSettings, Store, StoreError};
 
 use crate::promises::lists::scope;
 use crate::support::{Backend, TestDb, Use, both, until};
@@ -111,6 +111,87 @@ async fn a_row_that_cannot_be_read_fails_its_own_list_only() {
     assert_eq!(good, Ok(Some("p".into())));
     assert_eq!(bad, Err("a row of the table is corrupt".into()));
     // Both together, then each apart.
+    assert_eq!(reader.counts.queries(), 3);
+}
+
+/// The table as a view: what `unless` says of a row fails, or takes long, wherever the row is read.
+async fn reading(db: &TestDb, unless: &str) {
+    db.execute("alter table recents.recent_workflow rename to stored")
+        .await;
+    db.execute(&format!(
+        "create view recents.recent_workflow as select * from recents.stored where {unless}"
+    ))
+    .await;
+}
+
+#[tokio::test]
+async fn what_the_database_refuses_to_one_list_fails_no_other() {
+    let db = TestDb::migrated(Backend::Postgres).await;
+    used(&db, 2).await;
+    reading(
+        &db,
+        "1 / (case workspace when 'w1' then 0 else 1 end) is not null",
+    )
+    .await;
+    let store = db.store();
+    let reader = reader(&db, &store).await;
+    let [good, bad] = [scope("w0", None), scope("w1", None)];
+    let (good, bad) = tokio::join!(first(&reader, &good), first(&reader, &bad));
+    assert_eq!(good, Ok(Some("p".into())));
+    assert_eq!(bad, Err("the database refuses a value".into()));
+    // Both together, then each apart.
+    assert_eq!(reader.counts.queries(), 3);
+}
+
+/// The longest that a statement may take in the tests of slow ones.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(1);
+
+fn impatient(db: &TestDb) -> Store {
+    let settings = PoolSettings {
+        size: 8,
+        statement_timeout: STATEMENT_TIMEOUT,
+        behind_pooler: false,
+    };
+    Store::open(&db.url, settings).expect("a good url")
+}
+
+#[tokio::test]
+async fn a_list_that_takes_too_long_fails_none_that_was_read_with_it() {
+    let db = TestDb::migrated(Backend::Postgres).await;
+    used(&db, 40).await;
+    reading(
+        &db,
+        "case workspace when 'w0' then pg_sleep(60) is not null else true end",
+    )
+    .await;
+    let store = impatient(&db);
+    let reader = reader(&db, &store).await;
+    let scopes: Vec<_> = (0..40).map(|i| scope(&format!("w{i}"), None)).collect();
+    let mut answers = join_all(scopes.iter().map(|scope| first(&reader, scope))).await;
+    let slow = answers.remove(0);
+    assert_eq!(slow, Err("the database is out of reach".into()));
+    for answer in answers {
+        assert_eq!(answer, Ok(Some("p".into())));
+    }
+}
+
+/// Nothing is quick then: it is asked for little more than before, and readers hear so.
+#[tokio::test]
+async fn a_table_that_is_slow_as_a_whole_is_told_soon() {
+    let db = TestDb::migrated(Backend::Postgres).await;
+    used(&db, 40).await;
+    reading(&db, "pg_sleep(60) is not null").await;
+    let store = impatient(&db);
+    let reader = reader(&db, &store).await;
+    let scopes: Vec<_> = (0..40).map(|i| scope(&format!("w{i}"), None)).collect();
+    let started = Instant::now();
+    let answers = join_all(scopes.iter().map(|scope| first(&reader, scope))).await;
+    for answer in answers {
+        assert_eq!(answer, Err("the database is out of reach".into()));
+    }
+    let took = started.elapsed();
+    assert!(took < 3 * STATEMENT_TIMEOUT, "readers waited {took:?}");
+    // All together, and two of them apart.
     assert_eq!(reader.counts.queries(), 3);
 }
 

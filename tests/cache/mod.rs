@@ -2,6 +2,7 @@
 
 mod coherent;
 mod loads;
+mod locked_out;
 mod model;
 mod other_processes;
 mod outage;

@@ -23,7 +23,7 @@ pub(super) fn findings(told: &Value, check: &str) -> Vec<(String, String, String
 
 /// The one finding of a check.
 #[track_caller]
-pub(super) fn finding(told: &Value, check: &str) -> (String, String, String) {
+pub(crate) fn finding(told: &Value, check: &str) -> (String, String, String) {
     let mut found = findings(told, check);
     assert_eq!(found.len(), 1, "{check}: {told:#}");
     found.remove(0)

@@ -6,7 +6,7 @@ mod colours;
 mod config;
 mod data;
 mod demo;
-mod doctor;
+pub(crate) mod doctor;
 mod estimate;
 mod precedence;
 mod secrets;

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::cli::doctor::finding;
 use crate::support::client::list_path;
 use crate::support::database::migrations;
 use crate::support::uses::body_of;
@@ -177,15 +178,34 @@ async fn a_role_that_may_create_nothing_is_told_so_where_the_schema_is_missing()
     assert!(line.contains("permission denied"), "{line}");
 }
 
-/// Not every character of a comment is one of its encoding's.
+/// An id that such a database has no characters for would fail what others read and write.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_of_another_encoding_is_migrated_and_serves() {
-    let db = TestDb::create("template template0 encoding 'LATIN1' locale 'C'").await;
-    recents(&["migrate", "--database-url", &db.url]).expect(0);
-    let server = Server::start(&db).await;
-    let uses = body_of(&[Use::new("é", "ü", 0)]);
-    server.public.post("/v1/runs", &uses).await.expect(200);
-    let list = server.public.get(&list_path("é", None)).await.expect(200);
-    assert_eq!(list.published_runs(), ["ü"]);
-    recents(&["doctor", "--database-url", &db.url]).expect(0);
+async fn a_database_that_has_not_every_character_of_an_id_is_refused() {
+    for encoding in ["LATIN1", "SQL_ASCII"] {
+        let made = format!("template template0 encoding '{encoding}' lc_collate 'C' lc_ctype 'C'");
+        let db = TestDb::create(&made).await;
+        let reason = format!(
+            "the database's encoding is {encoding}, which has no room for every id; make one with \
+             `create database … encoding 'UTF8' template template0` for database_url"
+        );
+        for command in [&["migrate"][..], &["list", "w"]] {
+            let ended = recents(&[command, &["--database-url", &db.url]].concat()).expect(2);
+            assert_eq!(ended.one_line(), reason);
+        }
+        for migrate_on_start in ["true", "false"] {
+            let mut server =
+                Server::spawn(&db.url, &["--migrate-on-start", migrate_on_start]).await;
+            assert_eq!(server.ended().await.code(), Some(2));
+            let said = format!("recents: {reason}");
+            assert!(server.log.lines().contains(&said), "{}", server.log.text());
+        }
+        let ended = recents(&["doctor", "--json", "--database-url", &db.url]).expect(1);
+        let told = serde_json::from_str(&ended.out).expect("JSON");
+        let (verdict, detail, mend) = finding(&told, "schema");
+        assert_eq!((verdict.as_str(), detail), ("failure", reason));
+        assert!(mend.contains("encoding 'UTF8'"), "{mend}");
+        let schemas = "select nspname::text from pg_namespace where nspname = 'recents'";
+        let schemas = db.connect().await.texts(schemas).await;
+        assert!(schemas.is_empty(), "nothing was made");
+    }
 }
