@@ -3,6 +3,7 @@
 mod coherent;
 mod loads;
 mod model;
+mod no_replica;
 mod other_processes;
 mod outage;
 mod pooler;
