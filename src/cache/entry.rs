@@ -8,7 +8,7 @@ use axum::http::HeaderValue;
 
 use crate::model::Scope;
 use crate::read::page::{self, MAX_LIMIT, RecentWorkflow};
-use crate::store::Reached;
+use crate::store::Position;
 
 /// Items that a kept list has: the longest page, and one more, which tells whether there is a next one.
 pub const ROWS: u32 = MAX_LIMIT + 1;
@@ -19,6 +19,17 @@ const ITEM_BYTES: usize = 64;
 /// and in an answer.
 const ITEM_IN_JSON_BYTES: usize = 80;
 
+/// How a streaming replica was when it was read.
+#[derive(Debug, Clone, Copy)]
+pub struct ByReplica {
+    /// How far it was before.
+    pub replayed: Position,
+    /// It had all that was committed then.
+    pub as_of: Instant,
+    /// Whether it was read because the primary is out of reach.
+    pub is_stale: bool,
+}
+
 /// The head of a list, and when it was read.
 #[derive(Debug)]
 pub struct Entry {
@@ -28,10 +39,10 @@ pub struct Entry {
     pub is_whole: bool,
     /// The generation at which its load began.
     pub began: u64,
-    /// When its load began.
+    /// It has all that was committed then.
     pub read_at: Instant,
-    /// Of a streaming replica: how far it was before.
-    pub replayed: Option<Reached>,
+    /// Where it is of a streaming replica.
+    pub by_replica: Option<ByReplica>,
     /// The answer of the limit that was asked first, which mostly is the only one asked.
     ready: OnceLock<(u32, Answer)>,
 }
@@ -46,20 +57,20 @@ pub struct Answer {
 }
 
 impl Entry {
-    /// Of a load that began at a generation.
+    /// Of a load that began at a generation, and at a time.
     pub fn new(
         items: Vec<RecentWorkflow>,
         is_whole: bool,
         began: u64,
-        read_at: Instant,
-        replayed: Option<Reached>,
+        began_at: Instant,
+        by_replica: Option<ByReplica>,
     ) -> Self {
         Self {
             items: items.into(),
             is_whole,
             began,
-            read_at,
-            replayed,
+            read_at: by_replica.map_or(began_at, |replica| replica.as_of),
+            by_replica,
             ready: OnceLock::new(),
         }
     }

@@ -1,11 +1,12 @@
 //! Invalidation: every commit of a write forgets what it changed, here and, by what is told to them, in
 //! every other process.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::generation::{Forgotten, Generations, scope_slot};
 use super::news::News;
+use super::primary::Primary;
 use super::replayed::Replayed;
 use super::writes::{Write, Writes, lock};
 use crate::model::{Id, Key};
@@ -96,9 +97,8 @@ pub struct Changes {
     listener: OnceLock<Listener>,
     /// SQLite: changes that this process made, of those that the database counts.
     own: AtomicI64,
-    /// Which database it is, as soon as that was asked, and which history of it.
-    pub(crate) database: OnceLock<u64>,
-    pub(crate) timeline: AtomicU32,
+    /// Which database it is, and how far.
+    pub(crate) primary: Primary,
     /// Where replicas are read from: how far one must be.
     replayed: OnceLock<Replayed>,
 }
@@ -116,8 +116,7 @@ impl Default for Changes {
             writes: Writes::default(),
             listener: OnceLock::new(),
             own: AtomicI64::new(0),
-            database: OnceLock::new(),
-            timeline: AtomicU32::new(0),
+            primary: Primary::default(),
             replayed: OnceLock::new(),
         }
     }
@@ -161,9 +160,8 @@ impl Changes {
 
     /// Which database it is, as far as is known, and no position in it: behind every one.
     pub(crate) fn place(&self) -> Option<Position> {
-        let timeline = self.timeline.load(Ordering::SeqCst);
-        let database = *self.database.get()?;
-        (timeline > 0).then_some(Position {
+        let (database, timeline) = self.primary.place()?;
+        Some(Position {
             database,
             timeline,
             at: u64::MAX,

@@ -5,21 +5,21 @@
 
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 
-use super::invalidation::{Changed, Reason};
 use super::{Cache, news};
-use crate::store::{CHANNEL, Position, Store, StoreError, own_channel, ping_listener};
+use crate::store::{CHANNEL, Store, StoreError, own_channel, ping_listener};
 use crate::telemetry::{Repeated, chain};
 
 /// How often this process sends itself a notification …
 const PING_EVERY: Duration = Duration::from_secs(1);
-/// … and how long it may take to come back. Together the longest that changes of others stay unseen.
+/// … and how long it may take to come back.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
+/// Together the longest that changes of others stay unseen.
+pub(crate) const DEAF_WITHIN: Duration = PING_EVERY.saturating_add(PING_TIMEOUT);
 /// How often SQLite is asked whether another process changed something.
 const ASK_SQLITE_EVERY: Duration = Duration::from_millis(100);
 /// Before the next try to listen.
@@ -41,6 +41,11 @@ enum Deaf {
          set listen_url to a direct connection"
     )]
     Silent,
+    #[error(
+        "what the store tells is not heard where listen_url leads; set it to a direct connection to the \
+         database of database_url, past a transaction pooler"
+    )]
+    Elsewhere,
 }
 
 /// Keeps the cache informed. Ends with the service.
@@ -49,13 +54,14 @@ enum Deaf {
 /// whoever gets the session next.
 pub async fn run(store: Store, cache: Arc<Cache>, listen_url: Option<String>) {
     let is_deaf = matches!(store, Store::Postgres(..)) && listen_url.is_none();
-    if is_deaf && !matches!(*cache, Cache::Off) {
-        tracing::warn!(
-            "behind a transaction pooler nothing is kept: set listen_url to a direct connection"
-        );
-    }
     // A replica is read where it has what is heard of.
     let needs_nothing = matches!(*cache, Cache::Off) && !store.changes().tracks_replicas();
+    if is_deaf && !needs_nothing {
+        tracing::warn!(
+            "behind a transaction pooler nothing is kept, and no replica is read: set listen_url to a direct \
+             connection"
+        );
+    }
     if is_deaf || needs_nothing {
         std::future::pending::<()>().await;
     }
@@ -67,6 +73,7 @@ pub async fn run(store: Store, cache: Arc<Cache>, listen_url: Option<String>) {
             Store::Sqlite(..) => ask(&store, &cache).await,
         };
         cache.set_hearing(false);
+        store.changes().primary.end();
         let error = chain(&deaf);
         if told.is_news(&error) {
             tracing::warn!(
@@ -79,8 +86,8 @@ pub async fn run(store: Store, cache: Arc<Cache>, listen_url: Option<String>) {
 }
 
 /// From now on changes are heard; what was before is unknown.
-fn begin(store: &Store, cache: &Cache, place: Position) {
-    store.changes().begin_hearing(place.at);
+fn begin(store: &Store, cache: &Cache, position: u64) {
+    store.changes().begin_hearing(position);
     cache.set_hearing(true);
     tracing::info!("listening to changes of other processes");
 }
@@ -91,12 +98,12 @@ async fn ask(store: &Store, cache: &Cache) -> Deaf {
     let look = async || {
         let _turn = changes.writing.lock().await;
         let owned = changes.owned();
-        let place = position(store).await?;
-        Ok::<_, Deaf>((place.at.cast_signed() - owned, place))
+        let at = in_time(store.position()).await?.at;
+        Ok::<_, Deaf>((at.cast_signed() - owned, at))
     };
     let asking = async {
-        let (mut known, place) = look().await?;
-        begin(store, cache, place);
+        let (mut known, at) = look().await?;
+        begin(store, cache, at);
         loop {
             tokio::time::sleep(ASK_SQLITE_EVERY).await;
             let (now, _) = look().await?;
@@ -113,9 +120,9 @@ async fn ask(store: &Store, cache: &Cache) -> Deaf {
     }
 }
 
-async fn position(store: &Store) -> Result<Position, Deaf> {
-    let position = tokio::time::timeout(CONNECT_TIMEOUT, store.position()).await;
-    Ok(position.map_err(|_| Deaf::Lost)??)
+async fn in_time<T>(asked: impl Future<Output = Result<T, StoreError>>) -> Result<T, Deaf> {
+    let answer = tokio::time::timeout(CONNECT_TIMEOUT, asked).await;
+    Ok(answer.unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))?)
 }
 
 async fn listen(store: &Store, cache: &Cache, url: &str) -> Deaf {
@@ -129,8 +136,7 @@ async fn listen(store: &Store, cache: &Cache, url: &str) -> Deaf {
         };
         let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect).await;
         let mut listener = connected.map_err(|_| Deaf::Lost)??;
-        let place = position(store).await?;
-        hear(store, cache, &mut listener, &own, place).await
+        hear(store, cache, &mut listener, &own).await
     };
     let ended: Result<std::convert::Infallible, Deaf> = listening.await;
     match ended {
@@ -157,50 +163,42 @@ async fn hear(
     cache: &Cache,
     listener: &mut PgListener,
     own: &str,
-    mut place: Position,
 ) -> Result<std::convert::Infallible, Deaf> {
     let changes = store.changes();
     changes.unhear();
     listener.eager_reconnect(false);
-    let mut begun = false;
-    let mut next_ping = Instant::now();
-    let mut awaited = None::<Instant>;
-    let (mut timeline, mut at) = (place.timeline, place.at);
+    // The first is told as others are: it proves that this hears what the store tells. Those behind it prove
+    // that it still does, and need no connection of the store's.
+    let mut asked = Instant::now();
+    let mut position = in_time(store.tell_itself(own)).await?;
+    let (mut awaited, mut begun) = (Some(Instant::now()), false);
     loop {
         let now = Instant::now();
         if awaited.is_some_and(|since| now.duration_since(since) > PING_TIMEOUT) {
-            return Err(Deaf::Silent);
+            return Err(if begun { Deaf::Silent } else { Deaf::Elsewhere });
         }
-        if awaited.is_none() && now >= next_ping {
+        if awaited.is_none() && now >= asked + PING_EVERY {
             let ping = tokio::time::timeout(PING_TIMEOUT, ping_listener(listener, own)).await;
-            (timeline, at) = ping.map_err(|_| Deaf::Lost)??;
-            awaited = Some(now);
+            position = ping.map_err(|_| Deaf::Lost)??;
+            (asked, awaited) = (now, Some(now));
         }
-        let until = awaited.map_or(next_ping, |since| since + PING_TIMEOUT);
+        let until = awaited.map_or(asked + PING_EVERY, |since| since + PING_TIMEOUT);
         let received = tokio::time::timeout_at(until.into(), listener.try_recv()).await;
         let Ok(received) = received else { continue };
         let Some(notification) = received? else {
             return Err(Deaf::Lost);
         };
         if notification.channel() == own {
-            if let Some(sent) = awaited.take() {
-                next_ping = sent + PING_EVERY;
+            awaited = None;
+            // The store's connections may lead to another server by now.
+            if changes.primary.place() != Some(position.place()) {
+                return Err(Deaf::Elsewhere);
             }
-            changes.timeline.store(timeline, Ordering::SeqCst);
-            let now = Position {
-                timeline,
-                at,
-                ..place
-            };
             if !std::mem::replace(&mut begun, true) {
-                begin(store, cache, now);
+                changes.primary.begin();
+                begin(store, cache, position.at);
             }
-            if now.timeline != place.timeline {
-                // Positions of another log say nothing about this one.
-                changes.unhear();
-                changes.forget(&Changed::Everything, Reason::Listener);
-                place = now;
-            }
+            changes.primary.told(position, asked);
             continue;
         }
         let (origin, position, news) = news::read(notification.payload());

@@ -6,10 +6,11 @@ pub mod invalidation;
 mod kept;
 pub mod listener;
 pub(crate) mod news;
+pub(crate) mod primary;
 mod replayed;
 mod writes;
 
-pub use entry::{Answer, Entry};
+pub use entry::{Answer, ByReplica, Entry};
 pub use invalidation::{Changed, Changes, Reason};
 pub use kept::{Cache, CacheSettings, Counts, Via};
 pub use writes::Write;

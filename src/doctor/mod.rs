@@ -7,6 +7,7 @@ mod grants;
 mod history;
 mod operation;
 mod postgres;
+mod replica;
 mod rights;
 mod sessions;
 mod store;

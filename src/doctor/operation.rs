@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::findings::{Findings, said};
-use super::{CLOSE_WITHIN, STATEMENT_WITHIN};
+use super::replica;
 use crate::config::Config;
 use crate::details::{self, DetailsError};
 use crate::jobs::resync::Options;
@@ -11,7 +11,7 @@ use crate::jobs::{BACKFILL, RESYNC};
 use crate::model::Time;
 use crate::settings::{self, ReadPath};
 use crate::store::job::{self, JobRow, State};
-use crate::store::{PoolSettings, Store, StoreError, audit, recent};
+use crate::store::{Store, StoreError, audit, recent};
 
 /// A pass of the audit over the longest measured history takes a quarter of an hour.
 const OLD_AUDIT: Duration = Duration::from_secs(24 * 3_600);
@@ -33,7 +33,7 @@ pub(super) async fn examine(config: &Config, store: &Store, findings: &mut Findi
     }
     let look = async |f: &mut Findings<'_>| times(config, store, f).await;
     findings.within("times", look).await;
-    let look = async |f: &mut Findings<'_>| replica(config, f).await;
+    let look = async |f: &mut Findings<'_>| replica::examine(config, store, f).await;
     findings.within("replica", look).await;
     let look = async |f: &mut Findings<'_>| details(config, f).await;
     findings.within("details", look).await;
@@ -189,46 +189,6 @@ async fn times(config: &Config, store: &Store, findings: &mut Findings<'_>) {
         }
         Err(error) => findings.unknown(check, &error),
     }
-}
-
-async fn replica(config: &Config, findings: &mut Findings<'_>) {
-    let Some(url) = &config.read_database_url else {
-        return;
-    };
-    let check = "replica";
-    let settings = PoolSettings {
-        size: 1,
-        statement_timeout: STATEMENT_WITHIN,
-        behind_pooler: config.transaction_pooler,
-    };
-    let replica = match Store::open(url, settings) {
-        Ok(replica) => replica,
-        Err(error) => return findings.fail(check, said(&error), "mend read_database_url"),
-    };
-    let Store::Postgres(pool, _) = &replica else {
-        return;
-    };
-    let asked = sqlx::query_as::<_, (bool, Option<f64>)>(
-        "select pg_is_in_recovery(),
-                extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp())::float8",
-    );
-    match asked.fetch_one(pool).await {
-        Ok((true, behind)) => {
-            let behind = behind.unwrap_or(0.0);
-            let detail = format!("a standby; the last change it has is {behind:.0} s old");
-            findings.ok(check, detail);
-        }
-        Ok((false, _)) => findings.warn(
-            check,
-            "not a standby: reads of it may be older than a token allows to know",
-            "name a streaming replica in read_database_url, or none",
-        ),
-        Err(error) => {
-            let mend = "mend read_database_url; until then the primary answers";
-            findings.fail(check, said(&error), mend);
-        }
-    }
-    let _ = tokio::time::timeout(CLOSE_WITHIN, replica.close()).await;
 }
 
 async fn details(config: &Config, findings: &mut Findings<'_>) {

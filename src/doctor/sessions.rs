@@ -52,7 +52,8 @@ async fn pooler(config: &Config, store: &Store, findings: &mut Findings<'_>) {
 
 async fn notifications(config: &Config, store: &Store, findings: &mut Findings<'_>) {
     let check = "notifications";
-    let mend = "set listen_url to a direct connection; until then every read asks the database";
+    let mend = "set listen_url to a direct connection to the database of database_url; until then every read \
+                asks that";
     let Some(url) = &config.listen_url else {
         let detail = "with transaction_pooler nothing can be heard of other replicas";
         return findings.warn(check, detail, mend);
@@ -71,6 +72,6 @@ async fn notifications(config: &Config, store: &Store, findings: &mut Findings<'
     match tokio::time::timeout(HEARD_WITHIN, heard).await {
         Ok(Ok(())) => findings.ok(check, "they come through"),
         Ok(Err(error)) => findings.fail(check, said(&error), mend),
-        Err(_) => findings.fail(check, "nothing is heard of what is told", mend),
+        Err(_) => findings.fail(check, "nothing is heard there of what is told", mend),
     }
 }

@@ -308,7 +308,7 @@ impl Batch<'_> {
         self.shared.counts.queries.fetch_add(1, Ordering::Relaxed);
         let source = &self.shared.source;
         source
-            .read(&starts, self.rows(), least.unwrap_or(PRIMARY))
+            .read(&starts, self.rows(), least.unwrap_or(PRIMARY), true)
             .await
     }
 
@@ -357,12 +357,13 @@ impl Batch<'_> {
     /// Keeps what was loaded where it may be kept, and hands it to all who wait.
     fn finish(&self, began: Began, loaded: Result<Read, StoreError>) {
         match loaded {
-            Ok(Read { lists, replayed }) => {
+            Ok(Read { lists, by_replica }) => {
+                let is_stale = by_replica.is_some_and(|replica| replica.is_stale);
                 for ((scope, load), items) in self.loads.iter().zip(lists) {
                     let is_whole = items.len() < self.rows() as usize;
-                    let entry = Entry::new(items, is_whole, began.generation, began.at, replayed);
+                    let entry = Entry::new(items, is_whole, began.generation, began.at, by_replica);
                     let entry = Arc::new(entry);
-                    if let Some(kept) = self.shared.cache.coherent() {
+                    if let Some(kept) = self.shared.cache.coherent().filter(|_| !is_stale) {
                         let changes = &self.shared.changes;
                         kept.keep(changes, scope.clone(), Arc::clone(&entry));
                     }

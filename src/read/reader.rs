@@ -1,7 +1,6 @@
 //! The reader: lists out of the cache, or out of the table through the loader; or out of the history.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::away::Away;
@@ -11,13 +10,13 @@ use super::page::RecentWorkflow;
 use super::shadow::{Shadow, Shadowed};
 use super::source::{PRIMARY, Source, Table, WHATEVER};
 use crate::cache::entry::ROWS;
-use crate::cache::{Cache, CacheSettings, Changed, Changes, Counts, Entry, Reason, Via};
+use crate::cache::{ByReplica, Cache, CacheSettings, Changed, Changes, Counts, Entry, Reason, Via};
 use crate::config::HistoryConfig;
 use crate::model::{Key, Newest, Scope, Time};
 use crate::settings::ReadPath;
 use crate::store::dismissal::Dismissed;
 use crate::store::lists::ListStart;
-use crate::store::{Reached, Store, StoreError, Token};
+use crate::store::{Store, StoreError, Token};
 
 /// Reads lists for a service.
 #[derive(Debug)]
@@ -68,7 +67,7 @@ impl Reader {
         if replica.is_some() {
             store.changes().track_replicas();
         }
-        let table = Arc::new(Table::new(store, replica));
+        let table = Arc::new(Table::new(store, replica, settings));
         let loader = Loader::new(
             Source::Table(Arc::clone(&table)),
             Arc::clone(table.primary.changes()),
@@ -153,17 +152,18 @@ impl Reader {
             None if token.is_some_and(|token| !self.is_of_here(token)) => (&self.loader, None),
             None => (&self.loader, self.cache.coherent()),
         };
-        let sees = |generation, replayed: Option<Reached>| {
-            token.is_none_or(|token| match replayed {
-                Some(reached) => {
-                    reached.timeline == token.timeline && reached.at >= self.least(Some(token))
+        let sees = |generation, by_replica: Option<ByReplica>| {
+            token.is_none_or(|token| match by_replica {
+                Some(ByReplica { replayed, .. }) => {
+                    let place = (token.database, token.timeline);
+                    replayed.place() == place && replayed.at >= self.least(Some(token))
                 }
                 None => changes.sees(generation, &token.write),
             })
         };
         let known = |scope: &Scope| {
             let entry = kept.and_then(|kept| kept.get(changes, scope, limit));
-            entry.filter(|entry| sees(entry.began, entry.replayed))
+            entry.filter(|entry| sees(entry.began, entry.by_replica))
         };
         let at_once = |via| {
             move |entry| Found {
@@ -290,10 +290,7 @@ impl Reader {
 
     /// Whether a token is of this database, and of this history of it.
     fn is_of_here(&self, token: &Token) -> bool {
-        let changes = self.table.primary.changes();
-        let database = changes.database.get().copied();
-        let timeline = changes.timeline.load(Ordering::SeqCst);
-        (database, timeline) == (Some(token.database), token.timeline)
+        self.changes().primary.place() == Some((token.database, token.timeline))
     }
 
     /// What was loaded; or, while the database is out of reach, what was known before.
@@ -307,6 +304,10 @@ impl Reader {
     ) -> Result<Found, Arc<StoreError>> {
         let found = |entry, via| Found { entry, via, waited };
         match loaded {
+            Ok(entry) if entry.by_replica.is_some_and(|replica| replica.is_stale) => {
+                self.away.gone(&self.table.primary);
+                Ok(found(entry, Via::Stale))
+            }
             Ok(entry) => {
                 self.away.back();
                 Ok(found(entry, via))
@@ -351,7 +352,7 @@ impl Reader {
             }
             None => {
                 let least = self.least(how.token);
-                let read = self.table.read(starts, rows, least).await;
+                let read = self.table.read(starts, rows, least, false).await;
                 match &read {
                     Ok(_) => self.away.back(),
                     Err(StoreError::Unavailable(_)) => self.away.gone(&self.table.primary),

@@ -1,24 +1,14 @@
 //! Where lists are read: the table, in the primary or in a streaming replica that is far enough; or the
 //! history.
 
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use super::history::HistoryLists;
 use super::page::{self, RecentWorkflow};
-use super::rest::Rest;
-use crate::cache::Changes;
+use super::replica::Replica;
+use crate::cache::{ByReplica, CacheSettings};
 use crate::store::lists::ListStart;
-use crate::store::{Reached, Store, StoreError};
-use crate::telemetry::{Repeated, chain};
-
-/// How long a replica that is behind is waited for; then the primary answers.
-const WAIT: Duration = Duration::from_millis(100);
-/// How long it may take to say how far it is, also where it has to be connected to first.
-const REPLY_WITHIN: Duration = Duration::from_millis(500);
-/// How often it is asked meanwhile.
-const ASK_EVERY: Duration = Duration::from_millis(5);
+use crate::store::{Store, StoreError};
 
 /// What a replica must have replayed for a read. The least that any has.
 pub(super) const WHATEVER: u64 = 0;
@@ -48,18 +38,19 @@ impl Source {
     }
 
     /// The first `rows` items of each list, where it is the table from a database that has replayed a
-    /// position at least.
+    /// position at least. See [`Table::read`] for `or_stale`.
     pub(super) async fn read(
         &self,
         starts: &[ListStart],
         rows: u32,
         least: u64,
+        or_stale: bool,
     ) -> Result<Read, StoreError> {
         match self {
-            Self::Table(table) => table.read(starts, rows, least).await,
+            Self::Table(table) => table.read(starts, rows, least, or_stale).await,
             Self::History(history) => Ok(Read {
                 lists: history.read(starts, rows).await?,
-                replayed: None,
+                by_replica: None,
             }),
         }
     }
@@ -72,120 +63,47 @@ pub(super) struct Table {
     replica: Option<Replica>,
 }
 
-#[derive(Debug)]
-struct Replica {
-    store: Store,
-    rest: Rest,
-    /// Why it could not be read: after a failover for minutes, and once a second.
-    said: Mutex<Repeated>,
-}
-
 /// Lists as one of the databases has them.
 pub(super) struct Read {
     pub(super) lists: Vec<Vec<RecentWorkflow>>,
-    /// How far the replica was before it was asked; `None` of the primary.
-    pub(super) replayed: Option<Reached>,
+    /// How the replica was; `None` of the primary.
+    pub(super) by_replica: Option<ByReplica>,
 }
 
 impl Table {
-    pub(super) fn new(primary: Store, replica: Option<Store>) -> Self {
-        let replica = replica.map(|store| Replica {
-            store,
-            rest: Rest::new(),
-            said: Mutex::default(),
-        });
+    pub(super) fn new(primary: Store, replica: Option<Store>, settings: CacheSettings) -> Self {
+        let replica = replica.map(|store| Replica::new(store, settings));
         Self { primary, replica }
     }
 
-    /// The first `rows` items of each list, from a database that has replayed a position at least.
+    /// The first `rows` items of each list, from a database that has replayed a position at least. While the
+    /// primary is out of reach, `or_stale` has the replica answer all the same where the position does not
+    /// matter, and that is marked.
     pub(super) async fn read(
         &self,
         starts: &[ListStart],
         rows: u32,
         least: u64,
+        or_stale: bool,
     ) -> Result<Read, StoreError> {
-        if let Some(replica) = self.replica.as_ref().filter(|_| least < PRIMARY)
-            && replica.rest.is_over()
+        let replica = self.replica.as_ref();
+        if let Some(replica) = replica.filter(|_| least < PRIMARY)
+            && let Some(read) = replica.read(starts, rows, least, &self.primary).await
         {
-            match replica
-                .read(starts, rows, least, self.primary.changes())
-                .await
+            return Ok(read);
+        }
+        match (page::read(&self.primary, starts, rows).await, replica) {
+            (Ok(lists), _) => Ok(Read {
+                lists,
+                by_replica: None,
+            }),
+            (Err(error @ StoreError::Unavailable(_)), Some(replica))
+                if or_stale && least == WHATEVER =>
             {
-                Ok(Some(read)) => {
-                    replica.said().well();
-                    return Ok(read);
-                }
-                Ok(None) => tracing::debug!("the replica is behind; the primary answers"),
-                Err(error) => replica.leave_alone(&error),
+                let stale = replica.stale(starts, rows, &self.primary).await;
+                stale.ok_or(error)
             }
+            (Err(error), _) => Err(error),
         }
-        let lists = page::read(&self.primary, starts, rows).await?;
-        Ok(Read {
-            lists,
-            replayed: None,
-        })
-    }
-}
-
-/// It was promoted, or the primary was another server before: it may be further than any token, and lack what
-/// that names.
-fn of_another_history(reached: Reached, primary: u32) -> StoreError {
-    let timeline = reached.timeline;
-    let error = format!("it is of timeline {timeline}, the primary of {primary}");
-    StoreError::Other(sqlx::Error::Protocol(error))
-}
-
-impl Replica {
-    fn leave_alone(&self, error: &StoreError) {
-        self.rest.begin();
-        let error = chain(error);
-        if self.said().is_news(&error) {
-            tracing::warn!(error, "the replica cannot be read; the primary answers");
-        }
-    }
-
-    fn said(&self) -> MutexGuard<'_, Repeated> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// `None` where it is too far behind: for the reader, or for what is known here of a list's changes.
-    async fn read(
-        &self,
-        starts: &[ListStart],
-        rows: u32,
-        least: u64,
-        changes: &Changes,
-    ) -> Result<Option<Read>, StoreError> {
-        let ask = async || {
-            let reached = tokio::time::timeout(REPLY_WITHIN, self.store.reached()).await;
-            let reached =
-                reached.unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))?;
-            match changes.timeline.load(Ordering::SeqCst) {
-                // Nothing is known of the primary yet, and so of no position.
-                0 => Ok(reached),
-                timeline if timeline == reached.timeline => Ok(reached),
-                timeline => Err(of_another_history(reached, timeline)),
-            }
-        };
-        let mut reached = ask().await?;
-        let deadline = Instant::now() + WAIT;
-        while reached.at < least {
-            if Instant::now() >= deadline {
-                return Ok(None);
-            }
-            tokio::time::sleep(ASK_EVERY).await;
-            reached = ask().await?;
-        }
-        let has = |ListStart { scope, .. }: &ListStart| {
-            changes.is_replayed(&scope.workspace, scope.uid_column(), reached.at)
-        };
-        if !starts.iter().all(has) {
-            return Ok(None);
-        }
-        let lists = page::read(&self.store, starts, rows).await?;
-        Ok(Some(Read {
-            lists,
-            replayed: Some(reached),
-        }))
     }
 }

@@ -1,18 +1,18 @@
 //! What was written, named by a position in the database's log; and telling other processes of it.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sqlx::postgres::PgListener;
+use sqlx::postgres::{PgListener, PgRow};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::statement::Statement;
-use super::{Conn, Dialect, Store, StoreError, on_both, with_retries};
+use super::{Conn, Dialect, Store, StoreError, with_retries};
 use crate::cache::{Changed, Reason, news};
 use crate::telemetry::{Repeated, chain};
 
-pub(super) const STATEMENTS: [&Statement; 5] = [&PLACE, &POSITION, &REPLAYED, &TELL, &COUNT_ONE];
+pub(super) const STATEMENTS: [&Statement; 5] =
+    [&POSITION, &REPLAYED, &TELL, &TELL_ITSELF, &COUNT_ONE];
 
 /// Tellings are this far apart: under load, what many flushes changed is told together, at a tenth of the
 /// cost. The first after silence is told at once.
@@ -28,21 +28,18 @@ const TOLD_WITHIN: Duration = Duration::from_secs(1);
 /// The channel of PostgreSQL's on which processes tell each other what they changed.
 pub(crate) const CHANNEL: &str = "recents";
 
-static PLACE: Statement = Statement::new("place", || "select {database}".into());
+static POSITION: Statement = Statement::new("position", || {
+    "select {database}, {timeline}, {position}".into()
+});
 
-static POSITION: Statement = Statement::new("position", || "select {timeline}, {position}".into());
-
-// A primary has replayed what it wrote. The timeline is asked behind the position, so that it cannot be an
-// earlier one. A standby does not tell of which timeline it replays: it tells of which one its last
+// The timeline is asked behind the position, so that it cannot be an earlier one. A standby does not tell of which timeline it replays: it tells of which one its last
 // restartpoint was, and, to those who may see it, of which one it receives, which is never one that what it
 // replayed does not belong to.
 static REPLAYED: Statement = Statement::new("replayed", || {
-    "select cast(case when pg_is_in_recovery() then pg_last_wal_replay_lsn()
-                      else pg_current_wal_flush_lsn() end - '0/0' as bigint),
-            case when pg_is_in_recovery()
-                 then greatest((select timeline_id from pg_control_checkpoint()),
-                               (select max(received_tli) from pg_stat_wal_receiver))
-                 else {timeline} end"
+    "select {database}, x.timeline, x.at
+     from (select cast(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() end - '0/0' as bigint) as at,
+                  greatest((select timeline_id from pg_control_checkpoint()),
+                           (select max(received_tli) from pg_stat_wal_receiver)) as timeline) as x"
         .into()
 })
 .only(Dialect::Postgres);
@@ -54,6 +51,11 @@ static TELL: Statement = Statement::new("tell", || {
                 pg_notify('{CHANNEL}', $1 || {{position}} || x.text), {{position}}
          from (select unnest($2::text[]) as text) as x"
     )
+})
+.only(Dialect::Postgres);
+
+static TELL_ITSELF: Statement = Statement::new("tell_itself", || {
+    "select {database}, {timeline}, {position}, pg_notify($1, '')".into()
 })
 .only(Dialect::Postgres);
 
@@ -71,21 +73,20 @@ pub(crate) fn own_channel(origin: u64) -> String {
 /// Sends a notification to oneself, on a channel of [`own_channel`]. As plain text, which also a pooler
 /// passes on that keeps no prepared statements, so that it is found out by its silence.
 ///
-/// Returns the timeline and the position of then, asked by the same connection: whether it is the right
-/// database that is heard must not wait for another one to be free.
+/// Returns the position of then, asked by the same connection: whether anything is heard must not wait for
+/// another one to be free.
 pub(crate) async fn ping_listener(
     listener: &mut PgListener,
     channel: &str,
-) -> Result<(u32, u64), sqlx::Error> {
+) -> Result<Position, sqlx::Error> {
     let place = POSITION.run(Dialect::Postgres);
     let ping = sqlx::raw_sql(AssertSqlSafe(format!("{place}; notify {channel}")));
     let rows = ping.fetch_all(listener).await?;
-    let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-    let (timeline, at) = (row.try_get::<i32, _>(0)?, row.try_get::<i64, _>(1)?);
-    Ok((timeline.cast_unsigned(), at.unsigned_abs()))
+    Position::of(rows.first().ok_or(sqlx::Error::RowNotFound)?)
 }
 
-/// A position in the log of one database.
+/// A position in the log of one database. Of a streaming replica it is what it has replayed: all that was
+/// committed before it is seen by the next read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
     /// Which database: PostgreSQL's system identifier, or SQLite's own number.
@@ -96,14 +97,24 @@ pub struct Position {
     pub at: u64,
 }
 
-/// How far a streaming replica is: everything that was committed before this position, in this history of
-/// the database, is seen by the next read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reached {
-    /// Which history. Of no other do positions say anything.
-    pub timeline: u32,
-    /// The position in its log.
-    pub at: u64,
+impl Position {
+    /// Database and timeline. Positions of another say nothing.
+    pub(crate) fn place(&self) -> (u64, u32) {
+        (self.database, self.timeline)
+    }
+
+    /// Whether the other one is of the same place.
+    pub(crate) fn is_of(&self, other: &Self) -> bool {
+        self.place() == other.place()
+    }
+
+    fn of(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            database: row.try_get::<i64, _>(0)?.cast_unsigned(),
+            timeline: row.try_get::<i32, _>(1)?.cast_unsigned(),
+            at: row.try_get::<i64, _>(2)?.unsigned_abs(),
+        })
+    }
 }
 
 impl Store {
@@ -112,40 +123,48 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; also of a standby, which writes nothing.
     pub async fn position(&self) -> Result<Position, StoreError> {
-        let changes = self.changes();
-        let database = match changes.database.get() {
-            Some(database) => *database,
-            None => {
-                let database: i64 = on_both!(Self, self, |pool, dialect| {
-                    let query = sqlx::query_scalar(PLACE.run(dialect));
-                    query.fetch_one(pool).await?
-                });
-                *changes.database.get_or_init(|| database.cast_unsigned())
+        let position = match self {
+            Self::Postgres(pool, _) => {
+                let position = sqlx::query(POSITION.run(Dialect::Postgres));
+                Position::of(&position.fetch_one(pool).await?)?
+            }
+            Self::Sqlite(pool, _) => {
+                let position = sqlx::query_as(POSITION.run(Dialect::Sqlite));
+                let (database, timeline, at): (i64, u32, i64) = position.fetch_one(pool).await?;
+                Position {
+                    database: database.cast_unsigned(),
+                    timeline,
+                    at: at.unsigned_abs(),
+                }
             }
         };
-        on_both!(Self, self, |pool, dialect| {
-            let row = sqlx::query(POSITION.run(dialect)).fetch_one(pool).await?;
-            let timeline = row.try_get::<i32, _>(0)?.cast_unsigned();
-            changes.timeline.store(timeline, Ordering::SeqCst);
-            Ok(Position {
-                database,
-                timeline,
-                at: row.try_get::<i64, _>(1)?.unsigned_abs(),
-            })
-        })
+        self.changes().primary.is_at(&position);
+        Ok(position)
     }
 
-    /// How far a streaming replica is. SQLite has none.
-    pub(crate) async fn reached(&self) -> Result<Reached, StoreError> {
+    /// Tells oneself something, on a channel of [`own_channel`], the way that others are told. Returns the
+    /// position of then.
+    pub(crate) async fn tell_itself(&self, channel: &str) -> Result<Position, StoreError> {
+        let Self::Postgres(pool, changes) = self else {
+            return self.position().await;
+        };
+        let tell = sqlx::query(TELL_ITSELF.run(Dialect::Postgres)).bind(channel);
+        let position = Position::of(&tell.fetch_one(pool).await?)?;
+        changes.primary.is_at(&position);
+        Ok(position)
+    }
+
+    /// How far a streaming replica is; `None` of what is none.
+    pub(crate) async fn reached(&self) -> Result<Option<Position>, StoreError> {
         let Self::Postgres(pool, _) = self else {
-            return Ok(Reached { timeline: 0, at: 0 });
+            return Ok(None);
         };
         let replayed = sqlx::query(REPLAYED.run(Dialect::Postgres));
         let row = replayed.fetch_one(pool).await?;
-        Ok(Reached {
-            timeline: row.try_get::<i32, _>(1)?.cast_unsigned(),
-            at: row.try_get::<i64, _>(0)?.unsigned_abs(),
-        })
+        match row.try_get::<Option<i64>, _>(2)? {
+            Some(_) => Ok(Some(Position::of(&row)?)),
+            None => Ok(None),
+        }
     }
 
     /// Forgets what this process did not change itself, here and in other processes: those of SQLite, which
@@ -215,5 +234,5 @@ impl Store {
 /// How many changes SQLite counted.
 pub(super) async fn counted(conn: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
     let position = sqlx::query(POSITION.run(Dialect::Sqlite));
-    position.fetch_one(conn).await?.try_get(1)
+    position.fetch_one(conn).await?.try_get(2)
 }

@@ -111,12 +111,16 @@ impl Dialect {
         // standby that is there has it.
         let (database, timeline, position) = match self {
             Self::Postgres => (
-                "system_identifier from pg_control_system()",
+                "(select system_identifier from pg_control_system())",
                 "cast(cast('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8) as bit(32)) as integer)",
                 "cast(case current_setting('synchronous_commit') when 'off' \
                  then pg_current_wal_insert_lsn() else pg_current_wal_flush_lsn() end - '0/0' as bigint)",
             ),
-            Self::Sqlite => ("database from change", "0", "(select position from change)"),
+            Self::Sqlite => (
+                "(select database from change)",
+                "0",
+                "(select position from change)",
+            ),
         };
         let (long_ago, greatest, least) = match self {
             Self::Postgres => ("timestamptz '-infinity'", "greatest", "least"),

@@ -4,6 +4,7 @@ mod coherent;
 mod loads;
 mod locked_out;
 mod model;
+mod no_replica;
 mod other_processes;
 mod outage;
 mod pooler;

@@ -226,7 +226,8 @@ async fn a_lost_listener_makes_no_read_stale() {
         })
         .await;
         let listens = "select pg_terminate_backend(pid) from pg_stat_activity
-                       where datname = current_database() and query like '%; notify %'
+                       where datname = current_database()
+                         and (query like '%; notify %' or query ilike 'listen %')
                          and application_name = 'recents'";
         let lost = b.log.events().len();
         db.execute(listens).await;

@@ -10,7 +10,7 @@ use crate::capture::followed::serve_on;
 use crate::support::client::list_path;
 use crate::support::history::Setup;
 use crate::support::uses::body_of;
-use crate::support::{Backend, Passes, Server, TestDb, Use, Wire, until};
+use crate::support::{Backend, Cluster, Passes, Server, TestDb, Use, Wire, recents, until};
 
 /// What a loaded machine may be late with, beyond the published bound.
 const LATE: Duration = Duration::from_secs(2);
@@ -139,4 +139,33 @@ async fn a_transaction_that_is_cut_off_in_silence_keeps_no_place() {
     .await;
     let took = given_up.elapsed();
     assert!(took < Duration::from_secs(20), "no place for {took:?}");
+}
+
+/// Notifications are of one database: whoever listens elsewhere hears itself, and nobody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_listens_to_another_database_or_server_keeps_nothing_and_says_so() {
+    let db = TestDb::migrated(Backend::Postgres).await;
+    let (other, cluster) = (TestDb::migrated(Backend::Postgres).await, Cluster::start());
+    let a = Server::start(&db).await;
+    let mut at = 0;
+    for elsewhere in [&other.url, &cluster.url] {
+        let b = Server::with(&db.url, &["--listen-url", elsewhere]).await;
+        let told = |event: &serde_json::Value| {
+            let text = event.to_string();
+            text.contains("what the store tells is not heard where listen_url leads")
+        };
+        b.log.event("it says so", told).await;
+        let path = list_path("quiet", None);
+        for _ in 0..20 {
+            at += 1;
+            write(a.public, "quiet", at).await;
+            assert_eq!(newest(&b.public.get(&path).await.expect(200)), at);
+        }
+        assert_eq!(came_by(&b, "hit").await, 0.0);
+        let urls = ["--database-url", &db.url, "--listen-url", elsewhere];
+        let told = recents(&[&["doctor", "--json"][..], &urls].concat())
+            .expect(1)
+            .out;
+        assert!(told.contains("nothing is heard there"), "{told}");
+    }
 }

@@ -1,11 +1,15 @@
 //! Lists read from a streaming replica.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use hyper::body::Bytes;
+
 use super::hears;
+use super::replicas::BOUND;
 use crate::support::client::list_path;
 use crate::support::uses::body_of;
-use crate::support::{Backend, Beside, Cluster, Server, TestDb, Use, until};
+use crate::support::{Backend, Beside, Cluster, Passes, Server, TestDb, Use, Wire, recents, until};
 
 const SESSION_TOKEN: &str = "recents-session-token";
 
@@ -46,21 +50,15 @@ async fn a_read_from_a_replica_that_is_behind_keeps_its_promises() {
             > 0.0
     );
 
-    // It gets everything, and shows nothing of it.
+    pause(&standby).await;
     let mut beside = Beside::connect(Backend::Postgres, url).await;
-    beside.execute("select pg_wal_replay_pause()").await;
-    until("it stands still", async || {
-        let state = beside.texts("select pg_get_wal_replay_pause_state()").await;
-        (state == ["paused"]).then_some(())
-    })
-    .await;
     let token = write("second", 1).await;
     assert_eq!(
         newest(&asks, None).await,
         "second",
         "its own write is known there"
     );
-    // What nobody told: a write by hand.
+    // What nobody told is seen, too: a write by hand.
     let mut by_hand = Beside::connect(Backend::Postgres, &cluster.url).await;
     by_hand
         .execute(
@@ -68,12 +66,12 @@ async fn a_read_from_a_replica_that_is_behind_keeps_its_promises() {
              values ('by hand', 'p', now())",
         )
         .await;
-    let list = asks
-        .public
-        .get(&list_path("by hand", None))
-        .await
-        .expect(200);
-    assert!(list.published_runs().is_empty(), "the replica answers");
+    let by_hand = list_path("by hand", None);
+    until("what was written by hand is seen", async || {
+        let list = asks.public.get(&by_hand).await.expect(200);
+        (list.published_runs() == ["p"]).then_some(())
+    })
+    .await;
     for server in [&kept, &asks] {
         let started = Instant::now();
         assert_eq!(
@@ -109,54 +107,145 @@ async fn a_read_from_a_replica_that_is_behind_keeps_its_promises() {
     }
 }
 
-/// After a failover positions are counted on in two logs: that of one server may be beyond a token's, and
-/// lack the write.
+/// While nothing is heard, nothing says how far a replica must be.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_of_another_timeline_answers_nobody() {
-    let old = Cluster::start();
-    drop(TestDb::apart(&old.url).await);
-    let (promoted, left) = (old.standby(), old.standby());
-    let path = list_path("w", None);
-    let mut on_promoted = Beside::connect(Backend::Postgres, &promoted.url).await;
-    on_promoted.execute("select pg_promote()").await;
-    let old_log = "pg_last_wal_replay_lsn()";
-    let new_log = "pg_current_wal_flush_lsn()";
-    for (primary, replica, position, writer) in [
-        (&old, &promoted, new_log, &promoted),
-        // It follows the old one still.
-        (&promoted, &left, old_log, &old),
-    ] {
-        let [mut at, mut behind, mut writes] = [
-            Beside::connect(Backend::Postgres, &replica.url).await,
-            Beside::connect(Backend::Postgres, &primary.url).await,
-            Beside::connect(Backend::Postgres, &writer.url).await,
-        ];
-        let far = "select (pg_current_wal_flush_lsn() + 16777216)::text";
-        let far = behind.texts(far).await.remove(0);
-        until("the replica is far ahead", async || {
-            let fill = "create table if not exists filler (n int); insert into filler values (1)";
-            writes.execute(fill).await;
-            writes.execute("select pg_switch_wal()").await;
-            let ahead = format!("select ({position} > '{far}')::text");
-            (at.texts(&ahead).await == ["true"]).then_some(())
+async fn while_nothing_is_heard_the_primary_answers() {
+    let cluster = Cluster::start();
+    let standby = cluster.standby();
+    let wire = Wire::to(&cluster.url).await;
+    let url = standby.url.as_str();
+    let flags = ["--read-database-url", url, "--listen-url", &wire.url];
+    let lost = Server::with(&cluster.url, &flags).await;
+    let pooled = ["--read-database-url", url, "--transaction-pooler", "true"];
+    let never = Server::with(&cluster.url, &pooled).await;
+    hears(&lost).await;
+    let writer = asks(&cluster, &standby).await;
+    until("the replica answers", async || {
+        rounds(&writer, 0..1).await;
+        lost.public.get(&list_path("w", None)).await.expect(200);
+        let replayed = "recents_db_statements_total{statement=\"replayed\"}";
+        (lost.metric(replayed).await > 0.0).then_some(())
+    })
+    .await;
+    wire.set(Passes::Nothing);
+    pause(&standby).await;
+    let late = BOUND + Duration::from_secs(2);
+    for (server, within, first) in [(&lost, late, 1), (&never, BOUND, 21)] {
+        let newest = async || {
+            let list = server.public.get(&list_path("w", None)).await.expect(200);
+            list.published_runs().first().cloned().unwrap_or_default()
+        };
+        rounds(&writer, first..first + 1).await;
+        let acknowledged = Instant::now();
+        until("what nobody heard of is seen", async || {
+            (newest().await == format!("p{first}")).then_some(())
         })
         .await;
-        let url = replica.url.as_str();
-        let asks = ["--read-database-url", url, "--cache-capacity", "0"];
-        let server = Server::with(&primary.url, &asks).await;
-        hears(&server).await;
-        for after in 0..20 {
-            let uses = body_of(&[Use::new("w", &format!("p{after}"), after)]);
-            let written = server.public.post("/v1/runs", &uses).await.expect(200);
-            let token = written.header(SESSION_TOKEN).expect("a token").to_owned();
-            for headers in [&[(SESSION_TOKEN, token.as_str())][..], &[]] {
-                let list = server.public.get_with(&path, headers).await.expect(200);
-                let newest = list.published_runs().first().cloned();
-                assert_eq!(newest, Some(format!("p{after}")), "{headers:?}");
-            }
+        let took = acknowledged.elapsed();
+        assert!(took < within, "a read was old for {took:?}");
+        for after in first + 1..first + 20 {
+            rounds(&writer, after..after + 1).await;
+            assert_eq!(newest().await, format!("p{after}"));
         }
-        let told =
-            |event: &serde_json::Value| event["error"].to_string().contains("it is of timeline");
-        server.log.event("it says why", told).await;
+        let item = format!("{}/p{}", list_path("w", None), first + 19);
+        let gone = writer.public.send("DELETE", &item, &[], Bytes::new());
+        gone.await.expect(204);
+        let left = format!("p{}", first + 18);
+        assert_eq!(newest().await, left, "what was dismissed");
     }
+}
+
+/// Without the primary, a replica answers for as long as an answer may be old then, marked; one of which
+/// nobody knows how old it is does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_primary_a_replica_is_stale_and_one_that_lags_is_silent() {
+    let cluster = Cluster::start();
+    let standby = cluster.standby();
+    let server = asks(&cluster, &standby).await;
+    let path = list_path("w", None);
+    let token = rounds(&server, 0..1).await;
+    until("the replica answers", async || {
+        server.public.get(&path).await.expect(200);
+        let replayed = "recents_db_statements_total{statement=\"replayed\"}";
+        (server.metric(replayed).await > 0.0).then_some(())
+    })
+    .await;
+    let replayed = format!(
+        "select (pg_last_wal_replay_lsn() >= '{}')::text",
+        position(&cluster).await
+    );
+    let mut beside = Beside::connect(Backend::Postgres, &standby.url).await;
+    until("the replica has it", async || {
+        (beside.texts(&replayed).await == ["true"]).then_some(())
+    })
+    .await;
+    cluster.crash();
+    until("it is marked", async || {
+        let list = server.public.get(&path).await.expect(200);
+        assert_eq!(list.published_runs(), ["p0"]);
+        (list.header("recents-stale") == Some("true")).then_some(())
+    })
+    .await;
+    let session = [(SESSION_TOKEN, token.as_str())];
+    server.public.get_with(&path, &session).await.expect(503);
+    // Nobody knows what was committed before it started.
+    let flags = ["--read-database-url", standby.url.as_str()];
+    let started = Server::spawn(&cluster.url, &flags).await;
+    started.public.get(&path).await.expect(503);
+
+    cluster.restart();
+    until("the primary is back", async || {
+        let list = server.public.get(&path).await;
+        (list.status == 200 && list.header("recents-stale").is_none()).then_some(())
+    })
+    .await;
+    pause(&standby).await;
+    rounds(&server, 1..2).await;
+    cluster.crash();
+    server.public.get(&path).await.expect(503);
+}
+
+/// One that keeps nothing, so that each read asks a database; it listens.
+pub(super) async fn asks(primary: &Cluster, replica: &Cluster) -> Server {
+    let url = replica.url.as_str();
+    let asks = ["--read-database-url", url, "--cache-capacity", "0"];
+    let server = Server::with(&primary.url, &asks).await;
+    hears(&server).await;
+    server
+}
+
+/// Writes, and reads each write with its token and without. Returns the last token.
+pub(super) async fn rounds(server: &Server, rounds: Range<i64>) -> String {
+    let (path, mut last) = (list_path("w", None), String::new());
+    for after in rounds {
+        let uses = body_of(&[Use::new("w", &format!("p{after}"), after)]);
+        let written = server.public.post("/v1/runs", &uses).await.expect(200);
+        written
+            .header(SESSION_TOKEN)
+            .expect("a token")
+            .clone_into(&mut last);
+        for headers in [&[(SESSION_TOKEN, last.as_str())][..], &[]] {
+            let list = server.public.get_with(&path, headers).await.expect(200);
+            let newest = list.published_runs().first().cloned();
+            assert_eq!(newest, Some(format!("p{after}")), "{headers:?}");
+        }
+    }
+    last
+}
+
+pub(super) async fn position(primary: &Cluster) -> String {
+    let mut beside = Beside::connect(Backend::Postgres, &primary.url).await;
+    let position = "select pg_current_wal_flush_lsn()::text";
+    beside.texts(position).await.remove(0)
+}
+
+/// It gets everything, and shows nothing of it.
+async fn pause(standby: &Cluster) {
+    let mut beside = Beside::connect(Backend::Postgres, &standby.url).await;
+    beside.execute("select pg_wal_replay_pause()").await;
+    until("it stands still", async || {
+        let state = beside.texts("select pg_get_wal_replay_pause_state()").await;
+        (state == ["paused"]).then_some(())
+    })
+    .await;
 }

@@ -1,6 +1,6 @@
 //! PostgreSQL clusters: the one that all tests share, and private ones that a test may stop.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -83,6 +83,25 @@ impl Cluster {
         Frozen(pids)
     }
 
+    /// A cold copy of it, as of now.
+    pub(crate) fn copy(&self) -> TempDir {
+        let copy = temp_dir();
+        self.crash();
+        copy_of(&self.dir.path().join("pg/data"), &copy.path().join("data"));
+        self.restart();
+        copy
+    }
+
+    /// Puts it back to where such a copy was taken.
+    pub(crate) fn put_back(&self, copy: TempDir) {
+        let data = self.dir.path().join("pg/data");
+        self.crash();
+        std::fs::remove_dir_all(&data).expect("it goes");
+        copy_of(&copy.path().join("data"), &data);
+        self.restart();
+        drop(copy);
+    }
+
     /// On the same port, with the same settings.
     pub(crate) fn restart(&self) {
         assert_eq!(postgres(&["restart", &data(&self.dir)]), self.url);
@@ -115,6 +134,12 @@ impl Drop for Frozen {
     fn drop(&mut self) {
         signal("-CONT", &self.0);
     }
+}
+
+/// With its owner, who is not always the test's.
+fn copy_of(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(copied.expect("cp runs").success());
 }
 
 fn signal(signal: &str, pids: &[String]) {

@@ -12,12 +12,13 @@ use super::server::Server;
 use super::uses::{Use, body_of};
 
 /// What the service asks by itself now and then, whatever its clients do.
-const BACKGROUND: [&str; 14] = [
+const BACKGROUND: [&str; 15] = [
     "ping",
     "job_last_success",
     "settings",
     "listening",
     "tell",
+    "tell_itself",
     "any_dismissal",
     "hidden_after",
     "sweep",

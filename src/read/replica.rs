@@ -1,0 +1,216 @@
+//! A streaming replica, read where it is proved to be far enough.
+//!
+//! The proof is a position of the primary, which the connection that listens asks for each second. While
+//! nothing is heard there is none, and the primary answers.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::page;
+use super::rest::Rest;
+use super::source::{Read, WHATEVER};
+use crate::cache::listener::DEAF_WITHIN;
+use crate::cache::primary::Was;
+use crate::cache::{ByReplica, CacheSettings};
+use crate::store::lists::ListStart;
+use crate::store::{Position, Store, StoreError};
+use crate::telemetry::{Repeated, chain};
+
+/// How long a replica that is behind a token is waited for; then the primary answers.
+const WAIT: Duration = Duration::from_millis(100);
+/// How long a database may take to say how far it is, also where it has to be connected to first.
+const REPLY_WITHIN: Duration = Duration::from_millis(500);
+/// How often a replica is asked meanwhile.
+const ASK_EVERY: Duration = Duration::from_millis(5);
+
+/// A replica, and what became of asking it.
+#[derive(Debug)]
+pub(super) struct Replica {
+    store: Store,
+    settings: CacheSettings,
+    rest: Rest,
+    said: Mutex<Said>,
+}
+
+#[derive(Debug, Default)]
+struct Said {
+    /// Why it could not be read: after a failover for minutes, and once a second.
+    failure: Repeated,
+    /// For which connection that listens to the primary it was found not to be ahead.
+    follows: Option<u64>,
+    /// Where it was found to be ahead.
+    ahead: Option<Position>,
+}
+
+/// Why what is at `read_database_url` is not read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoReplica {
+    #[error("it is no standby")]
+    NoStandby,
+    #[error("it is a standby of another server")]
+    OfAnother,
+    /// It was promoted, or the primary was another server before: it may be further than any token, and lack
+    /// what that names.
+    #[error("it is of timeline {0}, the primary of {1}")]
+    OfAnotherTimeline(u32, u32),
+    #[error("it is ahead of the primary, which was put back to an earlier state")]
+    Ahead,
+}
+
+impl NoReplica {
+    /// What a standby has replayed, where that is of the primary's history.
+    pub(crate) fn unless_it_is(
+        replayed: Option<Position>,
+        primary: &Position,
+    ) -> Result<Position, Self> {
+        let replayed = replayed.ok_or(Self::NoStandby)?;
+        match (replayed.timeline, primary.timeline) {
+            _ if replayed.database != primary.database => Err(Self::OfAnother),
+            (of, primary) if of != primary => Err(Self::OfAnotherTimeline(of, primary)),
+            _ => Ok(replayed),
+        }
+    }
+}
+
+impl From<NoReplica> for StoreError {
+    fn from(error: NoReplica) -> Self {
+        Self::Other(sqlx::Error::Configuration(error.into()))
+    }
+}
+
+impl Replica {
+    pub(super) fn new(store: Store, settings: CacheSettings) -> Self {
+        Self {
+            store,
+            settings,
+            rest: Rest::new(),
+            said: Mutex::default(),
+        }
+    }
+
+    /// What it has of some lists. `None` where it cannot be read, or is not far enough: for the reader, for
+    /// what is known here of a list's changes, or for where the primary was some seconds ago.
+    pub(super) async fn read(
+        &self,
+        starts: &[ListStart],
+        rows: u32,
+        least: u64,
+        primary: &Store,
+    ) -> Option<Read> {
+        let within = DEAF_WITHIN.min(self.settings.ttl);
+        let was = primary.changes().primary.was(within)?;
+        let read = self.attempt(starts, rows, least, primary, (was, false));
+        self.heard(read.await)
+    }
+
+    /// The same while the primary is out of reach, of as long ago as answers may be then.
+    pub(super) async fn stale(
+        &self,
+        starts: &[ListStart],
+        rows: u32,
+        primary: &Store,
+    ) -> Option<Read> {
+        let within = self.settings.stale_if_error;
+        let was = primary.changes().primary.last_was(within)?;
+        let read = self.attempt(starts, rows, WHATEVER, primary, (was, true));
+        self.heard(read.await)
+    }
+
+    fn heard(&self, read: Result<Option<Read>, StoreError>) -> Option<Read> {
+        match read {
+            Ok(Some(read)) => {
+                self.said().failure.well();
+                return Some(read);
+            }
+            Ok(None) => tracing::debug!("the replica is behind; the primary answers"),
+            Err(error) => {
+                self.rest.begin();
+                let error = chain(&error);
+                if self.said().failure.is_news(&error) {
+                    tracing::warn!(error, "the replica cannot be read; the primary answers");
+                }
+            }
+        }
+        None
+    }
+
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn attempt(
+        &self,
+        starts: &[ListStart],
+        rows: u32,
+        least: u64,
+        primary: &Store,
+        (was, is_stale): (Was, bool),
+    ) -> Result<Option<Read>, StoreError> {
+        if !self.rest.is_over() {
+            return Ok(None);
+        }
+        let mut replayed = self.replayed(&was.position).await?;
+        let deadline = Instant::now() + WAIT;
+        while replayed.at < least {
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+            tokio::time::sleep(ASK_EVERY).await;
+            replayed = self.replayed(&was.position).await?;
+        }
+        let changes = primary.changes();
+        let has = |ListStart { scope, .. }: &ListStart| {
+            changes.is_replayed(&scope.workspace, scope.uid_column(), replayed.at)
+        };
+        // Not waited for: one that stands still would hold every read up.
+        let is_far_enough = replayed.at >= was.position.at && starts.iter().all(has);
+        if !is_far_enough || !self.follows(primary, was.connection, &replayed).await? {
+            return Ok(None);
+        }
+        let lists = page::read(&self.store, starts, rows).await?;
+        let by_replica = Some(ByReplica {
+            replayed,
+            as_of: was.asked,
+            is_stale,
+        });
+        Ok(Some(Read { lists, by_replica }))
+    }
+
+    /// How far it is, in the history of the primary.
+    async fn replayed(&self, primary: &Position) -> Result<Position, StoreError> {
+        let replayed = tokio::time::timeout(REPLY_WITHIN, self.store.reached()).await;
+        let replayed =
+            replayed.unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))?;
+        Ok(NoReplica::unless_it_is(replayed, primary)?)
+    }
+
+    /// Whether it may have what it replayed from the primary, which is asked once for each connection that
+    /// listens to it: one that was put back to an earlier state had to be started anew.
+    async fn follows(
+        &self,
+        primary: &Store,
+        connection: u64,
+        replayed: &Position,
+    ) -> Result<bool, StoreError> {
+        {
+            let said = self.said();
+            // As long as it stands where it was ahead, the primary only catches up with it.
+            let is_ahead = |ahead: Position| ahead.is_of(replayed) && replayed.at <= ahead.at;
+            if said.ahead.is_some_and(is_ahead) {
+                return Err(NoReplica::Ahead.into());
+            }
+            if said.follows == Some(connection) {
+                return Ok(true);
+            }
+        }
+        let now = tokio::time::timeout(REPLY_WITHIN, primary.position()).await;
+        let Ok(Ok(now)) = now else { return Ok(false) };
+        let mut said = self.said();
+        if now.is_of(replayed) && now.at < replayed.at {
+            said.ahead = Some(*replayed);
+            return Err(NoReplica::Ahead.into());
+        }
+        said.follows = now.is_of(replayed).then_some(connection);
+        Ok(said.follows.is_some())
+    }
+}
