@@ -9,7 +9,7 @@ use super::hears;
 use super::replicas::BOUND;
 use crate::support::client::list_path;
 use crate::support::uses::body_of;
-use crate::support::{Backend, Beside, Cluster, Passes, Server, TestDb, Use, Wire, recents, until};
+use crate::support::{Backend, Beside, Cluster, Passes, Server, Use, Wire, until};
 
 const SESSION_TOKEN: &str = "recents-session-token";
 
