@@ -67,8 +67,9 @@ impl Ask for Details {
     }
 }
 
-/// Fills a page of each list; full ones are read on, too, where `to_the_end` asks which is the last. `held` gives what is at hand behind the candidates of a list, if anything is;
-/// `more` reads on in some of them, all in one go: an answer for each, in their order.
+/// Fills a page of each list; full ones are read on, too, where `to_the_end` asks which is the last. `held`
+/// gives what is at hand behind the candidates of a list, if anything is; `more` reads on in some of them, all
+/// in one go: an answer for each, in their order.
 pub(super) async fn fill<T, E, F>(
     details: &impl Ask,
     limit: usize,

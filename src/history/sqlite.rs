@@ -41,8 +41,8 @@ pub(crate) async fn next_row(steps: &mut Steps<'_>) -> Result<Option<SqliteRow>,
     }
 }
 
-/// A connection of a [`pool`] whose statements end after this time; zero is no limit. SQLite has no time-out of its own,
-/// and goes on with a statement of which nobody takes a row.
+/// A connection of a [`pool`] whose statements end after this time; zero is no limit. SQLite has no time-out of
+/// its own, and goes on with a statement of which nobody takes a row.
 pub(crate) async fn acquire(
     pool: &SqlitePool,
     timeout: Duration,

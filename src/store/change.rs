@@ -32,9 +32,9 @@ static POSITION: Statement = Statement::new("position", || {
     "select {database}, {timeline}, {position}".into()
 });
 
-// The timeline is asked behind the position, so that it cannot be an earlier one. A standby does not tell of which timeline it replays: it tells of which one its last
-// restartpoint was, and, to those who may see it, of which one it receives, which is never one that what it
-// replayed does not belong to.
+// The timeline is asked behind the position, so that it cannot be an earlier one. A standby does not tell of
+// which timeline it replays: it tells of which one its last restartpoint was, and, to those who may see it, of
+// which one it receives, which is never one that what it replayed does not belong to.
 static REPLAYED: Statement = Statement::new("replayed", || {
     "select {database}, x.timeline, x.at
      from (select cast(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() end - '0/0' as bigint) as at,
