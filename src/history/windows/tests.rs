@@ -241,7 +241,7 @@ async fn a_table_that_gets_other_columns_is_walked_to_its_end() {
     let Database::Sqlite(pool) = history.database.clone() else {
         panic!("it is in SQLite")
     };
-    let mut stretches = walk(history, None, "100".into(), 10, Unmappable::default());
+    let mut stretches = walk(history, None, "-100".into(), 10, Unmappable::default());
     let (mut scanned, mut windows) = (0, 0);
     while let Some(stretch) = stretches.next().await.expect("a window") {
         scanned += stretch.tally.scanned;
