@@ -84,7 +84,8 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
     if let Some(history) = history {
         history.close().await;
     }
-    if read && let Err(JobError::History(_)) = &ran {
+    let is_reordered = matches!(ran, Err(JobError::History(HistoryError::Reordered)));
+    if read && !is_reordered && matches!(ran, Err(JobError::History(_))) {
         eprintln!("{}", how_to_go_on(args, all_read));
     }
     let (outcome, report) = ran?;

@@ -3,6 +3,7 @@
 
 use super::look_up::{Lookup, Window};
 use super::mapping::From;
+use super::order::Order;
 use super::unmappable::Unmappable;
 use super::{History, HistoryError};
 use crate::model::RawUse;
@@ -21,6 +22,8 @@ pub(super) struct Part {
 pub(super) struct Around<'a> {
     history: &'a History,
     unmappable: &'a Unmappable,
+    /// That of the keys that it is cut by.
+    order: Order,
     /// The last one comes first.
     parts: Vec<Part>,
     /// Runs of it that were passed over.
@@ -32,6 +35,7 @@ impl<'a> Around<'a> {
         Self {
             history,
             unmappable,
+            order: history.key_order(),
             parts: vec![range],
             passed_over: 0,
         }
@@ -49,6 +53,9 @@ impl<'a> Around<'a> {
         part: Part,
         read: Result<(), HistoryError>,
     ) -> Result<(), HistoryError> {
+        if self.history.key_order() != self.order {
+            return Err(HistoryError::Reordered);
+        }
         let error = match read {
             Ok(()) => return Ok(()),
             Err(error) if error.is_of_the_data() => error,
@@ -87,6 +94,7 @@ impl<'a> Around<'a> {
 impl History {
     /// Every run, to be read around; `None` where there is none.
     pub(super) async fn everything(&self) -> Result<Option<Part>, HistoryError> {
+        self.look_at_order().await?;
         let Some(end) = self.last_key().await? else {
             return Ok(None);
         };
@@ -119,6 +127,7 @@ impl History {
         while let Some(part) = around.next() {
             let lookup = Lookup::Pairs(pairs, Some(Window(&part.from, &part.end)));
             let looked = self.look_up(lookup, &mut take).await;
+            self.look_at_order().await?;
             around.was(part, looked).await?;
         }
         Ok(())

@@ -61,7 +61,29 @@ impl History {
 
     /// The key that ends the next window of `runs` runs, with the number of its runs: `last` where
     /// there are fewer.
+    ///
+    /// # Errors
+    /// [`HistoryError::Misfit`] where a window would end where it begins, as with a number of SQLite whose text
+    /// is greater.
     pub(crate) async fn window_end(
+        &self,
+        from: &From,
+        last: &str,
+        runs: u32,
+    ) -> Result<(String, u64), HistoryError> {
+        let (end, runs) = self.next_end(from, last, runs).await?;
+        if from.key() == Some(end.as_str()) && runs > 0 {
+            return Err(HistoryError::misfit(
+                "history.key",
+                format_args!(
+                    "the value that is written as {end} is not that number; a key is an integer or text"
+                ),
+            ));
+        }
+        Ok((end, runs))
+    }
+
+    async fn next_end(
         &self,
         from: &From,
         last: &str,

@@ -206,13 +206,18 @@ impl Mapping {
 
     /// All runs.
     pub(crate) fn all(&self) -> String {
-        self.over(
-            &format!(
-                "select * from {} where {} is not null",
-                self.table, self.key
-            ),
-            "",
-        )
+        self.over(&self.keyed(), "")
+    }
+
+    /// The runs that have a key: no other can be named, or walked to. SQLite would take the condition for one
+    /// to find runs by, and leave better indexes.
+    fn keyed(&self) -> String {
+        let (table, key) = (&self.table, &self.key);
+        let hint = match self.dialect {
+            Dialect::Postgres => "",
+            Dialect::Sqlite => "+",
+        };
+        format!("select * from {table} where {hint}{key} is not null")
     }
 
     /// The runs of a window: from `$1` (unless it is the first) to `$2`.
@@ -241,7 +246,7 @@ impl Mapping {
     pub(crate) fn bulk(&self, window: Option<(&From, &str)>) -> String {
         let (table, key, of) = (&self.table, &self.key, self.types.key.sql());
         let runs = match window {
-            None => format!("select * from {table} where {key} is not null"),
+            None => self.keyed(),
             Some((from, last)) => {
                 let behind = match from {
                     From::First => String::new(),
@@ -300,10 +305,12 @@ impl Mapping {
 
     /// All runs, or those of a window, and the number of the first parameter behind its keys.
     fn among(&self, window: Option<&From>) -> (String, usize) {
-        let all = format!("select * from {}", self.table);
         match window {
-            None => (all, 1),
-            Some(from) => (format!("{all} where {}", self.in_window(from)), 3),
+            None => (self.keyed(), 1),
+            Some(from) => {
+                let (table, window) = (&self.table, self.in_window(from));
+                (format!("select * from {table} where {window}"), 3)
+            }
         }
     }
 
@@ -375,7 +382,7 @@ impl Mapping {
                     cast(u.workspace as text), {shown_user}, cast(u.published_run as text),
                     u.last_used_at, cast(u.run as text)
              from (
-                 with runs as not materialized (select * from {table})
+                 with runs as not materialized ({runs})
                  select {}, {}, {}, {}, cast(q.last_used_at as timestamptz) as last_used_at
                  from (\n{query}\n) as q
                  where {} and {user} and {} and {}
@@ -391,7 +398,7 @@ impl Mapping {
             among("workspace", workspace, 1),
             valid("published_run", published_run),
             valid("run", run),
-            table = self.table,
+            runs = self.keyed(),
             query = self.query,
         )
     }

@@ -125,8 +125,8 @@ pub enum HistoryError {
     },
     /// The keys are in another order than when the reading began: of another type or collation.
     #[error(
-        "the order of the runs changed, with the type or the collation of the history's key; begin again, \
-         with the same command"
+        "the order of the runs changed, with the type or the collation of the history's key: the same again \
+         begins anew"
     )]
     Reordered,
     /// More runs cannot be mapped than are passed over.

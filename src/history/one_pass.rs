@@ -121,6 +121,7 @@ async fn around(
         let window = Some(Window(&part.from, &part.end));
         let looked = history.look_up(Lookup::Workspace(workspace, window), take);
         let looked = looked.await;
+        history.look_at_order().await?;
         // A part that fails counts for nothing; its uses do no harm.
         if looked.is_ok() {
             all.add(&taken.tally);

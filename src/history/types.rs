@@ -11,7 +11,7 @@ use sqlx::{PgPool, SqlitePool, TypeInfo};
 use super::mapping::{IdType, Mapping, Types};
 use super::open::{bad_key, said};
 use super::order::{self, Order};
-use super::{Database, History, HistoryError, refuse, session};
+use super::{Database, History, HistoryError, look_up, refuse, session};
 
 /// Codes of PostgreSQL for a statement that was written for other types: no such operator, a mismatch, no
 /// such cast, several operators, a plan for another result.
@@ -49,7 +49,22 @@ impl History {
         Arc::clone(&self.mapping().order)
     }
 
-    /// The order that SQLite has the keys in now is known from now on.
+    /// The order that the keys have now is known from now on. A walk, and what tells it from others, begin with
+    /// it, and who cuts the history by keys looks again behind each part.
+    ///
+    /// # Errors
+    /// [`HistoryError::Database`], [`HistoryError::TimedOut`], or what no longer fits.
+    pub(crate) async fn look_at_order(&self) -> Result<(), HistoryError> {
+        match &self.database {
+            Database::Postgres(pool) => {
+                let now = self.mapping_anew(pool, look_up::TIMEOUT).await;
+                session::timed_out(now, look_up::TIMEOUT).map(drop)
+            }
+            Database::Sqlite(pool) => self.order_in_sqlite(pool).await,
+        }
+    }
+
+    /// The same of SQLite.
     pub(super) async fn order_in_sqlite(&self, pool: &SqlitePool) -> Result<(), HistoryError> {
         let known = self.mapping();
         let mut conn = pool.acquire().await.map_err(HistoryError::Database)?;

@@ -91,7 +91,7 @@ async fn work_at_one(
         Some(with) => with,
         None => with.insert(connect(needs, config).await?),
     };
-    let source = identity_of(&with.history);
+    let source = identity_of(&with.history).await?;
     let Some(job) = job::take_next(&needs.store, &source).await? else {
         return Ok(false);
     };

@@ -3,6 +3,7 @@
 mod accepted;
 mod clock;
 mod misfits;
+mod no_key;
 mod odd_keys;
 mod plans;
 mod refusals;

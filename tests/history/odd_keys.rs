@@ -71,6 +71,18 @@ async fn a_last_key_that_its_text_does_not_name_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_its_text_does_not_name_ends_a_walk_in_its_midst() {
+    let setup = keyed_by("int").await;
+    let [middle, _] = some_keys(&setup);
+    // Its text is that of the next integer.
+    let nearly = format!("update saved_run set id = id + 0.99999999999997 where id = {middle}");
+    setup.source().execute(&nearly).await;
+    let refused = setup.recents(&["backfill", "--window-runs", "1"]).expect(1);
+    let words = "is not that number; a key is an integer or text";
+    assert!(refused.err.contains(words), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn numbers_and_texts_in_one_column_are_read_by_every_way_alike() {
     let mut setup = keyed_by("int").await;
     for run in setup.history.runs.iter_mut().step_by(7) {

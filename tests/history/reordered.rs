@@ -2,13 +2,20 @@
 
 use std::sync::Arc;
 
-use recents::history::{self, HistoryError, Stretches, Unmappable, windows};
+use recents::history::{self, HistoryError, Stretches, Unmappable, one_pass, windows};
+use serde_json::json;
 
+use crate::capture::followed::serve;
+use crate::jobs::{post_json, reaches};
+use crate::support::beside::Beside;
 use crate::support::history::layout::Layout;
 use crate::support::history::{History, Run, Setup};
-use crate::support::{Backend, TestDb, both};
+use crate::support::{Backend, TestDb, both, until};
 
-both!(a_walk_ends_where_its_keys_are_in_another_order,);
+both!(
+    a_walk_ends_where_its_keys_are_in_another_order,
+    a_re_sync_that_begins_after_the_keys_were_reordered_is_of_the_new_order,
+);
 
 /// Half of them begin with a great letter, which comes first by its byte and last by the alphabet.
 const RUNS: usize = 600;
@@ -74,11 +81,30 @@ async fn a_walk_ends_where_its_keys_are_in_another_order(db: TestDb) {
     assert_eq!(scanned, half, "the others are behind its last key now");
 }
 
+async fn a_re_sync_that_begins_after_the_keys_were_reordered_is_of_the_new_order(db: TestDb) {
+    let setup = setup(db).await;
+    let server = serve(&setup).await;
+    let all = json!({"all": true});
+    for is_reordered in [false, true] {
+        if is_reordered {
+            reorder(&setup).await;
+            setup
+                .store
+                .execute("delete from {recents}recent_workflow")
+                .await;
+        }
+        let asked = post_json(&server, "/admin/v1/resyncs", &all).await;
+        let id = asked.expect(202).json()["id"].clone();
+        reaches(&server, id.as_str().expect("an id"), "succeeded").await;
+        setup.assert_equal("every run was read").await;
+    }
+}
+
 /// A key that those behind it come through while the lock 5 is free.
 const GATE: &str = "
     create function gate(id text) returns text language plpgsql stable as $$
     begin
-        if id = 'a0299' then perform pg_advisory_xact_lock_shared(5); end if;
+        if id = 'a0295' then perform pg_advisory_xact_lock_shared(5); end if;
         return id;
     end $$";
 
@@ -103,4 +129,40 @@ async fn a_backfill_that_was_stopped_begins_anew_in_the_new_order() {
     let ended = setup.recents(&windows).expect(0);
     assert!(!ended.err.contains("going on behind"), "{ended:?}");
     setup.assert_equal("every run was read").await;
+}
+
+/// The workspace's runs are read in parts, because of one that cannot be mapped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_workspace_that_is_read_in_parts_is_not_read_on_in_another_order() {
+    let mut setup = setup(TestDb::migrated(Backend::Postgres).await).await;
+    setup.source().execute(GATE).await;
+    let query = setup.history.layout.query_of("gate(r.id)", "join");
+    let broken = "case r.id when 'B0000' then cast(cast(r.id as integer) as text)
+                  else v.published_run_id end as published_run";
+    setup.query = query.replace("v.published_run_id as published_run", broken);
+    let of = Arc::new(history::connect(&setup.config()).await.expect("it opens"));
+    let mut lock = setup.source().connect().await;
+    lock.execute("select pg_advisory_lock(5)").await;
+    let read = one_pass(of, Some("w0".into()), Unmappable::default());
+    let ended = tokio::spawn(end_of(read));
+    waits_for(&mut lock, "advisory").await;
+    let reordered = async {
+        waits_for(&mut lock, "relation").await;
+        lock.execute("select pg_advisory_unlock(5)").await;
+    };
+    tokio::join!(reorder(&setup), reordered);
+    let ended = ended.await.expect("an end");
+    assert!(matches!(ended, Err(HistoryError::Reordered)), "{ended:?}");
+}
+
+/// Until somebody waits for a lock of a kind in the database of this connection.
+async fn waits_for(conn: &mut Beside, kind: &str) {
+    let waiting = format!(
+        "select pid::text from pg_locks where locktype = '{kind}' and not granted
+         and database = (select oid from pg_database where datname = current_database())"
+    );
+    until("somebody waits", async || {
+        (!conn.texts(&waiting).await.is_empty()).then_some(())
+    })
+    .await;
 }

@@ -25,7 +25,7 @@ pub(crate) async fn post(server: &Server, path: &str) -> Answer {
 }
 
 /// Posts JSON to the admin listener.
-async fn post_json(server: &Server, path: &str, body: &Value) -> Answer {
+pub(crate) async fn post_json(server: &Server, path: &str, body: &Value) -> Answer {
     server.admin.post(path, body).await
 }
 

@@ -75,7 +75,7 @@ pub async fn run(
     if options.dry_run {
         return dry_run(store, origin, FOLD_BYTES, stop, tell).await;
     }
-    let source = origin.identity()?;
+    let source = origin.identity().await?;
     let work = Work {
         kind: BACKFILL,
         workspace: None,

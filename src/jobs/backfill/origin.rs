@@ -20,10 +20,10 @@ pub enum Origin {
 
 impl Origin {
     /// What tells this origin from others, so that a cursor is never applied to another one.
-    pub(super) fn identity(&self) -> Result<String, HistoryError> {
+    pub(super) async fn identity(&self) -> Result<String, HistoryError> {
         Ok(match self {
-            Self::Windows(history, _) => format!("windows {}", identity_of(history)),
-            Self::OnePass(history) => format!("one pass {}", identity_of(history)),
+            Self::Windows(history, _) => format!("windows {}", identity_of(history).await?),
+            Self::OnePass(history) => format!("one pass {}", identity_of(history).await?),
             Self::File(file) => file.identity()?,
         })
     }
@@ -68,7 +68,8 @@ impl Origin {
 }
 
 /// What tells a history, with its mapping and the way that it is walked, from others.
-pub(in crate::jobs) fn identity_of(history: &History) -> String {
+pub(in crate::jobs) async fn identity_of(history: &History) -> Result<String, HistoryError> {
+    history.look_at_order().await?;
     let mapping = &history.mapping();
     let hash = Sha256::digest(format!(
         "{}\0{}\0{}\0{}\0{} down",
@@ -83,5 +84,5 @@ pub(in crate::jobs) fn identity_of(history: &History) -> String {
         .take(8)
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    format!("{} {hash}", mapping.table)
+    Ok(format!("{} {hash}", mapping.table))
 }

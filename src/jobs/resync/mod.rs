@@ -93,7 +93,7 @@ pub async fn run(
     mut stop: watch::Receiver<bool>,
     mut tell: impl FnMut(Event),
 ) -> Result<(Outcome, Report), JobError> {
-    let (source, options) = (identity_of(&with.history), options.text());
+    let (source, options) = (identity_of(&with.history).await?, options.text());
     let what = Work {
         kind: RESYNC,
         workspace,
