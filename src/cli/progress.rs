@@ -80,12 +80,12 @@ impl Progress {
                     thousands(rate as u64)
                 );
                 if let Some(total) = total.filter(|total| *total > done) {
-                    let left = (total - done) as f64 / rate.max(1.0);
-                    line = format!(
-                        "{line}, {:.0}% of about {}, {left:.0} s left",
-                        done as f64 * 100.0 / total as f64,
-                        thousands(total)
-                    );
+                    let percent = done as f64 * 100.0 / total as f64;
+                    line = format!("{line}, {percent:.0}% of about {}", thousands(total));
+                    // Before the first ones nobody knows how long.
+                    if now > 0 {
+                        line = format!("{line}, {:.0} s left", (total - done) as f64 / rate);
+                    }
                 }
                 eprintln!("{line}");
             }
