@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, stream};
 use tokio::sync::{Semaphore, watch};
 
-use super::source::{PRIMARY, Read, Source};
+use super::source::{PRIMARY, Read, Source, WHATEVER};
 use crate::cache::{Cache, Changes, Counts, Entry};
 use crate::model::Scope;
 use crate::store::StoreError;
@@ -241,6 +241,10 @@ impl Shared {
                     batch.finish_quick_ones(began).await;
                     batch.fail(error);
                 }
+                Err(error @ StoreError::Unavailable(_)) if batch.is_mixed() => {
+                    batch.finish_without_token(began).await;
+                    batch.fail(error);
+                }
                 loaded => batch.finish(began, loaded),
             }
             if task.is_stuck && !task.set_stuck(false) {
@@ -329,6 +333,28 @@ impl Batch<'_> {
                 alone.finish(began, loaded);
             });
         apart.await;
+    }
+
+    /// Whether some of its readers make do with what a replica has, and others do not.
+    fn is_mixed(&self) -> bool {
+        let any = |of: fn(&Load) -> bool| self.loads.iter().any(|(_, load)| of(load));
+        self.shared.source.has_replica()
+            && any(|load| load.least == WHATEVER)
+            && any(|load| load.least > WHATEVER)
+    }
+
+    /// Loads the lists of those who make do with what a replica has, while the primary is out of reach.
+    async fn finish_without_token(&self, began: Began) {
+        let loads = self.loads.iter();
+        let without = Batch {
+            shared: self.shared,
+            loads: loads
+                .filter(|(_, load)| load.least == WHATEVER)
+                .cloned()
+                .collect(),
+        };
+        let loaded = without.read().await;
+        without.finish(began, loaded);
     }
 
     /// Loads each list that is quick by itself: one that is slow may be why all of them were too slow together.

@@ -12,7 +12,7 @@ use super::Cursor;
 use crate::details::Candidate;
 use crate::model::{Scope, Time};
 use crate::store::lists::{self, ListStart};
-use crate::store::{Store, StoreError};
+use crate::store::{Conn, Store, StoreError};
 
 /// A page's items unless asked otherwise.
 pub const DEFAULT_LIMIT: u32 = 4;
@@ -21,7 +21,7 @@ pub const MAX_LIMIT: u32 = 100;
 
 /// A read takes milliseconds. A database that says nothing for so long, not even that the statement
 /// took too long, is gone, and a page that waits for its lists should hear that.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Which page of which list.
 #[derive(Debug, Clone)]
@@ -128,10 +128,24 @@ pub(super) async fn read(
     starts: &[ListStart],
     rows: u32,
 ) -> Result<Vec<Vec<RecentWorkflow>>, StoreError> {
-    let read = lists::read(store, starts, rows);
-    let lists = tokio::time::timeout(READ_TIMEOUT, read)
+    let read = async {
+        let mut session = store.one_session().await?;
+        let lists = read_by(&mut session.conn(), starts, rows).await?;
+        session.done().await?;
+        Ok(lists)
+    };
+    tokio::time::timeout(READ_TIMEOUT, read)
         .await
-        .unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))?;
+        .unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))
+}
+
+/// The same, of the server behind this connection, without a limit of time.
+pub(super) async fn read_by(
+    conn: &mut Conn<'_>,
+    starts: &[ListStart],
+    rows: u32,
+) -> Result<Vec<Vec<RecentWorkflow>>, StoreError> {
+    let lists = lists::read(conn, starts, rows).await?;
     let items = |items: Vec<lists::Item>| items.into_iter().map(Into::into).collect();
     Ok(lists.into_iter().map(items).collect())
 }

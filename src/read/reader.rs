@@ -68,6 +68,7 @@ impl Reader {
             store.changes().track_replicas();
         }
         let table = Arc::new(Table::new(store, replica, settings));
+        let away = table.away.clone();
         let loader = Loader::new(
             Source::Table(Arc::clone(&table)),
             Arc::clone(table.primary.changes()),
@@ -79,7 +80,7 @@ impl Reader {
             loader,
             cache,
             counts,
-            away: Away::default(),
+            away,
             old: None,
             shadowed: Arc::default(),
         }

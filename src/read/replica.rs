@@ -6,6 +6,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::time::timeout;
+
 use super::page;
 use super::rest::Rest;
 use super::source::{Read, WHATEVER};
@@ -13,7 +15,7 @@ use crate::cache::listener::DEAF_WITHIN;
 use crate::cache::primary::Was;
 use crate::cache::{ByReplica, CacheSettings};
 use crate::store::lists::ListStart;
-use crate::store::{Position, Store, StoreError};
+use crate::store::{Conn, Position, Store, StoreError, reached_by};
 use crate::telemetry::{Repeated, chain};
 
 /// How long a replica that is behind a token is waited for; then the primary answers.
@@ -47,7 +49,7 @@ struct Said {
 pub(crate) enum NoReplica {
     #[error("it is no standby")]
     NoStandby,
-    #[error("it is a standby of another server")]
+    #[error("it is a standby of another server, or another database")]
     OfAnother,
     /// It was promoted, or the primary was another server before: it may be further than any token, and lack
     /// what that names.
@@ -149,14 +151,18 @@ impl Replica {
         if !self.rest.is_over() {
             return Ok(None);
         }
-        let mut replayed = self.replayed(&was.position).await?;
+        // By one connection: of several standbys behind one address, and of databases that change their
+        // names, another one may be elsewhere.
+        let session = timeout(REPLY_WITHIN, self.store.one_session());
+        let mut session = session.await.unwrap_or_else(|_| Err(silent()))?;
+        let mut replayed = replayed(&mut session.conn(), &was.position).await?;
         let deadline = Instant::now() + WAIT;
         while replayed.at < least {
             if Instant::now() >= deadline {
                 return Ok(None);
             }
             tokio::time::sleep(ASK_EVERY).await;
-            replayed = self.replayed(&was.position).await?;
+            replayed = self::replayed(&mut session.conn(), &was.position).await?;
         }
         let changes = primary.changes();
         let has = |ListStart { scope, .. }: &ListStart| {
@@ -167,21 +173,19 @@ impl Replica {
         if !is_far_enough || !self.follows(primary, was.connection, &replayed).await? {
             return Ok(None);
         }
-        let lists = page::read(&self.store, starts, rows).await?;
+        let lists = async {
+            let lists = page::read_by(&mut session.conn(), starts, rows).await?;
+            session.done().await?;
+            Ok(lists)
+        };
+        let lists = timeout(page::READ_TIMEOUT, lists).await;
+        let lists = lists.unwrap_or_else(|_| Err(silent()))?;
         let by_replica = Some(ByReplica {
             replayed,
             as_of: was.asked,
             is_stale,
         });
         Ok(Some(Read { lists, by_replica }))
-    }
-
-    /// How far it is, in the history of the primary.
-    async fn replayed(&self, primary: &Position) -> Result<Position, StoreError> {
-        let replayed = tokio::time::timeout(REPLY_WITHIN, self.store.reached()).await;
-        let replayed =
-            replayed.unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))?;
-        Ok(NoReplica::unless_it_is(replayed, primary)?)
     }
 
     /// Whether it may have what it replayed from the primary, which is asked once for each connection that
@@ -203,7 +207,7 @@ impl Replica {
                 return Ok(true);
             }
         }
-        let now = tokio::time::timeout(REPLY_WITHIN, primary.position()).await;
+        let now = timeout(REPLY_WITHIN, primary.position()).await;
         let Ok(Ok(now)) = now else { return Ok(false) };
         let mut said = self.said();
         if now.is_of(replayed) && now.at < replayed.at {
@@ -213,4 +217,15 @@ impl Replica {
         said.follows = now.is_of(replayed).then_some(connection);
         Ok(said.follows.is_some())
     }
+}
+
+/// How far the replica behind a connection is, in the history of the primary.
+async fn replayed(conn: &mut Conn<'_>, primary: &Position) -> Result<Position, StoreError> {
+    let replayed = timeout(REPLY_WITHIN, reached_by(conn)).await;
+    let replayed = replayed.unwrap_or_else(|_| Err(silent()))?;
+    Ok(NoReplica::unless_it_is(replayed, primary)?)
+}
+
+fn silent() -> StoreError {
+    StoreError::Unavailable(sqlx::Error::PoolTimedOut)
 }

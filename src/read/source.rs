@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::away::Away;
 use super::history::HistoryLists;
 use super::page::{self, RecentWorkflow};
 use super::replica::Replica;
@@ -25,6 +26,11 @@ pub(super) enum Source {
 }
 
 impl Source {
+    /// Whether a replica may answer while the primary is out of reach.
+    pub(super) fn has_replica(&self) -> bool {
+        matches!(self, Self::Table(table) if table.replica.is_some())
+    }
+
     /// Whether what failed for some lists may be the fault of one of them.
     pub(super) fn may_be_of_one(&self, error: &StoreError) -> bool {
         match self {
@@ -60,6 +66,8 @@ impl Source {
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) primary: Store,
+    /// Whether the primary is.
+    pub(super) away: Away,
     replica: Option<Replica>,
 }
 
@@ -73,7 +81,11 @@ pub(super) struct Read {
 impl Table {
     pub(super) fn new(primary: Store, replica: Option<Store>, settings: CacheSettings) -> Self {
         let replica = replica.map(|store| Replica::new(store, settings));
-        Self { primary, replica }
+        Self {
+            primary,
+            away: Away::default(),
+            replica,
+        }
     }
 
     /// The first `rows` items of each list, from a database that has replayed a position at least. While the
@@ -92,14 +104,20 @@ impl Table {
         {
             return Ok(read);
         }
-        match (page::read(&self.primary, starts, rows).await, replica) {
+        let or_stale = replica.filter(|_| or_stale && least == WHATEVER);
+        // Not everybody has to find out by waiting for it.
+        if let Some(replica) = or_stale.filter(|_| self.away.is_so(self.primary.changes()))
+            && let Some(read) = replica.stale(starts, rows, &self.primary).await
+        {
+            return Ok(read);
+        }
+        match (page::read(&self.primary, starts, rows).await, or_stale) {
             (Ok(lists), _) => Ok(Read {
                 lists,
                 by_replica: None,
             }),
-            (Err(error @ StoreError::Unavailable(_)), Some(replica))
-                if or_stale && least == WHATEVER =>
-            {
+            (Err(error @ StoreError::Unavailable(_)), Some(replica)) => {
+                self.away.gone(&self.primary);
                 let stale = replica.stale(starts, rows, &self.primary).await;
                 stale.ok_or(error)
             }

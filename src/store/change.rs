@@ -89,7 +89,7 @@ pub(crate) async fn ping_listener(
 /// committed before it is seen by the next read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
-    /// Which database: PostgreSQL's system identifier, or SQLite's own number.
+    /// Which database: of PostgreSQL's system identifier and its own number there, or SQLite's own.
     pub database: u64,
     /// Which history of it: another one after a failover or a restore.
     pub timeline: u32,
@@ -156,15 +156,10 @@ impl Store {
 
     /// How far a streaming replica is; `None` of what is none.
     pub(crate) async fn reached(&self) -> Result<Option<Position>, StoreError> {
-        let Self::Postgres(pool, _) = self else {
-            return Ok(None);
-        };
-        let replayed = sqlx::query(REPLAYED.run(Dialect::Postgres));
-        let row = replayed.fetch_one(pool).await?;
-        match row.try_get::<Option<i64>, _>(2)? {
-            Some(_) => Ok(Some(Position::of(&row)?)),
-            None => Ok(None),
-        }
+        let mut session = self.one_session().await?;
+        let reached = reached_by(&mut session.conn()).await?;
+        session.done().await?;
+        Ok(reached)
     }
 
     /// Forgets what this process did not change itself, here and in other processes: those of SQLite, which
@@ -228,6 +223,19 @@ impl Store {
             }
             tokio::time::sleep(TELL_APART).await;
         }
+    }
+}
+
+/// How far the streaming replica behind a connection is; `None` of what is none.
+pub(crate) async fn reached_by(conn: &mut Conn<'_>) -> Result<Option<Position>, StoreError> {
+    let Conn::Postgres(conn) = conn else {
+        return Ok(None);
+    };
+    let replayed = sqlx::query(REPLAYED.run(Dialect::Postgres));
+    let row = replayed.fetch_one(&mut **conn).await?;
+    match row.try_get::<Option<i64>, _>(2)? {
+        Some(_) => Ok(Some(Position::of(&row)?)),
+        None => Ok(None),
     }
 }
 

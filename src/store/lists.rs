@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sqlx::Row;
 
 use super::statement::Statement;
-use super::{Store, StoreError, dismissal, on_both};
+use super::{Conn, StoreError, dismissal, on_both};
 use crate::model::{Id, Newest, Scope, Time};
 
 /// Scopes of one read at the most: a request's hundred, with those of others that came at the same time.
@@ -168,7 +168,7 @@ pub struct ListStart {
 ///
 /// At most [`MAX_SCOPES`] lists; more are not read.
 pub(crate) async fn read(
-    store: &Store,
+    conn: &mut Conn<'_>,
     lists: &[ListStart],
     limit: u32,
 ) -> Result<Vec<Vec<Item>>, StoreError> {
@@ -180,10 +180,10 @@ pub(crate) async fn read(
     let read = read.unwrap_or(&reads[reads.len() - 1]);
     let known = SEEN_DISMISSED.load(Ordering::Relaxed);
     let asked = if known { &read.visible } else { &read.asking };
-    let (mut items, any_dismissed) = read_lists(store, read, asked, lists, limit).await?;
+    let (mut items, any_dismissed) = read_lists(conn, read, asked, lists, limit).await?;
     if !known && any_dismissed {
         expect_dismissed();
-        (items, _) = read_lists(store, read, &read.visible, lists, limit).await?;
+        (items, _) = read_lists(conn, read, &read.visible, lists, limit).await?;
     }
     // UNION ALL promises no order, though both databases keep it; and times that are none are clamped
     // only now, so that a page could begin again with the item behind which it does.
@@ -198,7 +198,7 @@ pub(crate) async fn read(
 
 /// The lists by one of the statements; and whether it says that anything is dismissed.
 async fn read_lists(
-    store: &Store,
+    conn: &mut Conn<'_>,
     read: &Read,
     statement: &'static Statement,
     lists: &[ListStart],
@@ -206,7 +206,7 @@ async fn read_lists(
 ) -> Result<(Vec<Vec<Item>>, bool), StoreError> {
     let mut items = vec![Vec::new(); lists.len()];
     let mut any_dismissed = false;
-    on_both!(Store, store, |pool, dialect| {
+    on_both!(Conn, conn, |conn, dialect| {
         let mut query = sqlx::query(statement.run(dialect)).bind(i64::from(limit));
         for at in 0..read.lists {
             let list = lists.get(at);
@@ -221,7 +221,7 @@ async fn read_lists(
                 .bind(after.map_or(Time::AFTER_ALL, |(time, _)| *time))
                 .bind(after.map_or(AFTER_ASCII, |(_, published_run)| published_run.as_str()));
         }
-        for row in query.fetch_all(pool).await? {
+        for row in query.fetch_all(&mut **conn).await? {
             let list = row.try_get::<i32, _>(0)?;
             any_dismissed |= list == DISMISSED;
             let list = usize::try_from(list).ok();

@@ -38,7 +38,7 @@ use tokio::runtime::Handle;
 use crate::cache::{Changed, Changes, Reason};
 
 pub use change::Position;
-pub(crate) use change::{CHANNEL, own_channel, ping_listener};
+pub(crate) use change::{CHANNEL, own_channel, ping_listener, reached_by};
 pub(crate) use codec::time_from_postgres;
 pub use error::StoreError;
 pub(crate) use open::{PG_BEGIN, missing_directory, pg_pool, planned_once};
@@ -121,6 +121,14 @@ impl Pooled {
             Self::Sqlite(conn) => Conn::Sqlite(conn),
         }
     }
+
+    /// Ends what [`Store::one_session`] may have begun.
+    pub(crate) async fn done(self) -> Result<(), StoreError> {
+        match self {
+            Self::Postgres(session) => Ok(session.commit().await?),
+            Self::Sqlite(_) => Ok(()),
+        }
+    }
 }
 
 impl Store {
@@ -132,6 +140,15 @@ impl Store {
     pub(crate) async fn acquire(&self) -> Result<Pooled, StoreError> {
         Ok(match self {
             Self::Postgres(pool, _) => Pooled::Postgres(pool.acquire().await?),
+            Self::Sqlite(pool, _) => Pooled::Sqlite(pool.acquire().await?),
+        })
+    }
+
+    /// A connection for statements that must be answered by one server, and need no transaction: behind a
+    /// pooler they have one.
+    pub(crate) async fn one_session(&self) -> Result<Pooled, StoreError> {
+        Ok(match self {
+            Self::Postgres(pool, _) => Pooled::Postgres(pool.for_one().await?),
             Self::Sqlite(pool, _) => Pooled::Sqlite(pool.acquire().await?),
         })
     }

@@ -56,8 +56,8 @@ impl PgStore {
         })
     }
 
-    /// A connection for one statement.
-    async fn for_one(&self) -> Result<Session, sqlx::Error> {
+    /// A connection for one statement, or for some that are to be answered by one server.
+    pub(super) async fn for_one(&self) -> Result<Session, sqlx::Error> {
         match self.behind_pooler {
             true => self.begin().await,
             false => self.acquire().await,

@@ -111,7 +111,9 @@ impl Dialect {
         // standby that is there has it.
         let (database, timeline, position) = match self {
             Self::Postgres => (
-                "(select system_identifier from pg_control_system())",
+                // A server's databases share its log: one of them is told by its number, too.
+                "(select s.system_identifier # (d.oid::bigint << 32) from pg_control_system() as s, \
+                         pg_database as d where d.datname = current_database())",
                 "cast(cast('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8) as bit(32)) as integer)",
                 "cast(case current_setting('synchronous_commit') when 'off' \
                  then pg_current_wal_insert_lsn() else pg_current_wal_flush_lsn() end - '0/0' as bigint)",

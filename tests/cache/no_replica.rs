@@ -1,6 +1,8 @@
 //! What `read_database_url` names is no streaming replica of the database, or none any more.
 
+use super::hears;
 use super::standby::{asks, position, rounds};
+use crate::support::client::list_path;
 use crate::support::{Backend, Beside, Cluster, Server, TestDb, recents, until};
 
 /// After a failover positions are counted on in two logs: that of one server may be beyond a token's, and
@@ -68,6 +70,66 @@ async fn a_standby_that_is_ahead_of_a_primary_that_was_put_back_answers_nobody()
     let why = "it is ahead of the primary";
     says(&server, &cluster, &standby, why).await;
     rounds(&server, 50..60).await;
+}
+
+/// The databases of a server share its log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_database_of_the_standby_answers_nobody() {
+    let cluster = Cluster::start();
+    drop(TestDb::apart(&cluster.url).await);
+    let mut beside = Beside::connect(Backend::Postgres, &cluster.url).await;
+    let named = |cluster: &Cluster, name: &str| {
+        let (server, _) = cluster.url.rsplit_once('/').expect("a url with a database");
+        format!("{server}/{name}")
+    };
+    let serve = async |database: &str, replica: &str| {
+        let flags = ["--read-database-url", replica, "--cache-capacity", "0"];
+        let server = Server::with(database, &flags).await;
+        hears(&server).await;
+        server
+    };
+    let wrong = "insert into recents.recent_workflow values ('w', '', 'wrong', now(), null)";
+    for name in ["app", "restored"] {
+        beside.execute(&format!("create database {name}")).await;
+        drop(TestDb::apart(&named(&cluster, name)).await);
+    }
+    let mut old = Beside::connect(Backend::Postgres, &named(&cluster, "app")).await;
+    let standby = cluster.standby();
+    let (app, on_standby) = (named(&cluster, "app"), named(&standby, "app"));
+
+    old.execute(wrong).await;
+    let misled = serve(&cluster.url, &on_standby).await;
+    rounds(&misled, 0..10).await;
+    let told = |event: &serde_json::Value| event["error"].to_string().contains("another database");
+    misled.log.event("it says why", told).await;
+
+    // As it is restored beside the old one, and takes its name.
+    let server = serve(&app, &on_standby).await;
+    let path = list_path("w", None);
+    until("the replica answers", async || {
+        server.public.get(&path).await.expect(200);
+        let replayed = "recents_db_statements_total{statement=\"replayed\"}";
+        (server.metric(replayed).await > 0.0).then_some(())
+    })
+    .await;
+    drop(old);
+    let swap =
+        "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = 'app'";
+    let rename = "alter database app rename to before";
+    until("nobody is in it", async || {
+        beside.execute(swap).await;
+        beside.try_execute(rename).await.ok()
+    })
+    .await;
+    beside
+        .execute("alter database restored rename to app")
+        .await;
+    until("the restored one answers", async || {
+        let list = server.public.get(&path).await;
+        (list.status == 200 && list.published_runs().is_empty()).then_some(())
+    })
+    .await;
+    rounds(&server, 0..30).await;
 }
 
 /// Has a server, or a standby of the one that writes, pass another one by far.
