@@ -57,6 +57,11 @@ pub struct Answer {
 }
 
 impl Entry {
+    /// Whether it may be old, because the primary is out of reach.
+    pub fn is_stale(&self) -> bool {
+        self.by_replica.is_some_and(|replica| replica.is_stale)
+    }
+
     /// Of a load that began at a generation, and at a time.
     pub fn new(
         items: Vec<RecentWorkflow>,

@@ -126,13 +126,14 @@ impl Changes {
     /// Forgets what a commit changed, and has the other processes told. Returns the number of this write
     /// among those of this process.
     pub fn commit(&self, changed: &Changed, reason: Reason) -> u64 {
-        self.forget(changed, reason);
         let mut news = lock(&self.news);
+        // First: what a load that begins behind the forgetting reads of a replica is kept.
+        if let Some(replayed) = self.replayed.get() {
+            replayed.commit(changed, reason, news.sequence + 1);
+        }
+        self.forget(changed, reason);
         self.next_write(&mut news);
         news.add(changed, reason);
-        if let Some(replayed) = self.replayed.get() {
-            replayed.commit(changed, reason, news.sequence);
-        }
         news.sequence
     }
 
@@ -170,10 +171,10 @@ impl Changes {
 
     /// From now on changes are heard; of what was written before this position nothing is known.
     pub(crate) fn begin_hearing(&self, position: u64) {
-        self.forget(&Changed::Everything, Reason::Listener);
         if let Some(replayed) = self.replayed.get() {
             replayed.begin(position);
         }
+        self.forget(&Changed::Everything, Reason::Listener);
     }
 
     /// These news were told, at a position behind them.
@@ -280,6 +281,10 @@ impl Changes {
 
     /// Forgets what another process told. Of one with a newer protocol only that it told something.
     pub fn hear(&self, origin: u64, position: u64, news: &News) {
+        // First, as in a commit.
+        if let Some(replayed) = self.replayed.get() {
+            replayed.heard(news, position);
+        }
         if news.everything {
             self.hear_of_something();
         }
@@ -305,9 +310,6 @@ impl Changes {
         for run in &news.published_runs {
             let run = run.clone();
             self.forget(&Changed::PublishedRun(run), Reason::OtherProcess);
-        }
-        if let Some(replayed) = self.replayed.get() {
-            replayed.heard(news, position);
         }
         let sequence = news.sequence;
         self.writes
@@ -377,6 +379,47 @@ mod tests {
         let news = changes.take_news().unwrap();
         let rest = news.slots.len() + news.published_runs.len();
         assert_eq!((rest, news.everything, news.sequence), (0, true, 3));
+    }
+
+    #[test]
+    fn whoever_begins_behind_a_forgetting_finds_that_no_replica_is_far_enough() {
+        let (changes, forgotten) = (Arc::new(Changes::default()), Arc::new(AtomicU64::new(0)));
+        changes.track_replicas();
+        // Where a replica is that lags: always just before what is being forgotten.
+        let replica = Arc::new(AtomicU64::new(1));
+        let has = |changes: &Changes, at: &AtomicU64| {
+            changes.is_replayed("w", "", at.load(Ordering::SeqCst))
+        };
+        let (weak, at, count) = (
+            Arc::downgrade(&changes),
+            Arc::clone(&replica),
+            Arc::clone(&forgotten),
+        );
+        changes.on_forget(move |what| {
+            assert!(!has(&weak.upgrade().unwrap(), &at), "{what:?}");
+            count.fetch_add(1, Ordering::SeqCst);
+        });
+        let next = || replica.load(Ordering::SeqCst) + 1;
+        let catches_up = || {
+            replica.fetch_add(1, Ordering::SeqCst);
+            assert!(has(&changes, &replica));
+        };
+        for changed in [
+            Changed::Workspace(id("w")),
+            Changed::PublishedRun(id("p")),
+            Changed::Everything,
+        ] {
+            changes.commit(&changed, Reason::Write);
+            changes.told(&changes.take_news().unwrap(), next());
+            catches_up();
+            let another = Changes::default();
+            another.commit(&changed, Reason::Write);
+            changes.hear(another.origin, next(), &another.take_news().unwrap());
+            catches_up();
+            changes.begin_hearing(next());
+            catches_up();
+        }
+        assert_eq!(forgotten.load(Ordering::SeqCst), 9);
     }
 
     #[test]

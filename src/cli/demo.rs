@@ -46,9 +46,7 @@ pub(super) fn run(args: &DemoArgs, flags: Vec<(&'static str, String)>) -> Result
     } else {
         Some(serve::Bound::new(&config)?)
     };
-    let listen = bound
-        .as_ref()
-        .map_or(Ok(config.listen), serve::Bound::address)?;
+    let listen = bound.as_ref().map(serve::Bound::address).transpose()?;
     let done = super::wait_for(async {
         let mut stop = signals::stop()?;
         tokio::select! {
@@ -86,7 +84,7 @@ fn configure(dir: &Path, mut flags: Vec<(&'static str, String)>) -> Result<Confi
 async fn seed(
     config: &Config,
     args: &DemoArgs,
-    listen: SocketAddr,
+    listen: Option<SocketAddr>,
     stop: watch::Receiver<bool>,
 ) -> Result<Done, Failure> {
     for name in ["demo-recents.db", "demo-history.db"] {
@@ -157,7 +155,9 @@ async fn seed(
         columns(&rows)
     ))?;
     print(questions::FOOTNOTE)?;
-    show_curl(listen, &store).await?;
+    if let Some(listen) = listen {
+        show_curl(listen, &store).await?;
+    }
     store.close().await;
     history.close().await;
     Ok(Done::Complete)

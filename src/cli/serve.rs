@@ -197,6 +197,7 @@ async fn serve(config: &Config, bound: Bound) -> Result<Done, Failure> {
         tokio::select! {
             () = sweeping => {}
             () = listening => {}
+            () = reader.watch_replica() => {}
             () = auditing => {}
             followed = following => followed?,
             checked = checking => checked?,

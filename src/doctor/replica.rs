@@ -32,17 +32,17 @@ async fn look(store: &Store, replica: &Store, findings: &mut Findings<'_>) {
         return;
     };
     // In this order, so that a replica cannot be ahead.
-    let replayed = match replica.reached().await {
-        Ok(replayed) => replayed,
+    let reached = match replica.reached().await {
+        Ok(reached) => reached,
         Err(error) => return findings.fail(CHECK, said(&error), MEND),
     };
     let primary = match store.position().await {
         Ok(primary) => primary,
         Err(error) => return findings.unknown(CHECK, &error),
     };
-    match NoReplica::unless_it_is(replayed, &primary) {
+    match NoReplica::unless_it_is(reached, &primary) {
         Err(error) => return findings.fail(CHECK, said(&error), MEND),
-        Ok(replayed) if replayed.at > primary.at => {
+        Ok(reached) if reached.position.at > primary.at => {
             return findings.fail(CHECK, said(&NoReplica::Ahead), MEND);
         }
         Ok(_) => {}

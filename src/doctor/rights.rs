@@ -61,9 +61,14 @@ async fn writes(conn: &mut PgConnection, findings: &mut Findings<'_>) -> bool {
     true
 }
 
+/// What says which database and which history of it a position is of: of everybody, unless somebody took it away.
+const SAYS_WHERE: &str = "'pg_control_system()', 'pg_control_checkpoint()', 'pg_current_wal_insert_lsn()', \
+                          'pg_current_wal_flush_lsn()', 'pg_walfile_name(pg_lsn)', 'pg_last_wal_replay_lsn()'";
+
 async fn rights(conn: &mut PgConnection, findings: &mut Findings<'_>) {
     let check = "privileges";
-    let sql = "select quote_ident(current_user), quote_ident(current_database()),
+    let sql = format!(
+        "select quote_ident(current_user), quote_ident(current_database()),
                 coalesce(has_schema_privilege(s.oid, 'usage'), false),
                 coalesce(has_schema_privilege(s.oid, 'create'), false),
                 has_database_privilege(current_database(), 'create'), s.oid is not null,
@@ -72,9 +77,12 @@ async fn rights(conn: &mut PgConnection, findings: &mut Findings<'_>) {
                 (select string_agg(c.relname || ': ' || r.name, ', ')
                  from pg_class c, unnest(array['select', 'insert', 'update', 'delete']) as r (name)
                  where c.relnamespace = s.oid and c.relkind = 'r' and c.relname <> 'outbox'
-                   and not has_table_privilege(c.oid, r.name))
-         from (select to_regnamespace('recents')::oid as oid) as s";
-    let row = match row(conn, sql).await {
+                   and not has_table_privilege(c.oid, r.name)),
+                (select string_agg(f.name, ', ') from unnest(array[{SAYS_WHERE}]) as f (name)
+                 where not has_function_privilege('pg_catalog.' || f.name, 'execute'))
+         from (select to_regnamespace('recents')::oid as oid) as s"
+    );
+    let row = match row(conn, &sql).await {
         Ok(row) => row,
         Err(error) => return findings.unknown(check, &error),
     };
@@ -100,9 +108,14 @@ async fn rights(conn: &mut PgConnection, findings: &mut Findings<'_>) {
             format!("grant usage, create on schema recents to {user};"),
         ),
         None if !tables_are_there => findings.ok(check, format!("{user} may make the tables")),
-        None if use_schema => {
-            findings.ok(check, format!("{user} may read and write the tables"));
-        }
+        None if use_schema => match text(8) {
+            None => findings.ok(check, format!("{user} may read and write the tables")),
+            Some(functions) => findings.fail(
+                check,
+                format!("{user} may not call {functions}: no answer can say what it is of"),
+                format!("grant execute on function {functions} to {user};"),
+            ),
+        },
         missing => {
             let schema = (!use_schema).then(|| "the schema: usage".to_owned());
             let missing: Vec<_> = schema.into_iter().chain(missing).collect();

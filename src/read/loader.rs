@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, stream};
 use tokio::sync::{Semaphore, watch};
 
-use super::source::{PRIMARY, Read, Source, WHATEVER};
+use super::source::{PRIMARY, Read, Source};
 use crate::cache::{Cache, Changes, Counts, Entry};
 use crate::model::Scope;
 use crate::store::StoreError;
@@ -241,10 +241,6 @@ impl Shared {
                     batch.finish_quick_ones(began).await;
                     batch.fail(error);
                 }
-                Err(error @ StoreError::Unavailable(_)) if batch.is_mixed() => {
-                    batch.finish_without_token(began).await;
-                    batch.fail(error);
-                }
                 loaded => batch.finish(began, loaded),
             }
             if task.is_stuck && !task.set_stuck(false) {
@@ -312,7 +308,7 @@ impl Batch<'_> {
         self.shared.counts.queries.fetch_add(1, Ordering::Relaxed);
         let source = &self.shared.source;
         source
-            .read(&starts, self.rows(), least.unwrap_or(PRIMARY), true)
+            .read(&starts, self.rows(), least.unwrap_or(PRIMARY))
             .await
     }
 
@@ -333,28 +329,6 @@ impl Batch<'_> {
                 alone.finish(began, loaded);
             });
         apart.await;
-    }
-
-    /// Whether some of its readers make do with what a replica has, and others do not.
-    fn is_mixed(&self) -> bool {
-        let any = |of: fn(&Load) -> bool| self.loads.iter().any(|(_, load)| of(load));
-        self.shared.source.has_replica()
-            && any(|load| load.least == WHATEVER)
-            && any(|load| load.least > WHATEVER)
-    }
-
-    /// Loads the lists of those who make do with what a replica has, while the primary is out of reach.
-    async fn finish_without_token(&self, began: Began) {
-        let loads = self.loads.iter();
-        let without = Batch {
-            shared: self.shared,
-            loads: loads
-                .filter(|(_, load)| load.least == WHATEVER)
-                .cloned()
-                .collect(),
-        };
-        let loaded = without.read().await;
-        without.finish(began, loaded);
     }
 
     /// Loads each list that is quick by itself: one that is slow may be why all of them were too slow together.
@@ -383,8 +357,8 @@ impl Batch<'_> {
     /// Keeps what was loaded where it may be kept, and hands it to all who wait.
     fn finish(&self, began: Began, loaded: Result<Read, StoreError>) {
         match loaded {
-            Ok(Read { lists, by_replica }) => {
-                let is_stale = by_replica.is_some_and(|replica| replica.is_stale);
+            Ok(read) => {
+                let (is_stale, Read { lists, by_replica }) = (read.is_stale(), read);
                 for ((scope, load), items) in self.loads.iter().zip(lists) {
                     let is_whole = items.len() < self.rows() as usize;
                     let entry = Entry::new(items, is_whole, began.generation, began.at, by_replica);

@@ -24,6 +24,9 @@ pub struct Reader {
     table: Arc<Table>,
     cache: Arc<Cache>,
     loader: Loader,
+    /// Of those who make do with what a replica has, while the primary is out of reach: they do not wait for
+    /// those who find that out.
+    makes_do: Loader,
     away: Away,
     old: Option<Old>,
     /// How lists were come by.
@@ -69,15 +72,18 @@ impl Reader {
         }
         let table = Arc::new(Table::new(store, replica, settings));
         let away = table.away.clone();
-        let loader = Loader::new(
-            Source::Table(Arc::clone(&table)),
-            Arc::clone(table.primary.changes()),
-            Arc::clone(&cache),
-            Arc::clone(&counts),
-        );
+        let [loader, makes_do] = [(); 2].map(|()| {
+            Loader::new(
+                Source::Table(Arc::clone(&table)),
+                Arc::clone(table.primary.changes()),
+                Arc::clone(&cache),
+                Arc::clone(&counts),
+            )
+        });
         Self {
             table,
             loader,
+            makes_do,
             cache,
             counts,
             away,
@@ -177,7 +183,9 @@ impl Reader {
         for scope in scopes {
             found.push(known(scope).map(at_once(Via::Hit)));
         }
-        if old.is_none() && token.is_none() && self.away.is_so(changes) {
+        let makes_do = old.is_none() && token.is_none();
+        let is_away = makes_do && self.away.is_so(changes);
+        if is_away {
             for (found, scope) in found.iter_mut().zip(scopes).filter(|(it, _)| it.is_none()) {
                 *found = self.cache.stale(changes, scope).map(at_once(Via::Stale));
             }
@@ -208,8 +216,25 @@ impl Reader {
             }
             let started = Instant::now();
             let least = self.least(token);
-            // Boxed: what a hit does not need is not moved about with each hit.
-            let loaded = Box::pin(loader.load(&missing, rows, least, &may_join, &known)).await;
+            let load = async |loader: &Loader, scopes: &[&Scope]| {
+                // Boxed: what a hit does not need is not moved about with each hit.
+                Box::pin(loader.load(scopes, rows, least, &may_join, &known)).await
+            };
+            let loader = if is_away { &self.makes_do } else { loader };
+            let mut loaded = load(loader, &missing).await;
+            // They may have shared the query of one who waited for the primary.
+            if makes_do && !is_away && self.table.has_replica() && loaded.iter().any(is_away_for) {
+                self.away.gone(&self.table.primary);
+                let failed = missing.iter().zip(&loaded);
+                let failed = failed.filter_map(|(scope, it)| is_away_for(it).then_some(*scope));
+                let failed: Vec<&Scope> = failed.collect();
+                let mut again = load(&self.makes_do, &failed).await.into_iter();
+                for loaded in loaded.iter_mut().filter(|it| is_away_for(it)) {
+                    if let Some(again) = again.next() {
+                        *loaded = again;
+                    }
+                }
+            }
             let waited = started.elapsed();
             let mut loaded = missing.into_iter().zip(loaded);
             for found in found.iter_mut().filter(|found| found.is_none()) {
@@ -305,7 +330,7 @@ impl Reader {
     ) -> Result<Found, Arc<StoreError>> {
         let found = |entry, via| Found { entry, via, waited };
         match loaded {
-            Ok(entry) if entry.by_replica.is_some_and(|replica| replica.is_stale) => {
+            Ok(entry) if entry.is_stale() => {
                 self.away.gone(&self.table.primary);
                 Ok(found(entry, Via::Stale))
             }
@@ -333,7 +358,13 @@ impl Reader {
             && self.away.is_so(self.table.primary.changes())
     }
 
-    /// The next `rows` items of some lists, out of the database, in one statement.
+    /// Sees to it that a replica can be read when the primary is gone. Ends with the service.
+    pub async fn watch_replica(&self) {
+        self.table.watch_replica().await;
+    }
+
+    /// The next `rows` items of some lists, out of the database, in one statement; and whether they may be old,
+    /// because the primary is out of reach.
     ///
     /// # Errors
     /// [`StoreError`] where the database fails.
@@ -342,30 +373,39 @@ impl Reader {
         starts: &[ListStart],
         rows: u32,
         how: How<'_>,
-    ) -> Result<Vec<Vec<RecentWorkflow>>, StoreError> {
-        let lists = match self.old(how) {
+    ) -> Result<(Vec<Vec<RecentWorkflow>>, bool), StoreError> {
+        let read = match self.old(how) {
             Some(old) => {
                 let lists = old.lists.read(starts, rows).await?;
                 if how.path == ReadPath::Shadow {
                     old.shadow.compare(starts.to_vec(), rows, lists.clone());
                 }
-                lists
+                (lists, false)
             }
             None => {
                 let least = self.least(how.token);
-                let read = self.table.read(starts, rows, least, false).await;
+                let read = self.table.read(starts, rows, least).await;
                 match &read {
+                    Ok(read) if read.is_stale() => self.away.gone(&self.table.primary),
                     Ok(_) => self.away.back(),
                     Err(StoreError::Unavailable(_)) => self.away.gone(&self.table.primary),
                     Err(_) => {}
                 }
-                read?.lists
+                let read = read?;
+                let is_stale = read.is_stale();
+                (read.lists, is_stale)
             }
         };
-        starts.iter().for_each(|_| self.counts.add(Via::Bypass));
-        Ok(lists)
+        let via = if read.1 { Via::Stale } else { Via::Bypass };
+        starts.iter().for_each(|_| self.counts.add(via));
+        Ok(read)
     }
 }
 
 /// A load that was sent so long ago is not joined: it hangs, and its deadline is near.
 const JOIN_WITHIN: Duration = Duration::from_secs(1);
+
+/// Whether a load found the database out of reach.
+fn is_away_for(loaded: &Loaded) -> bool {
+    matches!(loaded, Err(error) if matches!(**error, StoreError::Unavailable(_)))
+}

@@ -3,6 +3,7 @@
 //! The proof is a position of the primary, which the connection that listens asks for each second. While
 //! nothing is heard there is none, and the primary answers.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,13 +16,18 @@ use crate::cache::listener::DEAF_WITHIN;
 use crate::cache::primary::Was;
 use crate::cache::{ByReplica, CacheSettings};
 use crate::store::lists::ListStart;
-use crate::store::{Conn, Position, Store, StoreError, reached_by};
+use crate::store::{Conn, Pooled, Position, Reached, Store, StoreError, reached_by};
 use crate::telemetry::{Repeated, chain};
 
 /// How long a replica that is behind a token is waited for; then the primary answers.
 const WAIT: Duration = Duration::from_millis(100);
 /// How long a database may take to say how far it is, also where it has to be connected to first.
 const REPLY_WITHIN: Duration = Duration::from_millis(500);
+/// Servers behind one address that are remembered: standbys that were started since, each of which is looked at
+/// again where it is not.
+const MAX_SERVERS: usize = 64;
+/// How often it is seen to that a replica can be read when the primary is gone.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// How often a replica is asked meanwhile.
 const ASK_EVERY: Duration = Duration::from_millis(5);
 
@@ -38,10 +44,32 @@ pub(super) struct Replica {
 struct Said {
     /// Why it could not be read: after a failover for minutes, and once a second.
     failure: Repeated,
-    /// For which connection that listens to the primary it was found not to be ahead.
-    follows: Option<u64>,
-    /// Where it was found to be ahead.
-    ahead: Option<Position>,
+    /// Servers behind its address, by when they were started, that were found not to be ahead, and since which
+    /// connection that listens to the primary.
+    follow: HashMap<i64, u64>,
+    /// Where others were found to be ahead.
+    ahead: HashMap<i64, Position>,
+}
+
+impl Said {
+    /// Whether any is known not to be ahead.
+    fn is_known(&self, connection: u64) -> bool {
+        self.follow.values().any(|since| *since == connection)
+    }
+
+    fn follows(&mut self, started: i64, connection: u64) {
+        if self.follow.len() >= MAX_SERVERS {
+            self.follow.clear();
+        }
+        self.follow.insert(started, connection);
+    }
+
+    fn is_ahead(&mut self, reached: &Reached) {
+        if self.ahead.len() >= MAX_SERVERS {
+            self.ahead.clear();
+        }
+        self.ahead.insert(reached.started, reached.position);
+    }
 }
 
 /// Why what is at `read_database_url` is not read.
@@ -62,14 +90,15 @@ pub(crate) enum NoReplica {
 impl NoReplica {
     /// What a standby has replayed, where that is of the primary's history.
     pub(crate) fn unless_it_is(
-        replayed: Option<Position>,
+        reached: Option<Reached>,
         primary: &Position,
-    ) -> Result<Position, Self> {
-        let replayed = replayed.ok_or(Self::NoStandby)?;
+    ) -> Result<Reached, Self> {
+        let reached = reached.ok_or(Self::NoStandby)?;
+        let replayed = reached.position;
         match (replayed.timeline, primary.timeline) {
             _ if replayed.database != primary.database => Err(Self::OfAnother),
             (of, primary) if of != primary => Err(Self::OfAnotherTimeline(of, primary)),
-            _ => Ok(replayed),
+            _ => Ok(reached),
         }
     }
 }
@@ -151,26 +180,24 @@ impl Replica {
         if !self.rest.is_over() {
             return Ok(None);
         }
-        // By one connection: of several standbys behind one address, and of databases that change their
-        // names, another one may be elsewhere.
-        let session = timeout(REPLY_WITHIN, self.store.one_session());
-        let mut session = session.await.unwrap_or_else(|_| Err(silent()))?;
-        let mut replayed = replayed(&mut session.conn(), &was.position).await?;
+        let (mut session, mut reached) = self.connect(&was).await?;
         let deadline = Instant::now() + WAIT;
-        while replayed.at < least {
+        while reached.position.at < least {
             if Instant::now() >= deadline {
                 return Ok(None);
             }
             tokio::time::sleep(ASK_EVERY).await;
-            replayed = self::replayed(&mut session.conn(), &was.position).await?;
+            reached = self::reached(&mut session.conn(), &was.position).await?;
         }
+        let replayed = reached.position;
         let changes = primary.changes();
         let has = |ListStart { scope, .. }: &ListStart| {
             changes.is_replayed(&scope.workspace, scope.uid_column(), replayed.at)
         };
         // Not waited for: one that stands still would hold every read up.
         let is_far_enough = replayed.at >= was.position.at && starts.iter().all(has);
-        if !is_far_enough || !self.follows(primary, was.connection, &replayed).await? {
+        let primary = Some(primary).filter(|_| !is_stale);
+        if !is_far_enough || !self.follows(primary, &was, &reached).await? {
             return Ok(None);
         }
         let lists = async {
@@ -188,42 +215,86 @@ impl Replica {
         Ok(Some(Read { lists, by_replica }))
     }
 
-    /// Whether it may have what it replayed from the primary, which is asked once for each connection that
-    /// listens to it: one that was put back to an earlier state had to be started anew.
+    /// A connection, and how far the replica behind it is.
+    ///
+    /// All is asked by that one: of several standbys behind one address, and of databases that change their
+    /// names, another one may be elsewhere.
+    async fn connect(&self, was: &Was) -> Result<(Pooled, Reached), StoreError> {
+        let session = timeout(REPLY_WITHIN, self.store.one_session());
+        let mut session = session.await.unwrap_or_else(|_| Err(silent()))?;
+        let reached = reached(&mut session.conn(), &was.position).await?;
+        Ok((session, reached))
+    }
+
+    /// Sees to it that the replica is known to follow the primary, before that is gone. Ends with the service.
+    pub(super) async fn watch(&self, primary: &Store) {
+        loop {
+            tokio::time::sleep(WATCH_EVERY).await;
+            let Some(was) = primary.changes().primary.was(DEAF_WITHIN) else {
+                continue;
+            };
+            let is_known = self.said().is_known(was.connection);
+            if is_known || !self.rest.is_over() {
+                continue;
+            }
+            let looked = async {
+                let (session, reached) = self.connect(&was).await?;
+                session.done().await?;
+                self.follows(Some(primary), &was, &reached).await
+            };
+            if let Err(error) = looked.await {
+                self.heard(Err(error));
+            }
+        }
+    }
+
+    /// Whether a replica may have what it replayed from the primary, which is asked once for each connection
+    /// that listens to it, if it may be asked: one that was put back to an earlier state had to be started anew.
     async fn follows(
         &self,
-        primary: &Store,
-        connection: u64,
-        replayed: &Position,
+        primary: Option<&Store>,
+        was: &Was,
+        reached: &Reached,
     ) -> Result<bool, StoreError> {
+        let replayed = reached.position;
         {
-            let said = self.said();
+            let mut said = self.said();
             // As long as it stands where it was ahead, the primary only catches up with it.
-            let is_ahead = |ahead: Position| ahead.is_of(replayed) && replayed.at <= ahead.at;
-            if said.ahead.is_some_and(is_ahead) {
+            let is_ahead = |ahead: &Position| ahead.is_of(&replayed) && replayed.at <= ahead.at;
+            if said.ahead.get(&reached.started).is_some_and(is_ahead) {
                 return Err(NoReplica::Ahead.into());
             }
-            if said.follows == Some(connection) {
+            if said.follow.get(&reached.started) == Some(&was.connection) {
+                return Ok(true);
+            }
+            if replayed.at <= was.position.at {
+                said.follows(reached.started, was.connection);
                 return Ok(true);
             }
         }
+        let Some(primary) = primary else {
+            return Ok(false);
+        };
         let now = timeout(REPLY_WITHIN, primary.position()).await;
         let Ok(Ok(now)) = now else { return Ok(false) };
+        if !now.is_of(&replayed) {
+            return Ok(false);
+        }
         let mut said = self.said();
-        if now.is_of(replayed) && now.at < replayed.at {
-            said.ahead = Some(*replayed);
+        if now.at < replayed.at {
+            said.is_ahead(reached);
             return Err(NoReplica::Ahead.into());
         }
-        said.follows = now.is_of(replayed).then_some(connection);
-        Ok(said.follows.is_some())
+        said.follows(reached.started, was.connection);
+        Ok(true)
     }
 }
 
 /// How far the replica behind a connection is, in the history of the primary.
-async fn replayed(conn: &mut Conn<'_>, primary: &Position) -> Result<Position, StoreError> {
-    let replayed = timeout(REPLY_WITHIN, reached_by(conn)).await;
-    let replayed = replayed.unwrap_or_else(|_| Err(silent()))?;
-    Ok(NoReplica::unless_it_is(replayed, primary)?)
+async fn reached(conn: &mut Conn<'_>, primary: &Position) -> Result<Reached, StoreError> {
+    let reached = timeout(REPLY_WITHIN, reached_by(conn)).await;
+    let reached = reached.unwrap_or_else(|_| Err(silent()))?;
+    Ok(NoReplica::unless_it_is(reached, primary)?)
 }
 
 fn silent() -> StoreError {

@@ -26,11 +26,6 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// Whether a replica may answer while the primary is out of reach.
-    pub(super) fn has_replica(&self) -> bool {
-        matches!(self, Self::Table(table) if table.replica.is_some())
-    }
-
     /// Whether what failed for some lists may be the fault of one of them.
     pub(super) fn may_be_of_one(&self, error: &StoreError) -> bool {
         match self {
@@ -44,16 +39,15 @@ impl Source {
     }
 
     /// The first `rows` items of each list, where it is the table from a database that has replayed a
-    /// position at least. See [`Table::read`] for `or_stale`.
+    /// position at least.
     pub(super) async fn read(
         &self,
         starts: &[ListStart],
         rows: u32,
         least: u64,
-        or_stale: bool,
     ) -> Result<Read, StoreError> {
         match self {
-            Self::Table(table) => table.read(starts, rows, least, or_stale).await,
+            Self::Table(table) => table.read(starts, rows, least).await,
             Self::History(history) => Ok(Read {
                 lists: history.read(starts, rows).await?,
                 by_replica: None,
@@ -78,6 +72,13 @@ pub(super) struct Read {
     pub(super) by_replica: Option<ByReplica>,
 }
 
+impl Read {
+    /// Whether it may be old, because the primary is out of reach.
+    pub(super) fn is_stale(&self) -> bool {
+        self.by_replica.is_some_and(|replica| replica.is_stale)
+    }
+}
+
 impl Table {
     pub(super) fn new(primary: Store, replica: Option<Store>, settings: CacheSettings) -> Self {
         let replica = replica.map(|store| Replica::new(store, settings));
@@ -88,15 +89,27 @@ impl Table {
         }
     }
 
+    /// Whether there is a replica, which may answer while the primary is out of reach.
+    pub(super) fn has_replica(&self) -> bool {
+        self.replica.is_some()
+    }
+
+    /// Sees to it that the replica can be read when the primary is gone. Ends with the service.
+    pub(super) async fn watch_replica(&self) {
+        match &self.replica {
+            Some(replica) => replica.watch(&self.primary).await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// The first `rows` items of each list, from a database that has replayed a position at least. While the
-    /// primary is out of reach, `or_stale` has the replica answer all the same where the position does not
-    /// matter, and that is marked.
+    /// primary is out of reach, the replica answers all the same where the position does not matter, and that is
+    /// marked.
     pub(super) async fn read(
         &self,
         starts: &[ListStart],
         rows: u32,
         least: u64,
-        or_stale: bool,
     ) -> Result<Read, StoreError> {
         let replica = self.replica.as_ref();
         if let Some(replica) = replica.filter(|_| least < PRIMARY)
@@ -104,7 +117,7 @@ impl Table {
         {
             return Ok(read);
         }
-        let or_stale = replica.filter(|_| or_stale && least == WHATEVER);
+        let or_stale = replica.filter(|_| least == WHATEVER);
         // Not everybody has to find out by waiting for it.
         if let Some(replica) = or_stale.filter(|_| self.away.is_so(self.primary.changes()))
             && let Some(read) = replica.stale(starts, rows, &self.primary).await

@@ -36,7 +36,8 @@ static POSITION: Statement = Statement::new("position", || {
 // which timeline it replays: it tells of which one its last restartpoint was, and, to those who may see it, of
 // which one it receives, which is never one that what it replayed does not belong to.
 static REPLAYED: Statement = Statement::new("replayed", || {
-    "select {database}, x.timeline, x.at
+    "select {database}, x.timeline, x.at,
+            cast(extract(epoch from pg_postmaster_start_time()) * 1000000 as bigint)
      from (select cast(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() end - '0/0' as bigint) as at,
                   greatest((select timeline_id from pg_control_checkpoint()),
                            (select max(received_tli) from pg_stat_wal_receiver)) as timeline) as x"
@@ -155,7 +156,7 @@ impl Store {
     }
 
     /// How far a streaming replica is; `None` of what is none.
-    pub(crate) async fn reached(&self) -> Result<Option<Position>, StoreError> {
+    pub(crate) async fn reached(&self) -> Result<Option<Reached>, StoreError> {
         let mut session = self.one_session().await?;
         let reached = reached_by(&mut session.conn()).await?;
         session.done().await?;
@@ -226,15 +227,27 @@ impl Store {
     }
 }
 
+/// How far a streaming replica is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reached {
+    /// What it has replayed.
+    pub(crate) position: Position,
+    /// When it was started, in microseconds: which one it is, of several behind one address.
+    pub(crate) started: i64,
+}
+
 /// How far the streaming replica behind a connection is; `None` of what is none.
-pub(crate) async fn reached_by(conn: &mut Conn<'_>) -> Result<Option<Position>, StoreError> {
+pub(crate) async fn reached_by(conn: &mut Conn<'_>) -> Result<Option<Reached>, StoreError> {
     let Conn::Postgres(conn) = conn else {
         return Ok(None);
     };
     let replayed = sqlx::query(REPLAYED.run(Dialect::Postgres));
     let row = replayed.fetch_one(&mut **conn).await?;
     match row.try_get::<Option<i64>, _>(2)? {
-        Some(_) => Ok(Some(Position::of(&row)?)),
+        Some(_) => Ok(Some(Reached {
+            position: Position::of(&row)?,
+            started: row.try_get(3)?,
+        })),
         None => Ok(None),
     }
 }

@@ -38,7 +38,7 @@ use tokio::runtime::Handle;
 use crate::cache::{Changed, Changes, Reason};
 
 pub use change::Position;
-pub(crate) use change::{CHANNEL, own_channel, ping_listener, reached_by};
+pub(crate) use change::{CHANNEL, Reached, own_channel, ping_listener, reached_by};
 pub(crate) use codec::time_from_postgres;
 pub use error::StoreError;
 pub(crate) use open::{PG_BEGIN, missing_directory, pg_pool, planned_once};

@@ -1,9 +1,9 @@
 //! What `read_database_url` names is no streaming replica of the database, or none any more.
 
 use super::hears;
-use super::standby::{asks, position, rounds};
+use super::standby::{asks, asks_at, position, replica_was_asked, rounds};
 use crate::support::client::list_path;
-use crate::support::{Backend, Beside, Cluster, Server, TestDb, recents, until};
+use crate::support::{Backend, Beside, Cluster, Server, TestDb, Wire, recents, until};
 
 /// After a failover positions are counted on in two logs: that of one server may be beyond a token's, and
 /// lack the write.
@@ -72,6 +72,45 @@ async fn a_standby_that_is_ahead_of_a_primary_that_was_put_back_answers_nobody()
     rounds(&server, 50..60).await;
 }
 
+/// Each of the standbys behind one address is looked at by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_that_is_ahead_answers_nobody_though_another_one_behind_its_address_may() {
+    let cluster = Cluster::start();
+    drop(TestDb::apart(&cluster.url).await);
+    let forgotten = cluster.standby();
+    let copy = cluster.copy();
+    get_ahead(&forgotten, &cluster, &cluster).await;
+    cluster.put_back(copy);
+    let anew = cluster.standby();
+    let wire = Wire::among(&[&anew.url, &forgotten.url]).await;
+    let server = asks_at(&cluster, &wire.url).await;
+    let mut standbys = [
+        Beside::connect(Backend::Postgres, &anew.url).await,
+        Beside::connect(Backend::Postgres, &forgotten.url).await,
+    ];
+    let mut written = 0;
+    let mut round = async || {
+        written += 1;
+        rounds(&server, written - 1..written).await;
+    };
+    for _ in 0..6 {
+        let asked = replica_was_asked(&server).await;
+        until("a replica is asked again", async || {
+            round().await;
+            (replica_was_asked(&server).await > asked + 4.0).then_some(())
+        })
+        .await;
+        for standby in &mut standbys {
+            let end = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+                       where pid <> pg_backend_pid() and backend_type = 'client backend'";
+            standby.execute(end).await;
+        }
+    }
+    let why = "it is ahead of the primary";
+    let told = |event: &serde_json::Value| event["error"].to_string().contains(why);
+    server.log.event("it says why", told).await;
+}
+
 /// The databases of a server share its log.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_database_of_the_standby_answers_nobody() {
@@ -108,8 +147,7 @@ async fn another_database_of_the_standby_answers_nobody() {
     let path = list_path("w", None);
     until("the replica answers", async || {
         server.public.get(&path).await.expect(200);
-        let replayed = "recents_db_statements_total{statement=\"replayed\"}";
-        (server.metric(replayed).await > 0.0).then_some(())
+        (replica_was_asked(&server).await > 1.0).then_some(())
     })
     .await;
     drop(old);

@@ -47,8 +47,7 @@ async fn a_read_from_a_replica_that_is_behind_keeps_its_promises() {
     }
     until("the replica is asked", async || {
         assert_eq!(newest(&asks, None).await, "first");
-        let replayed = "recents_db_statements_total{statement=\"replayed\"}";
-        (asks.metric(replayed).await > 0.0).then_some(())
+        (replica_was_asked(&asks).await > 1.0).then_some(())
     })
     .await;
 
@@ -125,8 +124,7 @@ async fn while_nothing_is_heard_the_primary_answers() {
     until("the replica answers", async || {
         rounds(&writer, 0..1).await;
         lost.public.get(&list_path("w", None)).await.expect(200);
-        let replayed = "recents_db_statements_total{statement=\"replayed\"}";
-        (lost.metric(replayed).await > 0.0).then_some(())
+        (replica_was_asked(&lost).await > 1.0).then_some(())
     })
     .await;
     wire.set(Passes::Nothing);
@@ -168,19 +166,10 @@ async fn without_the_primary_a_replica_is_stale_and_one_that_lags_is_silent() {
     let token = rounds(&server, 0..1).await;
     until("the replica answers", async || {
         server.public.get(&path).await.expect(200);
-        let replayed = "recents_db_statements_total{statement=\"replayed\"}";
-        (server.metric(replayed).await > 0.0).then_some(())
+        (replica_was_asked(&server).await > 1.0).then_some(())
     })
     .await;
-    let replayed = format!(
-        "select (pg_last_wal_replay_lsn() >= '{}')::text",
-        position(&cluster).await
-    );
-    let mut beside = Beside::connect(Backend::Postgres, &standby.url).await;
-    until("the replica has it", async || {
-        (beside.texts(&replayed).await == ["true"]).then_some(())
-    })
-    .await;
+    until_replayed(&cluster, &standby).await;
     cluster.crash();
     until("it is marked", async || {
         let list = server.public.get(&path).await.expect(200);
@@ -227,9 +216,84 @@ async fn without_the_primary_a_replica_is_stale_and_one_that_lags_is_silent() {
     server.public.get(&path).await.expect(503);
 }
 
+/// Whoever must see their own write waits for the primary; whoever need not does not wait for them, also who asks
+/// for the same list, and where the replica was never read before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_primary_a_replica_that_nobody_read_yet_answers_all_who_make_do_with_it() {
+    let cluster = Cluster::start();
+    let standby = cluster.standby();
+    let server = asks(&cluster, &standby).await;
+    let path = list_path("w", None);
+    let uses = body_of(&[Use::new("w", "p0", 0), Use::new("w", "p1", 1)]);
+    let written = server.public.post("/v1/runs", &uses).await.expect(200);
+    let token = written.header(SESSION_TOKEN).expect("a token").to_owned();
+    let mut by_hand = Beside::connect(Backend::Postgres, &cluster.url).await;
+    until("the replica is known", async || {
+        // So that it is never where the primary last said that it is.
+        by_hand.execute("create table if not exists t ()").await;
+        (replica_was_asked(&server).await > 0.0).then_some(())
+    })
+    .await;
+    until_replayed(&cluster, &standby).await;
+    cluster.crash();
+    let session = [(SESSION_TOKEN, token.as_str())];
+    let waits = (0..8).map(|_| server.public.get_with(&path, &session));
+    let makes_do = async {
+        let mut quick = 0;
+        for _ in 0..20 {
+            let started = Instant::now();
+            let list = server.public.get(&path).await.expect(200);
+            assert_eq!(list.header("recents-stale"), Some("true"));
+            assert_eq!(list.published_runs(), ["p1", "p0"]);
+            quick += u32::from(started.elapsed() < Duration::from_secs(1));
+        }
+        // The first one finds it out.
+        assert!(quick >= 18, "{quick} of 20 did not wait");
+    };
+    let (waited, ()) = tokio::join!(join_all(waits), makes_do);
+    waited.into_iter().for_each(|list| drop(list.expect(503)));
+
+    let first = server
+        .public
+        .get(&format!("{path}?limit=1"))
+        .await
+        .expect(200);
+    let cursor = first.json()["next_cursor"].clone();
+    let next = format!(
+        "{path}?limit=1&cursor={}",
+        cursor.as_str().expect("a cursor")
+    );
+    let next = server.public.get(&next).await.expect(200);
+    assert_eq!(next.header("recents-stale"), Some("true"));
+    assert_eq!(next.published_runs(), ["p0"]);
+}
+
+/// How often a service asked how far its replica is.
+pub(super) async fn replica_was_asked(server: &Server) -> f64 {
+    let replayed = "recents_db_statements_total{statement=\"replayed\"}";
+    server.metric(replayed).await
+}
+
+/// Until the standby has all that was written.
+async fn until_replayed(primary: &Cluster, standby: &Cluster) {
+    let replayed = format!(
+        "select (pg_last_wal_replay_lsn() >= '{}')::text",
+        position(primary).await
+    );
+    let mut beside = Beside::connect(Backend::Postgres, &standby.url).await;
+    until("the replica has it", async || {
+        (beside.texts(&replayed).await == ["true"]).then_some(())
+    })
+    .await;
+}
+
 /// One that keeps nothing, so that each read asks a database; it listens.
 pub(super) async fn asks(primary: &Cluster, replica: &Cluster) -> Server {
-    let url = replica.url.as_str();
+    asks_at(primary, &replica.url).await
+}
+
+/// One whose replica is behind this url.
+pub(super) async fn asks_at(primary: &Cluster, url: &str) -> Server {
     let asks = ["--read-database-url", url, "--cache-capacity", "0"];
     let server = Server::with(&primary.url, &asks).await;
     hears(&server).await;

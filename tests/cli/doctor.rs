@@ -184,6 +184,15 @@ async fn a_role_that_lacks_a_right_hears_which_grant_it_needs() {
     assert!(detail.contains("recent_workflow: insert"), "{detail}");
     db.execute(&mend).await;
     recents(&["doctor", "--database-url", &url]).expect(0);
+    // Of everybody, but where somebody was careful.
+    db.execute("revoke execute on function pg_control_system() from public")
+        .await;
+    let ended = recents(&["doctor", "--json", "--database-url", &url]).expect(1);
+    let told: Value = serde_json::from_str(&ended.out).expect("JSON");
+    let (verdict, _, mend) = finding(&told, "privileges");
+    assert_eq!(verdict, "failure");
+    db.execute(&mend).await;
+    recents(&["doctor", "--database-url", &url]).expect(0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

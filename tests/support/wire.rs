@@ -34,16 +34,30 @@ pub(crate) struct Wire {
 impl Wire {
     /// To the database at `url`; everything arrives.
     pub(crate) async fn to(url: &str) -> Self {
-        let (before, address) = url.split_once('@').expect("a url with a user");
-        let (server, database) = address.split_once('/').expect("a url with a database");
-        let server: SocketAddr = server.parse().expect("an address");
+        Self::among(&[url]).await
+    }
+
+    /// To one of these after the other, with each connection; their databases have the same name.
+    pub(crate) async fn among(urls: &[&str]) -> Self {
+        let mut servers = Vec::new();
+        let mut named = ("", "");
+        for url in urls {
+            let (before, address) = url.split_once('@').expect("a url with a user");
+            let (server, database) = address.split_once('/').expect("a url with a database");
+            servers.push(server.parse::<SocketAddr>().expect("an address"));
+            named = (before, database);
+        }
+        let (before, database) = named;
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("its address").port();
         let (passes, passing) = watch::channel(Passes::Everything);
         let swallows = Swallows::default();
         let swallowing = Arc::clone(&swallows);
         let task = tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
+            for server in servers.iter().cycle() {
+                let Ok((client, _)) = listener.accept().await else {
+                    return;
+                };
                 let Ok(server) = TcpStream::connect(server).await else {
                     continue;
                 };

@@ -112,20 +112,24 @@ async fn read_on_or_not(
     if !reader.is_away(how) {
         match read_on(reader, scopes, refills, how).await {
             Err(StoreError::Unavailable(_)) if how.token.is_none() => {}
-            read => return read,
+            Ok((lists, is_stale)) => {
+                away.fetch_or(is_stale, Ordering::Relaxed);
+                return Ok(lists);
+            }
+            Err(error) => return Err(error),
         }
     }
     away.store(true, Ordering::Relaxed);
     Ok(lists.map(nothing).collect())
 }
 
-/// Reads on in some of the lists.
+/// Reads on in some of the lists; and whether what was read may be old.
 async fn read_on(
     reader: &Reader,
     scopes: &[Scope],
     refills: Vec<Refill<RecentWorkflow>>,
     how: How<'_>,
-) -> Result<Vec<Candidates<RecentWorkflow>>, StoreError> {
+) -> Result<(Vec<Candidates<RecentWorkflow>>, bool), StoreError> {
     let start = |refill: &Refill<RecentWorkflow>| {
         // A row that somebody else wrote may have anything for an id; nothing is read behind it.
         let published_run = Id::new(&*refill.after.published_run).ok()?;
@@ -137,7 +141,8 @@ async fn read_on(
     let starts: Vec<_> = refills.iter().map(start).collect();
     let known: Vec<ListStart> = starts.iter().flatten().cloned().collect();
     let count = refills.iter().map(|refill| refill.count).max().unwrap_or(0);
-    let mut lists = reader.read_on(&known, count + 1, how).await?.into_iter();
+    let (lists, is_stale) = reader.read_on(&known, count + 1, how).await?;
+    let mut lists = lists.into_iter();
     let candidates = starts.iter().map(|start| {
         let mut items = start
             .as_ref()
@@ -147,7 +152,7 @@ async fn read_on(
         items.truncate(count as usize);
         Candidates { items, more }
     });
-    Ok(candidates.collect())
+    Ok((candidates.collect(), is_stale))
 }
 
 fn page_of((scope, filled): (&Scope, Filled<RecentWorkflow>)) -> Page {

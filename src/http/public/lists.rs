@@ -147,7 +147,7 @@ async fn list(
     let how = app.how(token.as_ref());
     let started = Instant::now();
     let scopes = std::slice::from_ref(&scope);
-    let mut found = Vec::new();
+    let (mut found, mut via) = (Vec::new(), Vec::new());
     let begin = match cursor {
         None => {
             found = app.reader.lists(scopes, limit, how).await?;
@@ -167,15 +167,17 @@ async fn list(
             }];
             // Boxed, as below: what a page out of the cache does not need is not moved about with each.
             let read = Box::pin(app.reader.read_on(&start, limit + 1, how));
-            let items = read.await?.pop().unwrap_or_default();
+            let (mut lists, is_stale) = read.await?;
+            via.extend(is_stale.then_some(Via::Stale));
+            let items = lists.pop().unwrap_or_default();
             if !expanded {
                 let answer = conditional::answer(headers, Answer::of(&page(&scope, &items, limit)));
-                return Ok(came_by(answer, started.elapsed(), &[]));
+                return Ok(came_by(answer, started.elapsed(), &via));
             }
             Begin::Read(items)
         }
     };
-    let mut via: Vec<Via> = found.iter().map(|found| found.via).collect();
+    via.extend(found.iter().map(|found| found.via));
     let expanded = Box::pin(expand::fill(app, scopes, &[begin], limit, true, how)).await?;
     via.extend(expanded.away.then_some(Via::Stale));
     let page = expanded.pages.into_iter().next();
