@@ -4,7 +4,9 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use super::error::CaptureError;
 use super::made;
-use super::tables::{IS_FOREIGN, foreign_parts, ours, strays, tables};
+use super::tables::{
+    IS_FOREIGN, foreign_parts, is_of_another, ours, parts_of_others, strays, tables,
+};
 use super::triggers::{self, Table};
 use crate::history::Mapping;
 
@@ -79,6 +81,10 @@ async fn look(
             problem: problem_of(&mut conn, table).await?,
             table: table.name.clone(),
         });
+    }
+    for (table, other) in parts_of_others(&mut conn, name).await? {
+        let problem = Some(is_of_another(&other));
+        covered.push(Covered { table, problem });
     }
     // One that came after the installation is none of the tables that have triggers.
     for table in foreign_parts(&mut conn, name).await? {

@@ -7,7 +7,9 @@ use super::coverage::{self, Coverage};
 use super::error::{CaptureError, by_hand};
 use super::outbox;
 use super::rights;
-use super::tables::{IS_FOREIGN, drop_strays, foreign_parts, tables};
+use super::tables::{
+    IS_FOREIGN, drop_strays, foreign_parts, is_of_another, parts_of_others, tables,
+};
 use super::triggers;
 use crate::history::History;
 use crate::store::{Store, identity};
@@ -114,22 +116,39 @@ impl<'a> Capture<'a> {
 
     /// Whether every table of the history can have triggers that see the changed rows.
     async fn check_tables(&self) -> Result<(), CaptureError> {
-        let table = &self.history.mapping().table;
+        let mapping = self.history.mapping();
+        let table = &mapping.table;
         let done = async {
             let mut conn = self.pool.acquire().await?;
-            let known = tables(&mut conn, table).await?;
-            Ok((known.is_empty(), foreign_parts(&mut conn, table).await?))
+            if tables(&mut conn, table).await?.is_empty() {
+                return Ok(Some(format!(
+                    "{table} is no table, so that nothing tells what changes in it; install capture on \
+                     the table behind it, with [history] naming that"
+                )));
+            }
+            if let Some((part, other)) = parts_of_others(&mut conn, table).await?.first() {
+                return Ok(Some(format!("{part}: {}", is_of_another(other))));
+            }
+            if let Some(part) = foreign_parts(&mut conn, table).await?.first() {
+                return Ok(Some(format!("{part}: {IS_FOREIGN} first")));
+            }
+            let is_virtual = sqlx::query_scalar(
+                "select attgenerated = 'v' from pg_attribute
+                 where attrelid = to_regclass($1) and attname = (parse_ident($2))[1]",
+            );
+            let is_virtual = is_virtual.bind(table).bind(&mapping.key);
+            let is_virtual = is_virtual.fetch_optional(&mut *conn).await?;
+            Ok((is_virtual == Some(true)).then(|| {
+                format!(
+                    "the key {} is generated when it is read, which triggers cannot see; make it `stored`, or \
+                     name another column in [history]",
+                    mapping.key
+                )
+            }))
         };
-        let (none, foreign) = done.await.map_err(CaptureError::Database)?;
-        if none {
-            return Err(CaptureError::NoTable(format!(
-                "{table} is no table, so that nothing tells what changes in it; install capture on \
-                 the table behind it, with [history] naming that"
-            )));
-        }
-        match foreign.first() {
+        match done.await.map_err(CaptureError::Database)? {
             None => Ok(()),
-            Some(part) => Err(CaptureError::NoTable(format!("{part}: {IS_FOREIGN} first"))),
+            Some(problem) => Err(CaptureError::NoTable(problem)),
         }
     }
 

@@ -104,6 +104,32 @@ pub(super) async fn foreign_parts(
     parts.bind(table).fetch_all(conn).await
 }
 
+/// Parts of the history's table, itself included, that are parts of something else as well: name, and of what.
+pub(super) async fn parts_of_others(
+    conn: &mut PgConnection,
+    table: &str,
+) -> Result<Vec<(String, String)>, sqlx::Error> {
+    let parts = sqlx::query_as(
+        "with recursive tree (oid) as (
+             select to_regclass($1)::oid
+             union select i.inhrelid from pg_inherits i join tree t on i.inhparent = t.oid
+         )
+         select format('%I.%I', n.nspname, c.relname), i.inhparent::regclass::text
+         from tree t join pg_class c on c.oid = t.oid join pg_namespace n on n.oid = c.relnamespace
+         join pg_inherits i on i.inhrelid = t.oid
+         where i.inhparent not in (select oid from tree) order by 1, 2",
+    );
+    parts.bind(table).fetch_all(conn).await
+}
+
+/// What is wrong with a part of `other`.
+pub(super) fn is_of_another(other: &str) -> String {
+    format!(
+        "it is a part of {other}, too: what is written through {other} is told to the triggers of that alone; \
+         name {other} in [history], with a query that leaves out what is no run, or end that"
+    )
+}
+
 /// What is wrong with such a part.
 pub(super) const IS_FOREIGN: &str = "it is a foreign table: PostgreSQL does not tell triggers what \
     changes in it, and would refuse the application's own statements; detach it";

@@ -265,6 +265,15 @@ pub(super) fn bad_key(key: &str, kind: &str) -> HistoryError {
 pub(super) fn said(place: &'static str, error: sqlx::Error) -> HistoryError {
     match error {
         error if session::was_ended(&error) => HistoryError::Database(error),
+        sqlx::Error::Database(database) if database.message().contains("row-level security") => {
+            HistoryError::misfit(
+                place,
+                format_args!(
+                    "{}, so that some of its rows are hidden from the role: `alter role … bypassrls`",
+                    database.message()
+                ),
+            )
+        }
         sqlx::Error::Database(database) => HistoryError::misfit(place, database.message()),
         error => HistoryError::Database(error),
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection, PgPool, SqlitePool};
+use sqlx::{Connection, PgPool, SqlitePool, raw_sql};
 use tokio::time::timeout;
 
 use super::{PgStore, Store};
@@ -64,6 +64,15 @@ pub struct PoolSettings {
 /// others read and write meanwhile.
 pub(crate) const PG_BEGIN: &str = "begin isolation level read committed";
 
+/// What is acknowledged is on the disk: where the role or the database have commits not wait for it, ours do. For
+/// a session; and for one transaction, behind a pooler.
+const PG_DURABLE: &str = "select set_config('synchronous_commit', 'local', false) \
+                          where current_setting('synchronous_commit') = 'off'";
+/// [`PG_BEGIN`] behind a pooler.
+pub(super) const PG_BEGIN_POOLED: &str = "begin isolation level read committed; \
+                                          select set_config('synchronous_commit', 'local', true) \
+                                          where current_setting('synchronous_commit') = 'off'";
+
 /// PostgreSQL's connection options of every pool here: named, with our time-outs, and with the isolation of
 /// [`PG_BEGIN`] for statements that are transactions of their own.
 ///
@@ -80,6 +89,8 @@ pub fn pg_options(url: &str, statement_timeout: Duration) -> Result<PgConnectOpt
                 millis(IDLE_IN_TRANSACTION_TIMEOUT),
             ),
             ("default_transaction_isolation", "read committed".into()),
+            // Names of the catalogue are compared as texts.
+            ("quote_all_identifiers", "off".into()),
         ]))
 }
 
@@ -133,20 +144,31 @@ fn postgres_pool(url: &str, settings: PoolSettings) -> Result<PgPool, sqlx::Erro
             .extra_float_digits(None),
         false => pg_options(url, settings.statement_timeout)?.options(PG_PLANNING),
     };
+    let pool = asked_when_taken(settings.size);
+    let pool = match settings.behind_pooler {
+        true => pool,
+        false => durable(pool),
+    };
     // Each is given back by its `Session`, which knows what became of it.
-    Ok(asked_when_taken(settings.size).connect_lazy_with(options))
+    Ok(pool.connect_lazy_with(options))
 }
 
 /// A pool of connections, each of which is asked whether it lives when it is given back: one that died in
 /// silence would keep its place for a quarter of an hour. Through it, whatever writes begins a transaction
 /// and commits it.
 pub(crate) fn pg_pool(size: u32) -> PgPoolOptions {
-    asked_when_taken(size).after_release(|conn, _meta| {
+    durable(asked_when_taken(size)).after_release(|conn, _meta| {
         Box::pin(async move {
             let lives = timeout(RELEASE_TIMEOUT, conn.ping()).await;
             lives.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
             Ok(true)
         })
+    })
+}
+
+fn durable(pool: PgPoolOptions) -> PgPoolOptions {
+    pool.after_connect(|conn, _meta| {
+        Box::pin(async move { raw_sql(PG_DURABLE).execute(conn).await.map(drop) })
     })
 }
 

@@ -14,7 +14,7 @@ use sqlx::{Either, Execute, Executor, PgConnection, PgPool, Postgres, SqlStr, ra
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::open::{PG_BEGIN, RELEASE_TIMEOUT};
+use super::open::{PG_BEGIN, PG_BEGIN_POOLED, RELEASE_TIMEOUT};
 
 type Answer = Result<Either<PgQueryResult, PgRow>, sqlx::Error>;
 
@@ -43,7 +43,11 @@ impl PgStore {
     pub(super) async fn begin(&self) -> Result<Session, sqlx::Error> {
         let mut session = self.acquire().await?;
         session.state = State::Beginning;
-        raw_sql(PG_BEGIN).execute(session.conn()?).await?;
+        let begin = match self.behind_pooler {
+            true => PG_BEGIN_POOLED,
+            false => PG_BEGIN,
+        };
+        raw_sql(begin).execute(session.conn()?).await?;
         session.state = State::Begun;
         Ok(session)
     }

@@ -51,6 +51,51 @@ async fn a_foreign_part_is_refused_and_told_when_it_comes_later() {
     }
 }
 
+/// Statement triggers of the table that a statement names are told of it, and no others.
+#[tokio::test]
+async fn a_history_that_is_a_part_of_something_else_is_refused_and_told_when_it_becomes_one_later()
+{
+    for (layout, other, comes, goes) in [
+        (
+            POSTGRES,
+            "create table other (like saved_run)",
+            "alter table saved_run inherit other",
+            "alter table saved_run no inherit other",
+        ),
+        (
+            POSTGRES,
+            "create table other (like saved_run) partition by list (workspace_id)",
+            "alter table other attach partition saved_run default",
+            "alter table other detach partition saved_run",
+        ),
+        (
+            POSTGRES,
+            "create table other (like saved_run); create table child () inherits (saved_run)",
+            "alter table child inherit other",
+            "alter table child no inherit other",
+        ),
+    ] {
+        let setup = setup(layout).await;
+        let mut conn = setup.source().connect().await;
+        conn.execute(other).await;
+        conn.execute(comes).await;
+        let refused = setup.recents(&["capture", "install"]).expect(2);
+        let told = "it is a part of other, too";
+        assert!(refused.err.contains(told), "{refused:?}");
+        conn.execute(goes).await;
+        setup.recents(&["capture", "install"]).expect(0);
+        setup.recents(&["capture", "status"]).expect(0);
+        conn.execute(comes).await;
+        let status = setup.json(&["capture", "status"], 1);
+        assert_eq!(status["covered"], false, "{status}");
+        let status = setup.recents(&["capture", "status"]).expect(1);
+        assert!(status.out.contains(told), "{status:?}");
+        setup.recents(&["capture", "install"]).expect(2);
+        conn.execute(goes).await;
+        setup.recents(&["capture", "status"]).expect(0);
+    }
+}
+
 /// Whether the outbox's comment says that it is of this version is not asked: it stays as it was.
 #[tokio::test]
 async fn what_somebody_changed_by_hand_is_told_and_mended() {

@@ -3,6 +3,7 @@
 mod clients;
 pub(crate) mod disk;
 mod dismissals;
+mod durable;
 mod held_back;
 mod outage;
 mod queue;

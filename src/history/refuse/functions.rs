@@ -185,6 +185,13 @@ fn is_state(name: &str) -> bool {
             | "total_changes"
             | "last_insert_rowid"
             | "load_extension"
+            | "current_user"
+            | "session_user"
+            | "current_role"
+            | "user"
+            | "current_schema"
+            | "current_schemas"
+            | "current_setting"
             | "pg_backend_pid"
             | "pg_notify"
     ) || [
