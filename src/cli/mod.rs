@@ -77,7 +77,7 @@ enum Commands {
     /// The exit code is 3 where it does not. What differs is looked at again when the captured changes of that
     /// moment are worked off; where none of them goes for three seconds, those rows are told as waiting.
     Verify(verify::VerifyArgs),
-    /// Print one list
+    /// Print one list, as the table has it
     List(list::ListArgs),
     /// Remove an item from a list, or all of a list, until its next use
     Dismiss(dismiss::DismissArgs),

@@ -107,6 +107,11 @@ async fn resync(with: &With, args: &ResyncArgs, options: Options) -> Result<Done
             // The wait for a lease is none of the work.
             progress.begin();
         }
+        if report.is_held_up {
+            progress.say(
+                "resync.pause_while says true, or gets no answer: waiting until it says false",
+            );
+        }
         told.name(&progress, &report.passed_over);
         progress.show(report.scanned(), report.total, report.scanned_now);
     })

@@ -1,7 +1,10 @@
 //! Whether what `read_database_url` names is a streaming replica of the database.
 
+use std::time::Duration;
+
 use super::findings::{Findings, said};
 use super::{CLOSE_WITHIN, STATEMENT_WITHIN};
+use crate::cache::listener::DEAF_WITHIN;
 use crate::config::Config;
 use crate::read::NoReplica;
 use crate::store::{PoolSettings, Store};
@@ -9,6 +12,9 @@ use crate::store::{PoolSettings, Store};
 const CHECK: &str = "replica";
 const MEND: &str = "name a streaming replica of database_url in read_database_url, or none; until then the \
                     primary answers";
+
+/// How often a standby is asked whether it has caught up.
+const ASK_EVERY: Duration = Duration::from_millis(50);
 
 pub(super) async fn examine(config: &Config, store: &Store, findings: &mut Findings<'_>) {
     let Some(url) = &config.read_database_url else {
@@ -46,6 +52,21 @@ async fn look(store: &Store, replica: &Store, findings: &mut Findings<'_>) {
             return findings.fail(CHECK, said(&NoReplica::Ahead), MEND);
         }
         Ok(_) => {}
+    }
+    let catching_up = tokio::time::timeout(DEAF_WITHIN, async {
+        while let Ok(Some(reached)) = replica.reached().await {
+            if reached.position.at >= primary.at {
+                return;
+            }
+            tokio::time::sleep(ASK_EVERY).await;
+        }
+    });
+    if catching_up.await.is_err() {
+        return findings.warn(
+            CHECK,
+            format!("a standby that is more than {DEAF_WITHIN:?} behind, so that the primary answers"),
+            "select * from pg_stat_wal_receiver; select pg_get_wal_replay_pause_state(); on the standby",
+        );
     }
     let behind = sqlx::query_scalar::<_, Option<f64>>(
         "select extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp())::float8",

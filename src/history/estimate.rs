@@ -25,6 +25,9 @@ const RARE: u64 = 3;
 /// What a row of the table takes in PostgreSQL with its two indexes, beside its ids: measured.
 const ROW_BYTES: u64 = 110;
 
+/// What it takes to write such a row and, behind it, to look at it once more: measured, 0.04 to 0.24 ms.
+const ROW_TIME: Duration = Duration::from_micros(100);
+
 /// What a history costs, and what the table would.
 #[derive(Debug, Clone)]
 pub struct Estimate {
@@ -129,7 +132,9 @@ pub async fn estimate(history: &History) -> Result<Estimate, HistoryError> {
         round_trip: round_trip(pool).await?,
         rows,
         table_bytes: rows * row_bytes,
-        backfill: Duration::from_secs_f64(per_run * all as f64),
+        backfill: Duration::from_secs_f64(
+            per_run * all as f64 + ROW_TIME.as_secs_f64() * rows as f64,
+        ),
     })
 }
 

@@ -8,7 +8,7 @@ use super::mapping::From;
 use super::session::Taker;
 use super::{Database, History, HistoryError, bulk, session, sqlite};
 
-/// A window may take this long before it is halved: twenty times its target.
+/// A window may take this long before it is halved: far more than its target.
 const WINDOW_TIMEOUT: Duration = Duration::from_secs(5);
 /// The single stream of `--one-pass` takes as long as it takes; zero is no limit.
 const NO_TIMEOUT: Duration = Duration::ZERO;

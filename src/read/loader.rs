@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, stream};
 use tokio::sync::{Semaphore, watch};
 
-use super::source::{PRIMARY, Read, Source};
+use super::source::{PRIMARY, Read, Source, WHATEVER};
 use crate::cache::{Cache, Changes, Counts, Entry};
 use crate::model::Scope;
 use crate::store::StoreError;
@@ -29,7 +29,15 @@ const QUICK_WITHIN: Duration = Duration::from_millis(500);
 const SLOW: Duration = Duration::from_millis(20);
 
 /// What became of a load; shared by all who wait for it.
-pub(super) type Loaded = Result<Arc<Entry>, Arc<StoreError>>;
+pub(super) type Loaded = Result<Arc<Entry>, Failed>;
+
+/// Why a load failed.
+#[derive(Debug, Clone)]
+pub(super) struct Failed {
+    pub(super) error: Arc<StoreError>,
+    /// Whether somebody who shared its query would not make do with whatever a replica has.
+    pub(super) for_a_token: bool,
+}
 
 /// Which load under way may be joined: one that cannot have missed what the caller must see.
 pub(super) type MayJoin<'a> = &'a (dyn Fn(&Scope, &Began) -> bool + Sync);
@@ -128,14 +136,14 @@ impl Loader {
                 // Its task panicked.
                 Err(_) => None,
             };
-            loaded.push(done.unwrap_or_else(|| Err(Arc::new(broken_off()))));
+            let broken_off = || Failed {
+                error: Arc::new(StoreError::Other(sqlx::Error::WorkerCrashed)),
+                for_a_token: false,
+            };
+            loaded.push(done.unwrap_or_else(|| Err(broken_off())));
         }
         loaded
     }
-}
-
-fn broken_off() -> StoreError {
-    StoreError::Other(sqlx::Error::WorkerCrashed)
 }
 
 impl Queue {
@@ -342,12 +350,15 @@ impl Batch<'_> {
 
     /// Hands the failure to all who still wait.
     fn fail(&self, error: StoreError) {
-        let error = Arc::new(error);
+        let failed = Failed {
+            error: Arc::new(error),
+            for_a_token: self.loads.iter().any(|(_, load)| load.least > WHATEVER),
+        };
         for (_, load) in &self.loads {
             load.done.send_if_modified(|done| {
                 let waits = done.is_none();
                 if waits {
-                    *done = Some(Err(Arc::clone(&error)));
+                    *done = Some(Err(failed.clone()));
                 }
                 waits
             });

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::away::Away;
 use super::history::HistoryLists;
-use super::loader::{Began, Loaded, Loader};
+use super::loader::{Began, Failed, Loaded, Loader};
 use super::page::RecentWorkflow;
 use super::shadow::{Shadow, Shadowed};
 use super::source::{PRIMARY, Source, Table, WHATEVER};
@@ -223,13 +223,18 @@ impl Reader {
             let loader = if is_away { &self.makes_do } else { loader };
             let mut loaded = load(loader, &missing).await;
             // They may have shared the query of one who waited for the primary.
-            if makes_do && !is_away && self.table.has_replica() && loaded.iter().any(is_away_for) {
+            if makes_do
+                && !is_away
+                && self.table.has_replica()
+                && loaded.iter().any(it_waited_for_others)
+            {
                 self.away.gone(&self.table.primary);
                 let failed = missing.iter().zip(&loaded);
-                let failed = failed.filter_map(|(scope, it)| is_away_for(it).then_some(*scope));
+                let failed =
+                    failed.filter_map(|(scope, it)| it_waited_for_others(it).then_some(*scope));
                 let failed: Vec<&Scope> = failed.collect();
                 let mut again = load(&self.makes_do, &failed).await.into_iter();
-                for loaded in loaded.iter_mut().filter(|it| is_away_for(it)) {
+                for loaded in loaded.iter_mut().filter(|it| it_waited_for_others(it)) {
                     if let Some(again) = again.next() {
                         *loaded = again;
                     }
@@ -242,7 +247,7 @@ impl Reader {
                     *found = Some(match old {
                         // What is kept is the table's.
                         Some(_) => Found {
-                            entry: loaded?,
+                            entry: loaded.map_err(|failed| failed.error)?,
                             via,
                             waited,
                         },
@@ -272,9 +277,9 @@ impl Reader {
     pub fn held<'a>(&self, found: &'a Found, limit: u32) -> &'a [RecentWorkflow] {
         let entry = &found.entry;
         let generations = &self.changes().generations;
-        // Of a stale one, that was asked already.
-        let may_be_shown =
-            found.via == Via::Stale || generations.are_current(entry.began, entry.shown(ROWS));
+        // Of one that was kept, that was asked already.
+        let was_asked = found.via == Via::Stale && !entry.is_stale();
+        let may_be_shown = was_asked || generations.are_current(entry.began, entry.shown(ROWS));
         match may_be_shown {
             true => entry.behind(limit),
             false => &[],
@@ -338,7 +343,7 @@ impl Reader {
                 self.away.back();
                 Ok(found(entry, via))
             }
-            Err(error) => {
+            Err(Failed { error, .. }) => {
                 let is_away = matches!(*error, StoreError::Unavailable(_));
                 if is_away {
                     self.away.gone(&self.table.primary);
@@ -405,7 +410,11 @@ impl Reader {
 /// A load that was sent so long ago is not joined: it hangs, and its deadline is near.
 const JOIN_WITHIN: Duration = Duration::from_secs(1);
 
-/// Whether a load found the database out of reach.
-fn is_away_for(loaded: &Loaded) -> bool {
-    matches!(loaded, Err(error) if matches!(**error, StoreError::Unavailable(_)))
+/// Whether a load failed because it had to wait for the primary with others.
+fn it_waited_for_others(loaded: &Loaded) -> bool {
+    let is_so = |failed: &Failed| {
+        let is_away = matches!(*failed.error, StoreError::Unavailable(_));
+        failed.for_a_token && is_away && !failed.error.is_statement_timeout()
+    };
+    loaded.as_ref().is_err_and(is_so)
 }

@@ -26,8 +26,10 @@ const REPLY_WITHIN: Duration = Duration::from_millis(500);
 /// Servers behind one address that are remembered: standbys that were started since, each of which is looked at
 /// again where it is not.
 const MAX_SERVERS: usize = 64;
-/// How often it is seen to that a replica can be read when the primary is gone.
-const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// How often it is seen to that a replica can be read when the primary is gone, until one is known …
+const WATCH_EVERY: Duration = Duration::from_millis(250);
+/// … and then, by another connection, for others behind the same address.
+const WATCH_OTHERS_EVERY: Duration = Duration::from_secs(5);
 /// How often a replica is asked meanwhile.
 const ASK_EVERY: Duration = Duration::from_millis(5);
 
@@ -47,6 +49,8 @@ struct Said {
     /// Servers behind its address, by when they were started, that were found not to be ahead, and since which
     /// connection that listens to the primary.
     follow: HashMap<i64, u64>,
+    /// And where these are: one that starts anew while the primary is gone is asked for stale answers still.
+    addresses: HashMap<String, u64>,
     /// Where others were found to be ahead.
     ahead: HashMap<i64, Position>,
 }
@@ -57,11 +61,13 @@ impl Said {
         self.follow.values().any(|since| *since == connection)
     }
 
-    fn follows(&mut self, started: i64, connection: u64) {
-        if self.follow.len() >= MAX_SERVERS {
+    fn follows(&mut self, reached: &Reached, connection: u64) {
+        if self.follow.len().max(self.addresses.len()) >= MAX_SERVERS {
             self.follow.clear();
+            self.addresses.clear();
         }
-        self.follow.insert(started, connection);
+        self.follow.insert(reached.started, connection);
+        self.addresses.insert(reached.address.clone(), connection);
     }
 
     fn is_ahead(&mut self, reached: &Reached) {
@@ -226,20 +232,25 @@ impl Replica {
         Ok((session, reached))
     }
 
-    /// Sees to it that the replica is known to follow the primary, before that is gone. Ends with the service.
+    /// Sees to it that the replica is known to follow the primary, before that is gone, and so are others behind
+    /// its address. Ends with the service.
     pub(super) async fn watch(&self, primary: &Store) {
+        let mut looked_at = None;
         loop {
             tokio::time::sleep(WATCH_EVERY).await;
             let Some(was) = primary.changes().primary.was(DEAF_WITHIN) else {
                 continue;
             };
             let is_known = self.said().is_known(was.connection);
-            if is_known || !self.rest.is_over() {
+            let is_due = looked_at.is_none_or(|at: Instant| at.elapsed() >= WATCH_OTHERS_EVERY);
+            if (is_known && !is_due) || !self.rest.is_over() {
                 continue;
             }
+            looked_at = Some(Instant::now());
             let looked = async {
                 let (session, reached) = self.connect(&was).await?;
-                session.done().await?;
+                // The next one may lead to another server.
+                session.discard();
                 self.follows(Some(primary), &was, &reached).await
             };
             if let Err(error) = looked.await {
@@ -268,12 +279,13 @@ impl Replica {
                 return Ok(true);
             }
             if replayed.at <= was.position.at {
-                said.follows(reached.started, was.connection);
+                said.follows(reached, was.connection);
                 return Ok(true);
             }
         }
         let Some(primary) = primary else {
-            return Ok(false);
+            let was_proved = self.said().addresses.get(&reached.address) == Some(&was.connection);
+            return Ok(was_proved);
         };
         let now = timeout(REPLY_WITHIN, primary.position()).await;
         let Ok(Ok(now)) = now else { return Ok(false) };
@@ -285,7 +297,7 @@ impl Replica {
             said.is_ahead(reached);
             return Err(NoReplica::Ahead.into());
         }
-        said.follows(reached.started, was.connection);
+        said.follows(reached, was.connection);
         Ok(true)
     }
 }

@@ -37,7 +37,8 @@ static POSITION: Statement = Statement::new("position", || {
 // which one it receives, which is never one that what it replayed does not belong to.
 static REPLAYED: Statement = Statement::new("replayed", || {
     "select {database}, x.timeline, x.at,
-            cast(extract(epoch from pg_postmaster_start_time()) * 1000000 as bigint)
+            cast(extract(epoch from pg_postmaster_start_time()) * 1000000 as bigint),
+            concat(inet_server_addr(), ' ', inet_server_port())
      from (select cast(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() end - '0/0' as bigint) as at,
                   greatest((select timeline_id from pg_control_checkpoint()),
                            (select max(received_tli) from pg_stat_wal_receiver)) as timeline) as x"
@@ -228,12 +229,14 @@ impl Store {
 }
 
 /// How far a streaming replica is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Reached {
     /// What it has replayed.
     pub(crate) position: Position,
     /// When it was started, in microseconds: which one it is, of several behind one address.
     pub(crate) started: i64,
+    /// Where it is, as it sees that itself.
+    pub(crate) address: String,
 }
 
 /// How far the streaming replica behind a connection is; `None` of what is none.
@@ -247,6 +250,7 @@ pub(crate) async fn reached_by(conn: &mut Conn<'_>) -> Result<Option<Reached>, S
         Some(_) => Ok(Some(Reached {
             position: Position::of(&row)?,
             started: row.try_get(3)?,
+            address: row.try_get(4)?,
         })),
         None => Ok(None),
     }

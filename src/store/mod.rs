@@ -122,6 +122,13 @@ impl Pooled {
         }
     }
 
+    /// Ends the connection instead of giving it back.
+    pub(crate) fn discard(self) {
+        if let Self::Postgres(session) = self {
+            session.discard();
+        }
+    }
+
     /// Ends what [`Store::one_session`] may have begun.
     pub(crate) async fn done(self) -> Result<(), StoreError> {
         match self {

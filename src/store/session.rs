@@ -95,6 +95,11 @@ impl Session {
         Ok(())
     }
 
+    pub(super) fn discard(mut self) {
+        // As one of which nobody knows what it is in.
+        self.state = State::Beginning;
+    }
+
     fn conn(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
         let conn = self.conn.as_deref_mut();
         conn.ok_or(sqlx::Error::PoolClosed)

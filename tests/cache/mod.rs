@@ -10,7 +10,7 @@ mod outage;
 mod pooler;
 mod replicas;
 mod silent;
-mod standby;
+pub(crate) mod standby;
 
 use crate::support::Server;
 

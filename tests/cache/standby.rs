@@ -268,6 +268,47 @@ async fn without_the_primary_a_replica_that_nobody_read_yet_answers_all_who_make
     assert_eq!(next.published_runs(), ["p0"]);
 }
 
+/// Each of the standbys behind one address, and one that starts anew meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_primary_every_replica_behind_an_address_answers_also_one_that_starts_anew() {
+    let cluster = Cluster::start();
+    let standbys = [cluster.standby(), cluster.standby()];
+    let wire = Wire::among(&[&standbys[0].url, &standbys[1].url]).await;
+    let server = asks_at(&cluster, &wire.url).await;
+    let path = list_path("w", None);
+    let uses = body_of(&[Use::new("w", "p0", 0)]);
+    server.public.post("/v1/runs", &uses).await.expect(200);
+    let mut by_hand = Beside::connect(Backend::Postgres, &cluster.url).await;
+    until("both are known", async || {
+        // So that they are never where the primary last said that it is.
+        by_hand.execute("create table if not exists t ()").await;
+        (replica_was_asked(&server).await >= 2.0).then_some(())
+    })
+    .await;
+    for standby in &standbys {
+        until_replayed(&cluster, standby).await;
+    }
+    cluster.crash();
+    let stale = async || {
+        let list = server.public.get(&path).await;
+        (list.status == 200 && list.header("recents-stale") == Some("true")).then_some(())
+    };
+    for _ in 0..4 {
+        until("the one that is connected to answers", stale).await;
+        // The next connection leads to the other one.
+        let end = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+                   where pid <> pg_backend_pid() and backend_type = 'client backend'";
+        for standby in &standbys {
+            let mut at = Beside::connect(Backend::Postgres, &standby.url).await;
+            at.execute(end).await;
+        }
+    }
+    standbys[0].crash();
+    standbys[0].restart();
+    standbys[1].crash();
+    until("the one that started anew answers", stale).await;
+}
+
 /// How often a service asked how far its replica is.
 pub(super) async fn replica_was_asked(server: &Server) -> f64 {
     let replayed = "recents_db_statements_total{statement=\"replayed\"}";
@@ -326,7 +367,7 @@ pub(super) async fn position(primary: &Cluster) -> String {
 }
 
 /// It gets everything, and shows nothing of it.
-async fn pause(standby: &Cluster) {
+pub(crate) async fn pause(standby: &Cluster) {
     let mut beside = Beside::connect(Backend::Postgres, &standby.url).await;
     beside.execute("select pg_wal_replay_pause()").await;
     until("it stands still", async || {

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::doctor::{finding, findings, followed, not_ok};
+use crate::cache::standby::pause;
 use crate::support::command::run;
 use crate::support::history::layout::{Layout, POSTGRES};
 use crate::support::history::{History, Setup};
-use crate::support::{Backend, Cluster, TestDb, both, recents, until};
+use crate::support::{Backend, Beside, Cluster, TestDb, both, recents, until};
 
 both!(
     lists_that_come_from_a_table_that_was_never_filled_are_a_failure,
@@ -134,6 +135,30 @@ async fn a_hot_standby_is_told_as_that() {
     assert!(detail.contains("hot standby"), "{detail}");
     assert!(mend.contains("read_database_url"), "{mend}");
     never_says(&told, &["out of reach", "set listen_url"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_that_lags_is_told() {
+    let cluster = Cluster::start();
+    recents(&["migrate", "--database-url", &cluster.url]).expect(0);
+    let standby = cluster.standby();
+    let urls = [
+        "--database-url",
+        &cluster.url,
+        "--read-database-url",
+        &standby.url,
+    ];
+    let replica = || {
+        let told = recents(&[&["doctor", "--json"][..], &urls].concat()).expect(0);
+        finding(&serde_json::from_str(&told.out).expect("JSON"), "replica")
+    };
+    until("it is well", async || (replica().0 == "ok").then_some(())).await;
+    pause(&standby).await;
+    let mut beside = Beside::connect(Backend::Postgres, &cluster.url).await;
+    beside.execute("create table something (n int)").await;
+    let (verdict, detail, _) = replica();
+    assert_eq!(verdict, "warning", "{detail}");
+    assert!(detail.contains("behind"), "{detail}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

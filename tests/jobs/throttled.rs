@@ -57,6 +57,15 @@ async fn a_re_sync_waits_while_the_query_says_true(db: TestDb) {
     source.execute("delete from unwell").await;
     reaches(&server, &id, "succeeded").await;
     setup.assert_equal("when it was well again").await;
+    source.execute("insert into unwell values (1)").await;
+    let waits = setup.start(&["resync", "--all", "--resync-pause-while", query]);
+    until("a command says that it waits", async || {
+        let said = waits.said();
+        said.contains("resync.pause_while says true").then_some(())
+    })
+    .await;
+    source.execute("delete from unwell").await;
+    waits.ended().await.expect(0);
     setup
         .recents(&["resync", "--all", "--resync-pause-while", query])
         .expect(0);

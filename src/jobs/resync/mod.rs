@@ -71,6 +71,8 @@ pub struct Report {
     pub unmappable: u64,
     /// Those that this process passed over.
     pub passed_over: Unmappable,
+    /// Whether it waits because `resync.pause_while` has it wait.
+    pub is_held_up: bool,
 }
 
 impl Report {

@@ -26,7 +26,7 @@ impl<T: FnMut(Report)> Worker<'_, T> {
         let store = &self.with.store;
         let mut batch = ROWS;
         loop {
-            self.throttle.ready().await?;
+            self.wait_until_well().await?;
             let after = match &self.cursor {
                 Cursor::Rows(Some([workspace, uid, published_run])) => {
                     Some(Key::new(workspace, uid, published_run))

@@ -49,7 +49,7 @@ impl<T: FnMut(Report)> Sink for Worker<'_, T> {
     async fn hear(&mut self, pending: &Stretch) -> Result<(), JobError> {
         let report = self.report(&pending.tally);
         (self.tell)(report);
-        Ok(self.throttle.ready().await?)
+        self.wait_until_well().await
     }
 
     async fn take(&mut self, stretch: Stretch, uses: Fold) -> Result<(), JobError> {

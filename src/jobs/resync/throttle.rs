@@ -25,18 +25,19 @@ impl<'a> Throttle<'a> {
         }
     }
 
-    /// Returns as soon as the database is well. One that does not answer is not.
+    /// Returns as soon as the database is well; where it is not, that is `told` first. One that does not answer is
+    /// not.
     ///
     /// # Errors
     /// [`HistoryError::Misfit`] where the query is no such query.
-    pub(super) async fn ready(&mut self) -> Result<(), HistoryError> {
+    pub(super) async fn ready(&mut self, told: impl FnOnce()) -> Result<(), HistoryError> {
         let Some(query) = self.pause_while else {
             return Ok(());
         };
         if self.asked.is_some_and(|at| at.elapsed() < ASK_EVERY) {
             return Ok(());
         }
-        let mut waited = false;
+        let (mut waited, mut told) = (false, Some(told));
         loop {
             match self.history.says(query).await {
                 Ok(false) => {
@@ -55,6 +56,9 @@ impl<'a> Throttle<'a> {
                 }
             }
             waited = true;
+            if let Some(told) = told.take() {
+                told();
+            }
             tokio::time::sleep(ASK_EVERY).await;
         }
     }

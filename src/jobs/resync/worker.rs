@@ -103,6 +103,15 @@ impl<'a, T: FnMut(Report)> Worker<'a, T> {
         }
     }
 
+    /// Returns as soon as the database is well.
+    pub(super) async fn wait_until_well(&mut self) -> Result<(), JobError> {
+        let held_up = Report {
+            is_held_up: true,
+            ..self.report(&Tally::default())
+        };
+        Ok(self.throttle.ready(|| (self.tell)(held_up)).await?)
+    }
+
     pub(super) fn report(&self, pending: &Tally) -> Report {
         let mut tally = self.counts.tally;
         tally.add(pending);
@@ -120,6 +129,7 @@ impl<'a, T: FnMut(Report)> Worker<'a, T> {
             elapsed: self.started.elapsed(),
             unmappable: 0,
             passed_over: self.unmappable.clone(),
+            is_held_up: false,
         };
         report.unmappable = Counts {
             tally,
@@ -179,7 +189,7 @@ impl<'a, T: FnMut(Report)> Worker<'a, T> {
     }
 
     async fn go_on(&mut self) -> Result<(), JobError> {
-        self.throttle.ready().await?;
+        self.wait_until_well().await?;
         if let Cursor::Rows(_) = self.cursor {
             self.rows().await?;
             self.save(Cursor::Runs(None), self.counts, &[]).await?;
