@@ -93,9 +93,13 @@ fn insert_as(first: usize, runs: usize, workspace: &str, time: &str) -> String {
 /// The time of [`insert`], in microseconds.
 const TIME: i64 = 1_767_225_600_000_000;
 
-/// Sent when there is time for it, in whichever round that is: what other processes are told, and the end
-/// of a transaction that only read, whose beginning is counted.
-const APART: [&str; 2] = ["pg_notify", "ROLLBACK"];
+/// Sent when there is time for it, in whichever round that is: what other processes are told, the end of a
+/// transaction that only read, whose beginning is counted, and what a new connection is asked first.
+const APART: [&str; 3] = [
+    "pg_notify",
+    "ROLLBACK",
+    "set_config('synchronous_commit', 'local', false)",
+];
 
 /// A hook and a drain, of which every statement is seen.
 struct Seen {

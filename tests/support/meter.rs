@@ -12,8 +12,9 @@ use super::server::Server;
 use super::uses::{Use, body_of};
 
 /// What the service asks by itself now and then, whatever its clients do.
-const BACKGROUND: [&str; 15] = [
+const BACKGROUND: [&str; 16] = [
     "ping",
+    "connected",
     "job_last_success",
     "settings",
     "listening",
@@ -153,6 +154,9 @@ impl Meter {
         match known {
             Some(statement) => statement.name.to_owned(),
             None if text.starts_with("notify recents_") => "listening".to_owned(),
+            None if text.starts_with("select set_config('synchronous_commit', 'local', false)") => {
+                "connected".to_owned()
+            }
             None => text.to_owned(),
         }
     }
