@@ -127,7 +127,7 @@ impl Changes {
     /// among those of this process.
     pub fn commit(&self, changed: &Changed, reason: Reason) -> u64 {
         let mut news = lock(&self.news);
-        // First: what a load that begins behind the forgetting reads of a replica is kept.
+        // Before it is forgotten: what a load that begins behind that reads is kept, also of a replica.
         if let Some(replayed) = self.replayed.get() {
             replayed.commit(changed, reason, news.sequence + 1);
         }
