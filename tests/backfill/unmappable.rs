@@ -110,7 +110,7 @@ async fn one_pass_says_how_such_runs_are_passed_over(db: TestDb) {
 
 /// Whoever has none of these runs pays nothing for them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_good_history_is_read_by_four_statements_a_window_and_proven_by_fifty() {
+async fn a_good_history_is_read_by_four_statements_a_window_and_proven_by_less_than_one_for_four_runs() {
     let setup = Setup::plain(TestDb::migrated(Backend::Postgres).await, 205, 400).await;
     let mut counts = Vec::new();
     for window in ["10", "20"] {
@@ -131,5 +131,5 @@ async fn a_good_history_is_read_by_four_statements_a_window_and_proven_by_fifty(
     command.env("RECENTS_HISTORY_URL", &way.url);
     let ended = command.output().expect("recents runs");
     assert!(ended.status.success(), "{ended:?}");
-    assert!(way.executed() <= 50, "{} for 400 runs", way.executed());
+    assert!(way.executed() < 100, "{} for 400 runs", way.executed());
 }

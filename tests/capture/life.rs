@@ -37,7 +37,8 @@ const SLOWLY: &str = "
         end if;
         return id;
     end $$";
-const BACKFILL: [&str; 3] = ["backfill", "--window-runs", "100"];
+/// All of a window's runs sleep for less than a query of the history may take.
+const BACKFILL: [&str; 3] = ["backfill", "--window-runs", "20"];
 
 /// A backfill that takes minutes.
 async fn start_backfill(setup: &Setup) -> Worker {
