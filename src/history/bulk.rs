@@ -7,7 +7,8 @@ use sqlx::{AssertSqlSafe, PgPool, Postgres};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
-use super::mapping::{From, IdType, Types};
+use super::id_type::{IdType, Types};
+use super::mapping::From;
 use super::session::{Taker, settings};
 use super::{History, HistoryError};
 use crate::model::RawUse;

@@ -6,7 +6,8 @@ use futures_util::TryStreamExt;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 
-use super::mapping::{From, Mapping, Types};
+use super::id_type::Types;
+use super::mapping::{From, Mapping};
 use super::session::Taker;
 use super::{Database, History, HistoryError, session, sqlite};
 use crate::model::RawUse;

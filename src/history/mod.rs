@@ -9,6 +9,7 @@ mod around;
 mod bulk;
 pub mod estimate;
 pub mod file;
+mod id_type;
 mod keys;
 mod look_up;
 pub mod mapping;

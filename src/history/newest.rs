@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, PgPool, Row};
 
+use super::id_type::Types;
 use super::look_up::Lookup;
-use super::mapping::{Mapping, Types};
+use super::mapping::Mapping;
 use super::{Database, History, HistoryError, session};
 use crate::model::{Id, Key, Newest, RawUse, Scope};
 use crate::record::Fold;

@@ -7,8 +7,9 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, Executor, PgPool, Row, SqlSafeStr};
 
+use super::id_type::{IdType, Types};
 use super::look_up;
-use super::mapping::{self, IdType, Mapping, Types};
+use super::mapping::{self, Mapping};
 use super::refuse::{self, Judged};
 use super::types::{self, Known};
 use super::{Database, History, HistoryError, order, session, sqlite, steady};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sqlx::{AssertSqlSafe, PgConnection, SqliteConnection, query_scalar};
 
 use super::HistoryError;
-use super::mapping::IdType;
+use super::id_type::IdType;
 
 /// The name of an order, other than that of any other.
 pub(crate) type Order = Arc<str>;

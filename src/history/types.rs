@@ -8,7 +8,8 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Column, Connection, Executor, PgConnection, SqlSafeStr, Statement};
 use sqlx::{PgPool, SqlitePool, TypeInfo};
 
-use super::mapping::{IdType, Mapping, Types};
+use super::id_type::{IdType, Types};
+use super::mapping::Mapping;
 use super::open::{bad_key, said};
 use super::order::{self, Order};
 use super::{Database, History, HistoryError, look_up, refuse, session};

@@ -6,7 +6,8 @@ use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqlitePoolOptions;
 
 use super::*;
-use crate::history::mapping::{IdType, Mapping, Types};
+use crate::history::id_type::{IdType, Types};
+use crate::history::mapping::Mapping;
 use crate::history::types::Known;
 use crate::history::{Database, order, refuse};
 use crate::store::Dialect;
