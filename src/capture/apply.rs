@@ -2,6 +2,10 @@
 //! behind it.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::write::{Held, Looked};
 use crate::check::CheckError;
@@ -13,6 +17,11 @@ use crate::store::note::{self, Note};
 use crate::store::recent::{self, MAX_KEYS};
 use crate::store::{Store, StoreError, with_retries};
 use crate::telemetry::{Metrics, metrics::Source};
+
+/// Notes are held, so that no other drain does the same meanwhile, while what they name is read; for so long at the
+/// most. A transaction that stays open holds back vacuum, and PostgreSQL ends one that rests for 30 s; whoever does
+/// the same only costs.
+pub(super) const HOLD: Duration = Duration::from_secs(5);
 
 /// What has to be looked at, each once.
 #[derive(Default)]
@@ -63,6 +72,18 @@ pub(crate) struct Apply<'a> {
     pub(crate) forgets: bool,
 }
 
+/// What was read.
+struct Read {
+    /// The rows that were noted, as they were before,
+    seen: HashMap<Key, Newest>,
+    /// what the noted runs say,
+    said: Uses,
+    /// and what the rows should be.
+    best: HashMap<Key, Option<Newest>>,
+    set_aside: bool,
+    tries_again: bool,
+}
+
 /// What came of it.
 pub(crate) struct Applied {
     /// What became of the noted rows.
@@ -79,13 +100,24 @@ impl Apply<'_> {
     ///
     /// # Errors
     /// [`CheckError`]; some of it may be written, and the notes stay.
-    pub(crate) async fn noted(&self, noted: Noted, notes: Held) -> Result<Applied, CheckError> {
-        let seen = self.rows_of(&noted.keys).await?;
-        let aside = self.aside(&noted.runs).await?;
-        let (said, fails) = self.map(&noted.runs).await?;
-        let tries_again = self.forget(aside, &fails).await?;
-        let (best, failed) = self.best(&noted.keys, &seen).await?;
-        let set_aside = failed || !fails.is_empty();
+    pub(crate) async fn noted(&self, noted: Noted, mut notes: Held) -> Result<Applied, CheckError> {
+        let read = {
+            let mut reading = pin!(self.read(&noted));
+            match timeout(HOLD, &mut reading).await {
+                Ok(read) => read,
+                Err(_) => {
+                    notes.tx = None;
+                    reading.await
+                }
+            }
+        };
+        let Read {
+            seen,
+            said,
+            best,
+            set_aside,
+            tries_again,
+        } = read?;
         let (runs, uses) = (noted.runs.len() as u64, said.len() as u64);
         let looked = Looked {
             runs: noted.runs,
@@ -103,6 +135,22 @@ impl Apply<'_> {
         Ok(Applied {
             changes: written.changes,
             set_aside,
+            tries_again,
+        })
+    }
+
+    /// Looks at what is noted.
+    async fn read(&self, noted: &Noted) -> Result<Read, CheckError> {
+        let seen = self.rows_of(&noted.keys).await?;
+        let aside = self.aside(&noted.runs).await?;
+        let (said, fails) = self.map(&noted.runs).await?;
+        let tries_again = self.forget(aside, &fails).await?;
+        let (best, failed) = self.best(&noted.keys, &seen).await?;
+        Ok(Read {
+            set_aside: failed || !fails.is_empty(),
+            seen,
+            said,
+            best,
             tries_again,
         })
     }

@@ -82,6 +82,15 @@ async fn look(
             table: table.name.clone(),
         });
     }
+    if let Some(owner) = made::shut_out(&mut conn).await? {
+        covered.push(Covered {
+            table: "recents.outbox".into(),
+            problem: Some(format!(
+                "{owner}, who owns the functions of the triggers, may not write it, so that the application \
+                 cannot write; `recents capture install` or `uninstall` ends that"
+            )),
+        });
+    }
     for (table, other) in parts_of_others(&mut conn, name).await? {
         let problem = Some(is_of_another(&other));
         covered.push(Covered { table, problem });

@@ -3,10 +3,14 @@
 //! Any number of them work at the same time, without leases and in any order: PROTOCOL, in short, is
 //! 1 take notes, 2 read the history, 3 write rows with new notes, 4 let the notes go.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::apply::{Apply, Noted};
+use tokio::time::timeout;
+
+use super::apply::{Apply, HOLD, Noted};
+use super::batch::Batch;
 use super::everything::Everything;
 use super::outbox::{self, Taken};
 use super::position::Position;
@@ -57,6 +61,8 @@ pub struct Drain {
     computed: bool,
     /// While the rows of the whole table are being noted.
     everything: Option<Everything>,
+    /// What is taken together.
+    batch: Batch,
 }
 
 impl Drain {
@@ -73,6 +79,7 @@ impl Drain {
             set_aside: true,
             computed: false,
             everything: None,
+            batch: Batch::whole(),
         }
     }
 
@@ -99,7 +106,7 @@ impl Drain {
             Some(_) => (None, Vec::new()),
             None => self.take_notes().await?,
         };
-        let few_notes = outbox.is_none() && notes.len() < NOTES as usize;
+        let few_notes = outbox.is_none() && notes.len() < self.batch.of(NOTES) as usize;
         let outbox_had_its_turn = std::mem::take(&mut self.computed);
         // Computing rows may read much of the history. No transaction stays open meanwhile: two
         // drains may do the same then, which only costs.
@@ -127,7 +134,23 @@ impl Drain {
             fence: None,
             forgets: self.set_aside,
         };
-        let applied = apply.noted(noted, Held { tx: holding, ids }).await?;
+        let began = Instant::now();
+        let applied = {
+            let mut applying = pin!(apply.noted(noted, Held { tx: holding, ids }));
+            match timeout(HOLD, &mut applying).await {
+                Ok(applied) => applied,
+                Err(_) => {
+                    outbox.iter_mut().for_each(Taken::release);
+                    applying.await
+                }
+            }
+        };
+        // Rows that are computed are computed together in any case: without a fitting index, each look reads the
+        // whole history.
+        if !self.computed {
+            self.batch.took(began.elapsed());
+        }
+        let applied = applied?;
         self.set_aside |= applied.set_aside;
         if applied.tries_again {
             // Those notes are old ones.
@@ -137,7 +160,7 @@ impl Drain {
         self.expects_notes = true;
         // What the notes led to is committed: now those of the outbox may go, too.
         if let Some(outbox) = outbox {
-            outbox.let_go().await?;
+            outbox.let_go(&*self.identity().await?).await?;
         }
         Ok((Step::Worked, few_notes))
     }
@@ -172,7 +195,13 @@ impl Drain {
 
     async fn take_outbox(&mut self) -> Result<Option<Taken>, CheckError> {
         let identity = self.identity().await?;
-        let mut taken = outbox::take(&self.history, &mut self.outbox, &identity).await?;
+        let mut taken = outbox::take(
+            &self.history,
+            &mut self.outbox,
+            &identity,
+            self.batch.of(outbox::RUNS),
+        )
+        .await?;
         if let Some(taken) = &mut taken
             && self.everything.is_none()
             && !taken.everything.is_empty()
@@ -201,8 +230,8 @@ impl Drain {
         let take = Take {
             behind,
             newest,
-            old: NOTES,
-            new: NEWEST,
+            old: self.batch.of(NOTES),
+            new: self.batch.of(NEWEST),
         };
         let expected = std::mem::take(&mut self.expects_notes);
         let (holding, notes) = match &self.store {
@@ -215,7 +244,7 @@ impl Drain {
         };
         let ids = || notes.iter().map(|(id, _)| *id);
         let old = || ids().filter(|id| *id <= newest);
-        let more = old().max().filter(|_| old().count() >= NOTES as usize);
+        let more = old().max().filter(|_| old().count() >= take.old as usize);
         self.notes.read(ids(), more, Instant::now());
         Ok((holding, notes))
     }

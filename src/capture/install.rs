@@ -1,6 +1,6 @@
 //! Installing the triggers.
 
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use super::change::{self, LOCK_TIMEOUT, patiently};
 use super::coverage::{self, Coverage};
@@ -11,7 +11,7 @@ use super::tables::{
     IS_FOREIGN, drop_strays, foreign_parts, is_of_another, parts_of_others, tables,
 };
 use super::triggers;
-use crate::history::History;
+use crate::history::{History, Mapping};
 use crate::store::{Store, identity};
 
 /// Capture of one history, for one store.
@@ -86,18 +86,30 @@ impl<'a> Capture<'a> {
             let owner = AssertSqlSafe(format!("select {}", triggers::owner_in_sql()));
             let owner = sqlx::query_scalar(owner).fetch_one(&mut *tx).await?;
             if let Some(store) = self.another(owner) {
-                return Ok(Some(store));
+                return Ok(Err(CaptureError::AnotherStore { store }));
             }
-            let tables = tables(&mut tx, &self.history.mapping().table).await?;
-            let sql = triggers::install(&self.history.mapping(), &tables, &self.store)
-                + &drop_strays(&mut tx, &tables).await?;
-            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *tx).await?;
+            let mapping = self.history.mapping();
+            let mut done = None;
+            loop {
+                // Looked at again behind the locks: a partition may have been attached while they were waited for.
+                let tables = tables(&mut tx, &mapping.table).await?;
+                let oids: Vec<i64> = tables.iter().map(|table| table.oid).collect();
+                if done.as_ref() == Some(&oids) {
+                    break;
+                }
+                let sql = triggers::install(&mapping, &tables, &self.store)
+                    + &drop_strays(&mut tx, &tables).await?;
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *tx).await?;
+                done = Some(oids);
+            }
+            if let Some(problem) = problem_of_tables(&mut tx, &mapping).await? {
+                return Ok(Err(CaptureError::NoTable(problem)));
+            }
             tx.commit().await?;
-            Ok(None)
+            Ok(Ok(()))
         };
         match patiently(once).await {
-            Ok(None) => Ok(true),
-            Ok(Some(store)) => Err(CaptureError::AnotherStore { store }),
+            Ok(done) => done.map(|()| true),
             Err(error) => {
                 let table = &self.history.mapping().table;
                 Err(CaptureError::of(error, table, self.mend().await))
@@ -116,37 +128,11 @@ impl<'a> Capture<'a> {
 
     /// Whether every table of the history can have triggers that see the changed rows.
     async fn check_tables(&self) -> Result<(), CaptureError> {
-        let mapping = self.history.mapping();
-        let table = &mapping.table;
-        let done = async {
+        let problem = async {
             let mut conn = self.pool.acquire().await?;
-            if tables(&mut conn, table).await?.is_empty() {
-                return Ok(Some(format!(
-                    "{table} is no table, so that nothing tells what changes in it; install capture on \
-                     the table behind it, with [history] naming that"
-                )));
-            }
-            if let Some((part, other)) = parts_of_others(&mut conn, table).await?.first() {
-                return Ok(Some(format!("{part}: {}", is_of_another(other))));
-            }
-            if let Some(part) = foreign_parts(&mut conn, table).await?.first() {
-                return Ok(Some(format!("{part}: {IS_FOREIGN} first")));
-            }
-            let is_virtual = sqlx::query_scalar(
-                "select attgenerated = 'v' from pg_attribute
-                 where attrelid = to_regclass($1) and attname = (parse_ident($2))[1]",
-            );
-            let is_virtual = is_virtual.bind(table).bind(&mapping.key);
-            let is_virtual = is_virtual.fetch_optional(&mut *conn).await?;
-            Ok((is_virtual == Some(true)).then(|| {
-                format!(
-                    "the key {} is generated when it is read, which triggers cannot see; make it `stored`, or \
-                     name another column in [history]",
-                    mapping.key
-                )
-            }))
+            problem_of_tables(&mut conn, &self.history.mapping()).await
         };
-        match done.await.map_err(CaptureError::Database)? {
+        match problem.await.map_err(CaptureError::Database)? {
             None => Ok(()),
             Some(problem) => Err(CaptureError::NoTable(problem)),
         }
@@ -192,4 +178,37 @@ impl<'a> Capture<'a> {
         }
         Ok(lines.iter().map(|line| format!("  {line}\n")).collect())
     }
+}
+
+/// Why some table of the history cannot have triggers that see the changed rows.
+async fn problem_of_tables(
+    conn: &mut PgConnection,
+    mapping: &Mapping,
+) -> Result<Option<String>, sqlx::Error> {
+    let table = &mapping.table;
+    if tables(conn, table).await?.is_empty() {
+        return Ok(Some(format!(
+            "{table} is no table, so that nothing tells what changes in it; install capture on \
+             the table behind it, with [history] naming that"
+        )));
+    }
+    if let Some((part, other)) = parts_of_others(conn, table).await?.first() {
+        return Ok(Some(format!("{part}: {}", is_of_another(other))));
+    }
+    if let Some(part) = foreign_parts(conn, table).await?.first() {
+        return Ok(Some(format!("{part}: {IS_FOREIGN} first")));
+    }
+    let is_virtual = sqlx::query_scalar(
+        "select attgenerated = 'v' from pg_attribute
+         where attrelid = to_regclass($1) and attname = (parse_ident($2))[1]",
+    );
+    let is_virtual = is_virtual.bind(table).bind(&mapping.key);
+    let is_virtual = is_virtual.fetch_optional(conn).await?;
+    Ok((is_virtual == Some(true)).then(|| {
+        format!(
+            "the key {} is generated when it is read, which triggers cannot see; make it `stored`, or \
+             name another column in [history]",
+            mapping.key
+        )
+    }))
 }

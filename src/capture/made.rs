@@ -30,6 +30,20 @@ pub(super) async fn functions(
     }))
 }
 
+/// An owner of the functions who may not write the outbox, so that the application cannot write either.
+pub(super) async fn shut_out(conn: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
+    let owner = sqlx::query_scalar(
+        "select pg_get_userbyid(p.proowner)::text
+         from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+         join pg_class c on c.relnamespace = n.oid and c.relname = 'outbox'
+         where n.nspname = 'recents' and p.proname like 'capture\\_%'
+           and not (has_schema_privilege(p.proowner, n.oid, 'usage')
+                    and has_table_privilege(p.proowner, c.oid, 'insert'))
+         limit 1",
+    );
+    owner.fetch_optional(conn).await
+}
+
 /// The first trigger that a table has to have and has not, or has disabled or made otherwise.
 pub(super) async fn missing_trigger(
     conn: &mut PgConnection,

@@ -6,6 +6,7 @@
 //! reads the history after taking them; notes go only after what they led to is committed.*
 
 pub(crate) mod apply;
+mod batch;
 mod change;
 pub mod coverage;
 pub mod decide;

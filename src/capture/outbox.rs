@@ -19,7 +19,7 @@ const NEWEST: i64 = ROWS;
 const CAME: i64 = 10_000;
 /// Runs that are worked off together: a statement over 1.78 million of them is worked off within a
 /// minute, and a batch keeps back what is fresh for some hundred milliseconds.
-const RUNS: usize = 20_000;
+pub(super) const RUNS: u32 = 20_000;
 /// A statement on the outbox takes milliseconds; one that waits for longer is given up.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Rows are counted up to here; more is "many".
@@ -27,7 +27,8 @@ pub(super) const COUNTED: i64 = 1_000_000;
 
 /// Notes of the outbox, locked until they are let go or the taking is dropped.
 pub(crate) struct Taken {
-    tx: Transaction<'static, Postgres>,
+    /// `None` where they are held no longer.
+    tx: Option<Transaction<'static, Postgres>>,
     pool: PgPool,
     ids: Vec<i64>,
     /// The runs, each once; behind the others those of small statements, so that what is noted of them is the
@@ -43,13 +44,21 @@ impl Taken {
         self.ids.is_empty()
     }
 
-    /// Lets the notes go.
-    pub(crate) async fn let_go(mut self) -> Result<(), HistoryError> {
+    /// Holds them no longer: others may do the same now, which only costs.
+    pub(super) fn release(&mut self) {
+        self.tx = None;
+    }
+
+    /// Lets the notes go, which were taken for `store`.
+    pub(crate) async fn let_go(self, store: &str) -> Result<(), HistoryError> {
+        let Some(mut tx) = self.tx else {
+            return let_go_of(&self.pool, &self.ids, store).await;
+        };
         let delete = sqlx::query("delete from recents.outbox where id = any($1)").bind(&self.ids);
-        if let Err(error) = delete.execute(&mut *self.tx).await {
+        if let Err(error) = delete.execute(&mut *tx).await {
             return Err(rights::explained(&self.pool, error).await);
         }
-        self.tx.commit().await.map_err(HistoryError::Database)
+        tx.commit().await.map_err(HistoryError::Database)
     }
 }
 
@@ -59,9 +68,13 @@ pub(super) async fn let_go(
     ids: &[i64],
     store: &str,
 ) -> Result<(), HistoryError> {
-    let Some(pool) = pool(history) else {
-        return Ok(());
-    };
+    match pool(history) {
+        Some(pool) => let_go_of(pool, ids, store).await,
+        None => Ok(()),
+    }
+}
+
+async fn let_go_of(pool: &PgPool, ids: &[i64], store: &str) -> Result<(), HistoryError> {
     let delete = format!(
         "delete from recents.outbox where id = any($1) and coalesce({}, $2) = $2",
         owner_in_sql()
@@ -132,17 +145,18 @@ impl Notes {
     }
 }
 
-/// Takes some notes for `store`: the oldest that nobody else took, and the newest. `None` where there
-/// are none, or all are another store's.
+/// Takes some notes for `store`, of about so many runs: the oldest that nobody else took, and the newest. `None`
+/// where there are none, or all are another store's.
 pub(super) async fn take(
     history: &History,
     position: &mut Position,
     store: &str,
+    runs: u32,
 ) -> Result<Option<Taken>, HistoryError> {
     let Some(pool) = pool(history) else {
         return Ok(None);
     };
-    match take_from(pool, position, store).await {
+    match take_from(pool, position, store, runs as usize).await {
         Ok(taken) => Ok(taken),
         Err(error) => Err(rights::explained(pool, error).await),
     }
@@ -152,6 +166,7 @@ async fn take_from(
     pool: &PgPool,
     position: &mut Position,
     store: &str,
+    most: usize,
 ) -> Result<Option<Taken>, sqlx::Error> {
     let (behind, newest) = position.next(Instant::now());
     let look = sqlx::query(
@@ -175,7 +190,7 @@ async fn take_from(
             row.try_get::<bool, _>(2)?,
         ));
     }
-    let picked = pick(&runs_of);
+    let picked = pick(&runs_of, most);
     let old = runs_of.iter().filter(|(.., is_new)| !is_new).count();
     let last_old = picked
         .iter()
@@ -231,7 +246,7 @@ async fn take_from(
     runs.retain(|run| small.binary_search(run).is_err());
     runs.append(&mut small);
     Ok(Some(Taken {
-        tx,
+        tx: Some(tx),
         pool: pool.clone(),
         ids,
         runs,
@@ -280,10 +295,10 @@ pub(super) async fn each_run(
     read.await.map_err(HistoryError::Database)
 }
 
-/// As many rows as have about [`RUNS`] runs, half of them from the newest.
-fn pick(rows: &[(i64, usize, bool)]) -> Vec<(i64, usize, bool)> {
+/// As many rows as have about `most` runs, half of them from the newest.
+fn pick(rows: &[(i64, usize, bool)], most: usize) -> Vec<(i64, usize, bool)> {
     let mut picked = Vec::new();
-    for (part, room) in [(true, RUNS / 2), (false, RUNS / 2)] {
+    for (part, room) in [(true, most / 2), (false, most / 2)] {
         let mut runs = 0;
         for row in rows.iter().filter(|row| row.2 == part) {
             // One always: a row alone may have more.

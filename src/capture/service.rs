@@ -66,6 +66,7 @@ pub async fn run(
     let mut said = Repeated::default();
     let (mut installed, mut retried, mut told) = (false, None::<Instant>, Repeated::default());
     let mut looked_for = Instant::now();
+    let mut oldest = Oldest::default();
     loop {
         if retried.is_none_or(|at| at.elapsed() > RETRY_EVERY) {
             retried = Some(Instant::now());
@@ -81,7 +82,7 @@ pub async fn run(
         }
         if looked.is_none_or(|at| at.elapsed() > COUNT_EVERY) {
             looked = Some(Instant::now());
-            let says = match count(&store, &history, &metrics, &mut drain).await {
+            let says = match count(&store, &history, &metrics, &mut drain, &mut oldest).await {
                 Ok(notes) => {
                     installed = notes == Notes::Ours;
                     match notes {
@@ -112,12 +113,19 @@ pub async fn run(
                 said.well();
                 (pause * 2).clamp(least, IDLE)
             }
+            // Somebody took capture away meanwhile.
+            Err(_) if installed && matches!(whose(&history, &mut drain).await, Ok(Notes::None)) => {
+                tracing::info!(
+                    "capture was uninstalled: what changes in the history is noted no more"
+                );
+                installed = false;
+                BUSY
+            }
             Err(error) => {
                 let error = chain(&error);
                 if said.is_news(&error) {
                     tracing::warn!(error, "notes cannot be worked off; trying again");
                 }
-                // Capture may be gone.
                 looked = None;
                 FAILED
             }
@@ -142,6 +150,7 @@ async fn count(
     history: &History,
     metrics: &Metrics,
     drain: &mut Drain,
+    oldest: &mut Oldest,
 ) -> Result<Notes, String> {
     let notes = whose(history, drain).await?;
     let backlog = match notes {
@@ -154,6 +163,43 @@ async fn count(
     metrics
         .capture_backlog_rows
         .set(backlog.rows + i64::try_from(waiting).unwrap_or(i64::MAX));
-    metrics.capture_lag.set(backlog.lag.as_secs_f64());
+    let ends = note::ends(store, 0).await.map_err(said)?;
+    let lag = backlog.lag.max(oldest.have_waited(ends));
+    metrics.capture_lag.set(lag.as_secs_f64());
     Ok(notes)
+}
+
+/// The oldest notes of the table. They carry no time, and so they are those that stood when it was last looked
+/// with none of the ones before them left.
+#[derive(Debug, Default)]
+struct Oldest(Option<(i64, Instant)>);
+
+impl Oldest {
+    /// How long the oldest note has waited at least, of the ids of the oldest and the newest.
+    fn have_waited(&mut self, ends: Option<(i64, i64)>) -> Duration {
+        self.0 = match (ends, self.0) {
+            (None, _) => None,
+            (Some((oldest, _)), Some(seen)) if oldest <= seen.0 => Some(seen),
+            (Some((_, newest)), _) => Some((newest, Instant::now())),
+        };
+        self.0.map_or(Duration::ZERO, |(_, since)| since.elapsed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_notes_wait_until_none_of_those_that_stood_is_left() {
+        let mut oldest = Oldest::default();
+        assert_eq!(oldest.have_waited(None), Duration::ZERO);
+        oldest.have_waited(Some((3, 10)));
+        let since = oldest.0.map(|(_, since)| since);
+        oldest.have_waited(Some((7, 90)));
+        assert_eq!(oldest.0.map(|(_, since)| since), since, "7 stood before");
+        oldest.have_waited(Some((11, 90)));
+        assert!(oldest.0.map(|(_, since)| since) > since, "11 came since");
+        assert_eq!(oldest.have_waited(None), Duration::ZERO);
+    }
 }

@@ -12,6 +12,8 @@ use crate::check::CheckError;
 use crate::history::{History, Mapping};
 use crate::store::{Store, identity, note};
 
+/// Rows of the outbox that wait for longer are not drained.
+const OLD: Duration = Duration::from_secs(60);
 /// Examples of notes that were set aside.
 const EXAMPLES: u32 = 5;
 
@@ -36,6 +38,13 @@ pub struct Status {
     pub examples: Vec<(String, String)>,
     /// An index on the history that computing a row again would use: statements, one a line.
     pub index: Option<String>,
+}
+
+impl Status {
+    /// Whether so much waits, or for so long, that nobody can be draining.
+    pub fn nobody_drains(&self) -> bool {
+        self.is_overfull || self.lag > OLD
+    }
 }
 
 /// Looks at the history's side alone: whether `table` and its partitions have the triggers.

@@ -14,11 +14,14 @@ pub(super) async fn tables(
              select to_regclass($1)::oid, 0
              union all
              select i.inhrelid, t.depth + 1 from pg_inherits i join tree t on i.inhparent = t.oid
+             -- One whose detachment was broken off is read by nobody any more.
+             where not i.inhdetachpending
          )
          select c.oid::bigint, format('%I.%I', n.nspname, c.relname),
                 c.relkind = 'p' or c.relispartition
          from tree t join pg_class c on c.oid = t.oid join pg_namespace n on n.oid = c.relnamespace
-         where c.relkind in ('r', 'p') group by 1, 2, 3 order by min(t.depth), c.oid::bigint",
+         -- A session's temporary child is seen by that session alone.
+         where c.relkind in ('r', 'p') and c.relpersistence <> 't' group by 1, 2, 3 order by min(t.depth), c.oid::bigint",
     );
     let rows = rows.bind(table).fetch_all(conn).await?;
     let table = |row: &sqlx::postgres::PgRow| {
@@ -104,7 +107,8 @@ pub(super) async fn foreign_parts(
     parts.bind(table).fetch_all(conn).await
 }
 
-/// Parts of the history's table, itself included, that are parts of something else as well: name, and of what.
+/// Parts of the history's table, itself included, that are parts of something else as well: name, and of what in the
+/// end.
 pub(super) async fn parts_of_others(
     conn: &mut PgConnection,
     table: &str,
@@ -114,10 +118,14 @@ pub(super) async fn parts_of_others(
              select to_regclass($1)::oid
              union select i.inhrelid from pg_inherits i join tree t on i.inhparent = t.oid
          )
-         select format('%I.%I', n.nspname, c.relname), i.inhparent::regclass::text
-         from tree t join pg_class c on c.oid = t.oid join pg_namespace n on n.oid = c.relnamespace
-         join pg_inherits i on i.inhrelid = t.oid
-         where i.inhparent not in (select oid from tree) order by 1, 2",
+         , other (oid, top) as (
+             select i.inhrelid, i.inhparent from pg_inherits i
+             where i.inhrelid in (select oid from tree) and i.inhparent not in (select oid from tree)
+             union select o.oid, i.inhparent from other o join pg_inherits i on i.inhrelid = o.top
+         )
+         select format('%I.%I', n.nspname, c.relname), o.top::regclass::text
+         from other o join pg_class c on c.oid = o.oid join pg_namespace n on n.oid = c.relnamespace
+         where not exists (select from pg_inherits i where i.inhrelid = o.top) order by 1, 2",
     );
     parts.bind(table).fetch_all(conn).await
 }

@@ -138,6 +138,7 @@ pub(super) fn install(mapping: &Mapping, tables: &[Table], store: &str) -> Strin
         sql += &triggers(mapping, &table.name, table.is_partitioned);
     }
     sql += &outbox(mapping);
+    sql += FUNCTIONS_MAY_WRITE;
     sql += IDS_GO_ON;
     let comment = format!("{}\n{OWNER}{store}", description(mapping));
     sql += &format!(
@@ -151,6 +152,29 @@ const SCHEMA: &str = "do $recents$ begin
   if to_regnamespace('recents') is null then
     create schema recents;
   end if;
+end $recents$;
+";
+
+/// Functions that were there keep their owner, with whose rights they write, and the outbox may be another's: it
+/// was made anew, or given away.
+const FUNCTIONS_MAY_WRITE: &str = "do $recents$
+declare
+  owner text;
+begin
+  for owner in
+    select distinct pg_get_userbyid(p.proowner)
+    from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+    where n.nspname = 'recents' and p.proname like 'capture\\_%'
+      and not (has_schema_privilege(p.proowner, n.oid, 'usage')
+               and has_table_privilege(p.proowner, 'recents.outbox', 'insert'))
+  loop
+    execute format('grant usage on schema recents to %I', owner);
+    execute format('grant insert on recents.outbox to %I', owner);
+    -- Where there is nothing to give, a grant is only a warning.
+    if not has_table_privilege(owner, 'recents.outbox', 'insert') then
+      raise insufficient_privilege using message = owner || ' may not write recents.outbox';
+    end if;
+  end loop;
 end $recents$;
 ";
 

@@ -56,7 +56,7 @@ impl History {
                 "history.query",
                 format_args!(
                     "it returned the run `{run}` twice; each run gives one row or none: join on \
-                     unique columns"
+                     unique columns, and name a key that is unique, in all partitions together"
                 ),
             ));
         }

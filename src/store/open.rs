@@ -65,9 +65,11 @@ pub struct PoolSettings {
 pub(crate) const PG_BEGIN: &str = "begin isolation level read committed";
 
 /// What is acknowledged is on the disk: where the role or the database have commits not wait for it, ours do. For
-/// a session; and for one transaction, behind a pooler.
-const PG_DURABLE: &str = "select set_config('synchronous_commit', 'local', false) \
-                          where current_setting('synchronous_commit') = 'off'";
+/// a session, in which it is set in any case: what is not would follow the server's configuration when that is
+/// loaded anew; and for one transaction, behind a pooler.
+const PG_DURABLE: &str = "select set_config('synchronous_commit', \
+                          case s when 'off' then 'local' else s end, false) \
+                          from current_setting('synchronous_commit') as s";
 /// [`PG_BEGIN`] behind a pooler.
 pub(super) const PG_BEGIN_POOLED: &str = "begin isolation level read committed; \
                                           select set_config('synchronous_commit', 'local', true) \

@@ -194,13 +194,13 @@ impl Metrics {
         );
         registry.register_with_unit(
             "capture_lag",
-            "How long the oldest note has waited",
+            "How long the oldest has waited, of the outbox or of the notes of the table",
             seconds(),
             self.capture_lag.clone(),
         );
         registry.register(
             "capture_backlog_rows",
-            "Notes that wait",
+            "Rows of the outbox, some hundred runs each, and notes of the table that wait",
             self.capture_backlog_rows.clone(),
         );
         registry.register(

@@ -274,3 +274,80 @@ async fn hostile(setup: &mut Setup) -> String {
     ];
     setup.store.role(&grants).await
 }
+
+/// Its transaction is open when the installation looks which tables there are.
+#[tokio::test]
+async fn a_part_that_is_attached_during_the_installation_is_covered() {
+    let setup = setup(POSTGRES).await;
+    let mut application = setup.source().connect().await;
+    application
+        .execute(
+            "create table late (like saved_run including constraints);
+             begin; alter table late inherit saved_run",
+        )
+        .await;
+    let mut install = setup.start(&["capture", "install"]);
+    let mut beside = setup.source().connect().await;
+    let waits = "select pid::text from pg_stat_activity where datname = current_database()
+                 and application_name = 'recents' and wait_event_type = 'Lock'
+                 and query like 'do $recents$%'";
+    install
+        .until("it waits", async || {
+            (!beside.texts(waits).await.is_empty()).then_some(())
+        })
+        .await;
+    application.execute("commit").await;
+    install.ended().await.expect(0);
+    setup.recents(&["capture", "status"]).expect(0);
+}
+
+const GIVEN_AWAY: [&str; 6] = [
+    "alter function recents.capture_inserted() owner to %",
+    "alter function recents.capture_updated() owner to %",
+    "alter function recents.capture_deleted() owner to %",
+    "alter function recents.capture_truncated() owner to %",
+    "alter function recents.capture_moved() owner to %",
+    "alter function recents.capture_rekeyed() owner to %",
+];
+
+/// They write with the rights of their owner, who stays the same when they are made again.
+#[tokio::test]
+async fn functions_whose_owner_may_not_write_the_outbox_are_told_and_mended() {
+    for change in [
+        "select 'the functions alone were given away'",
+        "drop table recents.outbox",
+    ] {
+        let mut setup = setup(POSTGRES).await;
+        setup.recents(&["capture", "install"]).expect(0);
+        setup.store.role(&GIVEN_AWAY).await;
+        let mut conn = setup.source().connect().await;
+        conn.execute(change).await;
+        let write = "insert into saved_run values (4999, 'w', 'u', 1, now())";
+        let refused = conn.try_execute(write).await;
+        assert!(refused.is_err(), "{change}: the application could write");
+        let told = setup.recents(&["capture", "status"]).expect(1);
+        assert!(
+            told.out.contains("the application cannot write"),
+            "{told:?}"
+        );
+        setup.recents(&["capture", "install"]).expect(0);
+        setup.recents(&["capture", "status"]).expect(0);
+        assert_noted(&mut conn, 5_000, change).await;
+    }
+}
+
+#[tokio::test]
+async fn notes_that_nobody_works_off_are_told_with_what_ends_that() {
+    let setup = setup(POSTGRES).await;
+    setup.recents(&["capture", "install"]).expect(0);
+    let mut conn = setup.source().connect().await;
+    let told = "nobody works them off: start `recents serve`";
+    conn.execute("insert into saved_run values (4999, 'w', 'u', 1, now())")
+        .await;
+    let status = setup.recents(&["capture", "status"]).expect(0);
+    assert!(!status.out.contains(told), "{status:?}");
+    conn.execute("update recents.outbox set noted_at = noted_at - interval '2 minutes'")
+        .await;
+    let status = setup.recents(&["capture", "status"]).expect(0);
+    assert!(status.out.contains(told), "{status:?}");
+}

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::followed::{Followed, plain, serve};
 use crate::support::{Backend, Beside, TestDb, until};
 
-const LARGE: i64 = 40_000;
+const LARGE: i64 = 12_000;
 const OUTBOX: &str = "select count(*)::text from recents.outbox";
 
 async fn number(conn: &mut Beside, sql: &str) -> i64 {
@@ -77,7 +77,7 @@ async fn a_small_change_between_two_large_ones_is_not_kept_back() {
         format!(
             "insert into saved_run select {first} + n, 'bulk', 'u',
                  (select min(id) from saved_run_version where published_run_id is not null),
-                 now() - n * interval '1 s' from generate_series(1, 100000) n"
+                 now() - n * interval '1 s' from generate_series(1, 40000) n"
         )
     };
     conn.execute(&large(100_000)).await;

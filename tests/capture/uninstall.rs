@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::followed::plain;
+use super::followed::{Followed, plain};
 use super::install::{TRACES, setup};
 use crate::support::history::Setup;
 use crate::support::history::layout::{ALL, POSTGRES};
@@ -169,4 +169,25 @@ async fn a_table_that_is_held_is_named_and_left_as_it_is() {
     assert!(refused.err.contains(told), "{refused:?}");
     holder.execute("rollback").await;
     setup.recents(&["capture", "status"]).expect(0);
+}
+
+/// No fault of anybody's: there is nothing to mend.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_service_says_that_capture_was_uninstalled_and_no_more() {
+    let Followed { setup, server } = Followed::start(setup(POSTGRES).await).await;
+    setup.recents(&["capture", "uninstall"]).expect(0);
+    let uninstalled = "capture was uninstalled: what changes in the history is noted no more";
+    until("it is told", async || {
+        server.log.text().contains(uninstalled).then_some(())
+    })
+    .await;
+    let log = server.log.text();
+    assert!(!log.contains("notes cannot be worked off"), "{log}");
+    // Installed anew, it goes on.
+    setup.recents(&["capture", "install"]).expect(0);
+    let followed = Followed { setup, server };
+    followed
+        .app("insert into saved_run values (9999, 'anew', 'u', 1, now())")
+        .await;
+    followed.assert_exact("after another installation").await;
 }

@@ -5,7 +5,7 @@ use hyper::body::Bytes;
 use crate::races::drain::drain_of;
 use crate::support::history::Setup;
 use crate::support::uses::body_of;
-use crate::support::{Backend, Beside, Cluster, Server, TestDb, Use};
+use crate::support::{Backend, Beside, Cluster, Server, TestDb, Use, until};
 
 /// Has every session from now on not wait, and writes down what whoever changes a table waits for.
 async fn hurry(db: &mut Beside, table: &str, events: &str) {
@@ -70,4 +70,29 @@ async fn notes_go_when_what_they_led_to_is_on_the_disk() {
         drain.step(true).await.expect("a step");
     }
     assert_eq!(beside.texts(SEEN).await, ["local"]);
+}
+
+/// A session that had nothing set would follow the configuration.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_configuration_that_is_loaded_anew_changes_nothing_for_a_running_service() {
+    let cluster = Cluster::start();
+    drop(TestDb::apart(&cluster.url).await);
+    let server = Server::with(&cluster.url, &["--pool-size", "1"]).await;
+    let body = body_of(&[Use::new("w", "p", 0)]);
+    server.public.post("/v1/runs", &body).await.expect(200);
+    let mut beside = Beside::connect(Backend::Postgres, &cluster.url).await;
+    let events = "insert or update or delete";
+    hurry(&mut beside, "recents.recent_workflow", events).await;
+    beside
+        .execute("alter system set synchronous_commit = off")
+        .await;
+    beside.execute("select pg_reload_conf()").await;
+    until("sessions that were there before follow it", async || {
+        let waits = beside.texts("select current_setting('synchronous_commit')");
+        (waits.await == ["off"]).then_some(())
+    })
+    .await;
+    let body = body_of(&[Use::new("w", "p", 1)]);
+    server.public.post("/v1/runs", &body).await.expect(200);
+    assert_eq!(beside.texts(SEEN).await, ["on"]);
 }

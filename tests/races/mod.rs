@@ -2,6 +2,7 @@
 
 pub(crate) mod drain;
 mod group_commit;
+mod held;
 mod killed;
 mod migrations;
 mod model;

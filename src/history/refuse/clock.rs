@@ -183,7 +183,10 @@ fn string(expr: &Expr) -> Option<&str> {
 
 fn literal(value: &Value) -> Option<&str> {
     match value {
-        Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text) => Some(text),
+        Value::SingleQuotedString(text)
+        | Value::EscapedStringLiteral(text)
+        | Value::UnicodeStringLiteral(text)
+        | Value::NationalStringLiteral(text) => Some(text),
         Value::DollarQuotedString(text) => Some(&text.value),
         _ => None,
     }

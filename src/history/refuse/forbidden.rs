@@ -175,6 +175,7 @@ impl Forbidden {
         {
             return Err(Refusal::HistoryTable(name.to_string()));
         }
+        functions::judge_relation(&parts, self.dialect)?;
         self.relations.insert(parts);
         Ok(())
     }
@@ -207,6 +208,9 @@ impl Visitor for Forbidden {
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Refusal> {
         if let Expr::Function(call) = expr {
             flow(self.call(call))?;
+        }
+        if let Expr::Identifier(name) = expr {
+            flow(functions::judge_name(name, self.dialect))?;
         }
         if self.dialect == Dialect::Postgres
             && let Some(literal) = clock::literal_in(expr)

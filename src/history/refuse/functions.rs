@@ -2,7 +2,8 @@
 
 use super::{Dialect, Refusal, clock, excerpt};
 use sqlparser::ast::{
-    Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, ObjectName,
+    Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, Ident,
+    ObjectName,
 };
 
 /// Refuses the call, or returns the function's name in lower case, without its schema.
@@ -38,6 +39,29 @@ pub(super) fn judge_steady(
         return Err(Refusal::State(name.to_owned()));
     }
     Ok(())
+}
+
+/// Refuses what stands for something of the session without parentheses, where no column can be meant.
+pub(super) fn judge_name(name: &Ident, dialect: Dialect) -> Result<(), Refusal> {
+    let word = name.value.to_ascii_lowercase();
+    let is_value = matches!(&*word, "current_role" | "current_schema");
+    match is_value && name.quote_style.is_none() && dialect == Dialect::Postgres {
+        true => Err(Refusal::State(word)),
+        false => Ok(()),
+    }
+}
+
+/// Refuses a relation in which PostgreSQL shows its own state.
+pub(super) fn judge_relation(parts: &[String], dialect: Dialect) -> Result<(), Refusal> {
+    let is_the_servers = match parts {
+        [name] => name.starts_with("pg_"),
+        [schema, _] | [_, schema, _] => schema == "pg_catalog" || schema == "information_schema",
+        _ => false,
+    };
+    match is_the_servers && dialect == Dialect::Postgres {
+        true => Err(Refusal::State(parts.join("."))),
+        false => Ok(()),
+    }
 }
 
 /// A function's name in lower case, without its schema.
@@ -192,6 +216,10 @@ fn is_state(name: &str) -> bool {
             | "current_schema"
             | "current_schemas"
             | "current_setting"
+            | "current_catalog"
+            | "current_database"
+            | "pg_has_role"
+            | "pg_is_in_recovery"
             | "pg_backend_pid"
             | "pg_notify"
     ) || [
@@ -200,8 +228,11 @@ fn is_state(name: &str) -> bool {
         "pg_current_",
         "pg_advisory_",
         "pg_try_advisory_",
+        "inet_client_",
+        "inet_server_",
         "dblink",
     ]
     .iter()
     .any(|prefix| name.starts_with(prefix))
+        || (name.starts_with("has_") && name.ends_with("_privilege"))
 }

@@ -100,7 +100,11 @@ impl Unsteady {
             }
             | TableFactor::Function { name, args, .. } => self.call(name, args),
             TableFactor::Table { name, .. } => {
-                self.relations.extend(self.dialect.fold_all(name));
+                let Some(parts) = self.dialect.fold_all(name) else {
+                    return Ok(());
+                };
+                functions::judge_relation(&parts, self.dialect)?;
+                self.relations.insert(parts);
                 Ok(())
             }
             _ => Ok(()),
@@ -119,6 +123,9 @@ impl Unsteady {
             let name = functions::name(&call.name)?;
             functions::judge_steady(&name, &functions::arguments(call), self.dialect)?;
             self.functions.insert(name);
+        }
+        if let Expr::Identifier(name) = expr {
+            functions::judge_name(name, self.dialect)?;
         }
         match clock::literal_in(expr) {
             Some(literal) if self.dialect == Dialect::Postgres => {
