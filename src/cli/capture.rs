@@ -249,6 +249,9 @@ fn lines(status: &Status, misfit: Option<&str>) -> String {
         status.lag.as_secs_f64(),
         thousands(status.notes),
     );
+    if status.nobody_drains() {
+        text += "           nobody works them off: start `recents serve` with this history\n";
+    }
     text += &format!(
         "set aside  {} whose mapping fails\n",
         thousands(status.set_aside)

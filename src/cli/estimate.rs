@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::backfill::connect;
-use super::output::{columns, duration, print, thousands};
+use super::output::{chain, columns, duration, print, thousands};
 use super::{Done, Failure, Json};
 use crate::config::Config;
 use crate::history::estimate::{Estimate, estimate};
@@ -17,7 +17,14 @@ pub(super) async fn run(config: &Config, args: &Json) -> Result<Done, Failure> {
     let history = connect(config).await?;
     let estimated = estimate(&history).await;
     history.close().await;
-    let estimated = estimated.map_err(Failure::from_history)?;
+    let estimated = estimated.map_err(|error| match error.is_of_the_data() {
+        true => Failure::failed(format!(
+            "a run cannot be mapped: {}: mend it, or let history.query leave it out; `recents backfill` \
+             names such runs, and passes them over",
+            chain(&error)
+        )),
+        false => Failure::from_history(error),
+    })?;
     match args.json {
         true => print(format_args!("{}\n", as_json(&estimated)))?,
         false => print(as_text(&estimated))?,

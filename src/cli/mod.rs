@@ -131,14 +131,20 @@ impl Failure {
 
     /// A mapping query that is refused, or does not fit its database, is a configuration to mend.
     fn from_history(error: HistoryError) -> Self {
-        match error {
+        match &error {
+            HistoryError::Misfit { problem, .. } if problem.contains("permission denied") => {
+                Self::Usage(format!("{error}{ASK_DOCTOR}"))
+            }
             HistoryError::Refused(_) | HistoryError::Misfit { .. } => {
                 Self::Usage(error.to_string())
             }
-            error => Self::failed(error),
+            _ => Self::failed(error),
         }
     }
 }
+
+/// Behind an error of a role that lacks a right.
+const ASK_DOCTOR: &str = "; `recents doctor` says which grant is missing";
 
 impl<E: Error + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
@@ -178,7 +184,12 @@ pub fn run() -> ExitCode {
         }
         Err(Failure::Failed(error)) if output::is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(Failure::Failed(error)) => {
-            eprintln!("recents: {}", output::chain(&*error));
+            let told = output::chain(&*error);
+            let mended_by = match output::lacks_a_right(&*error) && !told.contains("grant ") {
+                true => ASK_DOCTOR,
+                false => "",
+            };
+            eprintln!("recents: {told}{mended_by}");
             ExitCode::FAILURE
         }
     }
@@ -196,12 +207,18 @@ fn command() -> Command {
             .help(match key.default {
                 Some(default) => {
                     format!(
-                        "{} [env: {}] [default: {default}]",
+                        "{} [file: {}] [env: {}] [default: {default}]",
                         key.about,
+                        key.name,
                         key.variable()
                     )
                 }
-                None => format!("{} [env: {}]", key.about, key.variable()),
+                None => format!(
+                    "{} [file: {}] [env: {}]",
+                    key.about,
+                    key.name,
+                    key.variable()
+                ),
             })
     }))
 }
@@ -325,6 +342,7 @@ async fn migrated(config: &Config, only_reads: bool) -> Result<Store, Failure> {
 /// A store that does not answer is told with where it should be.
 fn out_of_reach(config: &Config, error: StoreError) -> Failure {
     match error {
+        StoreError::Unavailable(_) if error.is_statement_timeout() => Failure::failed(error),
         StoreError::Unavailable(error) => {
             let (url, origin) = config.explain_store();
             let error = no_answer(&error);

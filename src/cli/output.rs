@@ -22,6 +22,19 @@ pub(super) fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
         .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
 
+/// Whether PostgreSQL refused it for a right that the role lacks.
+pub(super) fn lacks_a_right(error: &(dyn Error + 'static)) -> bool {
+    const INSUFFICIENT_PRIVILEGE: &str = "42501";
+    std::iter::successors(Some(error), |&error| error.source())
+        .filter_map(|error| error.downcast_ref::<sqlx::Error>())
+        .filter_map(sqlx::Error::as_database_error)
+        .any(|error| {
+            error
+                .code()
+                .is_some_and(|code| code == INSUFFICIENT_PRIVILEGE)
+        })
+}
+
 /// Rows as columns: the first row is the heading; numbers stand to the right.
 pub(super) fn columns(rows: &[Vec<String>]) -> String {
     let width = |column: usize| {

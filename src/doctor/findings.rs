@@ -9,6 +9,10 @@ use crate::telemetry::chain;
 /// Shows who holds what others wait for.
 const WHO_IS_AT_WORK: &str = "select pid, state, wait_event_type, xact_start, query \
                               from pg_stat_activity order by xact_start;";
+/// What brings back tables that are gone.
+pub(crate) const MEND_GONE: &str = "restore them from a backup, which keeps what was dismissed; or drop the rest of \
+                                    them (drop schema recents cascade), then recents migrate, recents capture \
+                                    install and recents backfill";
 /// Codes of a table or a schema that is not there.
 const GONE: [&str; 2] = ["42P01", "3F000"];
 
@@ -63,8 +67,7 @@ impl<'t> Findings<'t> {
             return self.fail(
                 check,
                 format!("tables are gone that migrations made: {}", said(error)),
-                "restore them from a backup; or drop the rest of them, then recents migrate and \
-                 recents backfill",
+                MEND_GONE,
             );
         }
         let detail = format!("could not be looked at: {}", said(error));

@@ -1,8 +1,6 @@
 //! The history: whether the mapping fits, how fast a run and a row are found, and whether capture
 //! follows it.
 
-use std::time::Duration;
-
 use sqlx::PgPool;
 
 use super::findings::{Findings, is_no_answer, said};
@@ -14,8 +12,6 @@ use crate::store::Store;
 
 /// Runs from each end that are mapped.
 const SAMPLE: u32 = 100;
-/// Notes that wait for longer are not drained.
-const OLD_NOTES: Duration = Duration::from_secs(60);
 
 /// Where there is no table, there is no `store`.
 pub(super) async fn examine(config: &Config, store: Option<&Store>, findings: &mut Findings<'_>) {
@@ -117,6 +113,14 @@ async fn pause_while(history: &History, query: &str, findings: &mut Findings<'_>
 
 async fn mapped(history: &History, findings: &mut Findings<'_>) {
     match history.sample(SAMPLE).await {
+        Err(error) if error.is_of_the_data() => findings.warn(
+            "mapping",
+            format!(
+                "a run cannot be mapped, and lists that are read from the history fail in its workspace: {}",
+                said(&error)
+            ),
+            "mend the run, which recents verify names, or let history.query leave it out",
+        ),
         Err(error) => findings.unknown("mapping", &error),
         Ok((0, _)) => findings.ok("mapping", "there are no runs yet"),
         Ok((runs, 0)) => findings.warn(
@@ -231,7 +235,14 @@ async fn capture(
     // For which key, only a mapping that fits tells.
     let is_current = coverage.current || history.is_none();
     match (is_current, problems.is_empty()) {
-        (_, false) => findings.fail(check, problems.join("; "), install),
+        (_, false) => {
+            let told = problems.join("; ");
+            let mend = match told.contains("capture install`") {
+                true => install,
+                false => "as it says",
+            };
+            findings.fail(check, told, mend);
+        }
         (true, true) if coverage.tables.is_empty() => {
             findings.fail(check, "installed, and on no table", install);
         }
@@ -254,7 +265,7 @@ async fn capture(
         "{} rows wait, the oldest for {lag:.1} s",
         status.backlog_rows
     );
-    match status.is_overfull || status.lag > OLD_NOTES {
+    match status.nobody_drains() {
         true => findings.fail("outbox", waiting, "start recents serve with this history"),
         false => findings.ok("outbox", waiting),
     }

@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use crate::config::{Config, HistoryConfig};
 use crate::store::{PoolSettings, Store};
+pub(crate) use findings::MEND_GONE;
 use findings::{Findings, said};
 
 /// Connections that the doctor takes.

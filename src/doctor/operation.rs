@@ -181,7 +181,13 @@ async fn times(config: &Config, store: &Store, findings: &mut Findings<'_>) {
             );
             let mend = match newest.run {
                 Some(run) => {
-                    format!("mend the time of run {run:?} in the history, or dismiss it there")
+                    let what = format!("mend the time of run {run:?} there, or dismiss the item");
+                    match config.history {
+                        Some(_) => {
+                            format!("recents verify --repair; where the history says so: {what}")
+                        }
+                        None => what,
+                    }
                 }
                 None => "dismiss it there".into(),
             };
@@ -198,6 +204,13 @@ async fn details(config: &Config, findings: &mut Findings<'_>) {
     match details::try_query(details).await {
         Ok(()) => findings.ok("details", "the database understands the query"),
         Err(error @ DetailsError::Database(_)) => findings.unknown("details", &error),
-        Err(error) => findings.fail("details", said(&error), "mend details.query"),
+        Err(error) => {
+            let told = said(&error);
+            let mend = match told.contains("permission denied") {
+                true => "grant the role select on it, and usage on its schema",
+                false => "mend details.query",
+            };
+            findings.fail("details", told, mend);
+        }
     }
 }

@@ -12,6 +12,10 @@ use crate::store::{Dialect, PgStore, planned_once, statements};
 const OLDEST: i32 = 140_000;
 /// Dead rows of a table beside which its live ones are few.
 const MANY_DEAD: i64 = 20_000;
+/// Autovacuum comes by once a minute: seconds after which it is late …
+const LATE_VACUUM: f64 = 150.0;
+/// … and dead rows that say so of a table that it never came by: a backfill leaves fewer.
+const NEVER_VACUUMED: i64 = 10 * MANY_DEAD;
 /// A transaction that is open for so long keeps vacuum from working.
 const OLD_TRANSACTION: f64 = 10.0;
 /// The queue of notifications that fills up to this is read too slowly.
@@ -134,7 +138,8 @@ async fn vacuum(conn: &mut PgConnection, findings: &mut Findings<'_>) {
         Ok(_) => {}
     }
     let tables = "select c.relname, coalesce(array_to_string(c.reloptions, ' '), ''), s.n_dead_tup,
-                s.n_live_tup, pg_size_pretty(pg_total_relation_size(c.oid))
+                s.n_live_tup, pg_size_pretty(pg_total_relation_size(c.oid)),
+                extract(epoch from clock_timestamp() - greatest(s.last_autovacuum, s.last_vacuum))
          from pg_class c join pg_namespace n on n.oid = c.relnamespace
          left join pg_stat_user_tables s on s.relid = c.oid
          where n.nspname = 'recents' and c.relname in ('recent_workflow', 'note', 'outbox')
@@ -166,7 +171,9 @@ async fn vacuum(conn: &mut PgConnection, findings: &mut Findings<'_>) {
             );
         }
         let detail = format!("recents.{table} has {live} rows and {dead} dead ones, {size}");
-        match dead > MANY_DEAD && dead > 2 * live {
+        let is_late =
+            number::<f64>(&row, 5).map_or(dead > NEVER_VACUUMED, |seconds| seconds > LATE_VACUUM);
+        match is_late && dead > MANY_DEAD && dead > 2 * live {
             true => findings.warn("vacuum", detail, format!("vacuum recents.{table};")),
             false => findings.ok("vacuum", detail),
         }

@@ -11,7 +11,7 @@ use super::migrate::MigrateError;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database does not answer, not in time, or lets nobody in. Try again later.
-    #[error("the database is out of reach")]
+    #[error("{}", no_answer(.0))]
     Unavailable(#[source] sqlx::Error),
     /// There is no room left to write.
     #[error("the database has no room left on its disk; free some")]
@@ -40,13 +40,25 @@ pub enum StoreError {
     Other(#[source] sqlx::Error),
 }
 
+/// Whether PostgreSQL ended a statement because it took too long, or waited too long for a lock.
+fn was_ended(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code == "57014")
+}
+
+fn no_answer(error: &sqlx::Error) -> &'static str {
+    match was_ended(error) {
+        true => {
+            "the database did not answer in time; a lock may keep it, or too much is asked of it"
+        }
+        false => "the database is out of reach",
+    }
+}
+
 impl StoreError {
     /// Whether PostgreSQL ended the statement because it took too long, or waited too long for a lock.
     pub fn is_statement_timeout(&self) -> bool {
-        let Self::Unavailable(sqlx::Error::Database(error)) = self else {
-            return false;
-        };
-        error.code().is_some_and(|code| code == "57014")
+        matches!(self, Self::Unavailable(error) if was_ended(error))
     }
 
     /// Whether trying the same again at once may succeed.

@@ -71,6 +71,13 @@ pub enum MigrateError {
 }
 
 impl Store {
+    fn runner(&self) -> Runner {
+        match self {
+            Self::Postgres(..) => postgres::migrations::runner(),
+            Self::Sqlite(..) => sqlite::migrations::runner(),
+        }
+    }
+
     /// Brings the schema up to date; safe from any number of processes at once. Returns how many
     /// migrations were applied.
     ///
@@ -91,10 +98,7 @@ impl Store {
             Err(StoreError::Schema(error)) if matches!(*error, MigrateError::Pending { .. }) => {}
             Err(error) => return Err(error),
         }
-        let runner = match self {
-            Self::Postgres(..) => postgres::migrations::runner(),
-            Self::Sqlite(..) => sqlite::migrations::runner(),
-        };
+        let runner = self.runner();
         let mut tx = self.begin_migration().await?;
         if let Conn::Postgres(conn) = tx.conn() {
             // Statements of a migration take the time that they take; only waiting is bounded.
@@ -126,15 +130,36 @@ impl Store {
         Ok(report)
     }
 
+    /// The tables that migrations made, and somebody took away since.
+    ///
+    /// # Errors
+    /// Where the database does not answer.
+    pub async fn gone_tables(&self) -> Result<Vec<String>, StoreError> {
+        let migrations = self.runner();
+        let made = migrations
+            .get_migrations()
+            .iter()
+            .filter_map(Migration::sql);
+        let made = made.flat_map(str::lines).filter_map(|line| {
+            let (name, _) = line.strip_prefix("create table ")?.split_once(' ')?;
+            Some(name.to_owned())
+        });
+        let mut gone = Vec::new();
+        let mut tx = self.begin_reading().await?;
+        for table in made {
+            if !exists(&mut tx.conn(), &table).await? {
+                gone.push(table);
+            }
+        }
+        Ok(gone)
+    }
+
     /// Whether the schema is the one that this program needs.
     ///
     /// # Errors
     /// [`StoreError::Schema`] with what differs.
     pub async fn check_schema(&self) -> Result<(), StoreError> {
-        let runner = match self {
-            Self::Postgres(..) => postgres::migrations::runner(),
-            Self::Sqlite(..) => sqlite::migrations::runner(),
-        };
+        let runner = self.runner();
         let mut tx = self.begin_reading().await?;
         check_encoding(tx.conn()).await?;
         let applied = applied(&mut tx.conn()).await?;
@@ -187,26 +212,24 @@ fn table_name(dialect: Dialect) -> String {
     }
 }
 
+/// Whether there is such a table, by its name as migrations write it.
+async fn exists(conn: &mut Conn<'_>, table: &str) -> Result<bool, StoreError> {
+    Ok(on_both!(Conn, conn, |conn, dialect| {
+        let text = match dialect {
+            Dialect::Postgres => "select 1 where to_regclass($1) is not null",
+            Dialect::Sqlite => "select 1 from sqlite_master where name = $1",
+        };
+        let exists = sqlx::query(text).bind(table);
+        exists.fetch_optional(&mut **conn).await?.is_some()
+    }))
+}
+
 async fn applied(conn: &mut Conn<'_>) -> Result<BTreeMap<i32, Migration>, StoreError> {
-    let exists = match conn {
-        Conn::Postgres(conn) => {
-            let regclass = sqlx::query("select 1 where to_regclass($1) is not null");
-            regclass
-                .bind(table_name(Dialect::Postgres))
-                .fetch_optional(&mut **conn)
-                .await?
-                .is_some()
-        }
-        Conn::Sqlite(conn) => {
-            let master = sqlx::query("select 1 from sqlite_master where name = $1");
-            master
-                .bind(APPLIED_TABLE)
-                .fetch_optional(&mut **conn)
-                .await?
-                .is_some()
-        }
+    let table = match conn {
+        Conn::Postgres(_) => table_name(Dialect::Postgres),
+        Conn::Sqlite(_) => table_name(Dialect::Sqlite),
     };
-    if !exists {
+    if !exists(conn, &table).await? {
         return Ok(BTreeMap::new());
     }
     let migrations = on_both!(Conn, conn, |conn, dialect| {

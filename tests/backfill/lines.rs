@@ -137,27 +137,19 @@ async fn a_broken_first_line_is_read_as_the_name_of_the_file_says(db: TestDb) {
     let [_, Kind { lines, broken, .. }] = kinds();
     // As long as one of CSV that names its columns.
     let csv = (HEADER.into(), "is not JSON");
-    for (line, problem) in broken.into_iter().chain([csv]) {
-        for name in names {
-            files
-                .db
-                .execute("delete from {recents}recent_workflow")
-                .await;
-            let content = [line.as_slice(), lines(&uses).as_bytes()].concat();
-            let packed = name.to_lowercase().ends_with(".gz");
-            files.write(name, if packed { gzip(&content) } else { content });
-            let ended = files.backfill(name, &[]).expect(1);
-            assert_named(&ended, name, 1, problem);
-            files.backfill(name, &["--on-error", "skip"]).expect(0);
-            files.assert_rows(&maximum(&uses), name).await;
-        }
-    }
-    // A header that begins like an object.
-    for name in ["a.csv", "a.CSV.gz"] {
-        files.write(name, format!("{{workspace\n{}", lines(&uses)));
+    // Each kind of line under some name, and each name for some kind.
+    for ((line, problem), name) in broken.into_iter().chain([csv]).zip(names.iter().cycle()) {
+        files
+            .db
+            .execute("delete from {recents}recent_workflow")
+            .await;
+        let content = [line.as_slice(), lines(&uses).as_bytes()].concat();
+        let packed = name.to_lowercase().ends_with(".gz");
+        files.write(name, if packed { gzip(&content) } else { content });
         let ended = files.backfill(name, &[]).expect(1);
-        let words = format!("{name}: there is no column `workspace`");
-        assert!(ended.err.contains(&words), "{ended:?}");
+        assert_named(&ended, name, 1, problem);
+        files.backfill(name, &["--on-error", "skip"]).expect(0);
+        files.assert_rows(&maximum(&uses), name).await;
     }
 }
 

@@ -110,7 +110,8 @@ async fn one_pass_says_how_such_runs_are_passed_over(db: TestDb) {
 
 /// Whoever has none of these runs pays nothing for them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_good_history_is_read_by_four_statements_a_window_and_proven_by_less_than_one_for_four_runs() {
+async fn a_good_history_is_read_by_four_statements_a_window_and_proven_by_less_than_one_for_four_runs()
+ {
     let setup = Setup::plain(TestDb::migrated(Backend::Postgres).await, 205, 400).await;
     let mut counts = Vec::new();
     for window in ["10", "20"] {

@@ -169,7 +169,8 @@ async fn a_list_that_takes_too_long_fails_none_that_was_read_with_it() {
     let scopes: Vec<_> = (0..40).map(|i| scope(&format!("w{i}"), None)).collect();
     let mut answers = join_all(scopes.iter().map(|scope| first(&reader, scope))).await;
     let slow = answers.remove(0);
-    assert_eq!(slow, Err("the database is out of reach".into()));
+    let slow = slow.expect_err("it takes too long");
+    assert!(slow.contains("did not answer in time"), "{slow}");
     for answer in answers {
         assert_eq!(answer, Ok(Some("p".into())));
     }
@@ -187,7 +188,8 @@ async fn a_table_that_is_slow_as_a_whole_is_told_soon() {
     let started = Instant::now();
     let answers = join_all(scopes.iter().map(|scope| first(&reader, scope))).await;
     for answer in answers {
-        assert_eq!(answer, Err("the database is out of reach".into()));
+        let slow = answer.expect_err("it takes too long");
+        assert!(slow.contains("did not answer in time"), "{slow}");
     }
     let took = started.elapsed();
     assert!(took < 3 * STATEMENT_TIMEOUT, "readers waited {took:?}");

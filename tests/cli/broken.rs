@@ -165,6 +165,8 @@ async fn a_standby_that_lags_is_told() {
 async fn a_role_that_may_not_make_the_schema_hears_which_grant_it_needs() {
     let mut db = TestDb::empty(Backend::Postgres).await;
     let url = db.role(&[]).await;
+    let refused = recents(&["migrate", "--database-url", &url]).expect(1);
+    assert!(refused.err.contains("`recents doctor`"), "{refused:?}");
     let told = doctor_of(&url, 1);
     let (verdict, detail, mend) = finding(&told, "privileges");
     assert_eq!(verdict, "failure", "{told:#}");
@@ -190,6 +192,10 @@ async fn a_role_that_may_not_read_the_history_hears_which_grants_it_needs() {
     let apart = setup.apart.as_mut().expect("a history of its own");
     let owner = apart.url.clone();
     apart.url = apart.role(&[]).await;
+    for command in ["backfill", "verify", "estimate"] {
+        let refused = setup.recents(&[command]).expect(2);
+        assert!(refused.err.contains("`recents doctor`"), "{refused:?}");
+    }
     let told = doctor(&setup, &[], 1);
     let (verdict, detail, mend) = finding(&told, "history");
     assert_eq!(verdict, "failure", "{told:#}");

@@ -12,6 +12,7 @@ both!(
     a_migration_that_reads_differently_is_refused,
     a_schema_from_the_future_is_refused,
     a_migration_that_fails_changes_nothing,
+    a_table_that_is_gone_is_told_by_migrate_with_the_way_back,
 );
 
 /// Everything in the database that a migration could change.
@@ -137,6 +138,19 @@ async fn only_a_migration_waits_for_another_one_and_for_five_seconds_at_the_most
         (migrate(&fresh).code == Some(0)).then_some(())
     })
     .await;
+}
+
+async fn a_table_that_is_gone_is_told_by_migrate_with_the_way_back(db: TestDb) {
+    let migrate = || recents(&["migrate", "--database-url", &db.url]);
+    migrate().expect(0);
+    db.execute("drop table {recents}identity").await;
+    let told = migrate().expect(1).err;
+    let named = told
+        .split_once("gone: ")
+        .and_then(|(_, rest)| rest.split_once("; "));
+    let (gone, mend) = named.expect("both");
+    assert!(gone == "identity" || gone == "recents.identity", "{told}");
+    assert!(mend.contains("restore them from a backup"), "{told}");
 }
 
 #[tokio::test]
