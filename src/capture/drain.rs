@@ -160,7 +160,7 @@ impl Drain {
         self.expects_notes = true;
         // What the notes led to is committed: now those of the outbox may go, too.
         if let Some(outbox) = outbox {
-            outbox.let_go(&*self.identity().await?).await?;
+            outbox.let_go(&self.identity().await?).await?;
         }
         Ok((Step::Worked, few_notes))
     }
