@@ -322,7 +322,8 @@ async fn start_up(
         }
     }
     readiness.set_migrated();
-    tracing::info!("ready");
+    let read_path = settings.effective().read_path.name();
+    tracing::info!(read_path, "ready");
     Ok(())
 }
 
