@@ -1,6 +1,6 @@
 //! How far a streaming replica must be to have a list as it is.
 
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 use super::generation::SCOPES;
 use super::invalidation::{Changed, Reason};
@@ -11,6 +11,8 @@ use super::news::News;
 pub(super) struct Replayed {
     scopes: Box<[Mark]>,
     all: Mark,
+    /// Whether something changed of which nobody knows what it is, or how far: no replica is far enough.
+    is_unknown: AtomicBool,
 }
 
 /// How far one must be to have some changes. The position of one of our own comes later than others may be
@@ -56,6 +58,7 @@ impl Replayed {
         Self {
             scopes: (0..scopes).map(|_| Mark::default()).collect(),
             all: Mark::default(),
+            is_unknown: AtomicBool::new(false),
         }
     }
 
@@ -85,6 +88,20 @@ impl Replayed {
         self.all.behind(position);
     }
 
+    /// Something was told that cannot be read.
+    pub(super) fn heard_something(&self) {
+        self.is_unknown.store(true, SeqCst);
+    }
+
+    /// Whatever that was, it was written before this position.
+    pub(super) fn known(&self, position: u64) {
+        if self.is_unknown.load(SeqCst) {
+            // First, as `has` reads them in turn.
+            self.all.behind(position);
+            self.is_unknown.store(false, SeqCst);
+        }
+    }
+
     fn each(&self, news: &News, change: impl Fn(&Mark)) {
         for slot in news.every_slot() {
             change(self.slot(*slot));
@@ -100,7 +117,8 @@ impl Replayed {
 
     /// Whether a replica that has replayed a position has a list as it is.
     pub(super) fn has(&self, scope: u32, position: u64) -> bool {
-        self.slot(scope).has(position) && self.all.has(position)
+        let is_known = !self.is_unknown.load(SeqCst);
+        is_known && self.slot(scope).has(position) && self.all.has(position)
     }
 }
 
@@ -170,6 +188,18 @@ mod tests {
         replayed.told(&news(&everywhere(), 1), 10);
         let has = |position| replayed.has(scope_slot("a", ""), position);
         assert!(!has(19) && has(20), "what was before 20 may be unheard");
+    }
+
+    #[test]
+    fn behind_what_cannot_be_read_the_primary_answers_until_it_says_where_it_is() {
+        let replayed = Replayed::default();
+        let has = |position| replayed.has(scope_slot("a", ""), position);
+        replayed.known(10);
+        assert!(has(0), "nothing was heard");
+        replayed.heard_something();
+        assert!(!has(ANY));
+        replayed.known(20);
+        assert!(!has(19) && has(20));
     }
 
     /// Two writes of ours to a list, and one of another process.

@@ -155,6 +155,75 @@ async fn while_nothing_is_heard_the_primary_answers() {
     }
 }
 
+/// Of a process of another version, or of anybody: what they say is not known, and not how far that is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_news_that_cannot_be_read_no_replica_that_lacks_them_is_read() {
+    let cluster = Cluster::start();
+    let standby = cluster.standby();
+    let flags = ["--read-database-url", &standby.url, "--cache-ttl", "1h"];
+    let server = Server::with(&cluster.url, &flags).await;
+    hears(&server).await;
+    let mut by_hand = Beside::connect(Backend::Postgres, &cluster.url).await;
+    let mut beside = Beside::connect(Backend::Postgres, &standby.url).await;
+    let path = list_path("w", None);
+    let heard = "recents_cache_invalidations_total{reason=\"other_process\"}";
+    for (round, news) in ["2 7 1 1 s1", "", "1 7 1 1 other", "hello", "1"]
+        .into_iter()
+        .enumerate()
+    {
+        until_replayed(&cluster, &standby).await;
+        until("the replica is asked", async || {
+            let asked = replica_was_asked(&server).await;
+            let before = server.metric(heard).await;
+            by_hand.execute("notify recents, '1 7 0 1 *'").await;
+            until("all was forgotten", async || {
+                (server.metric(heard).await > before).then_some(())
+            })
+            .await;
+            server.public.get(&path).await.expect(200);
+            (replica_was_asked(&server).await > asked).then_some(())
+        })
+        .await;
+        pause(&standby).await;
+        let before = server.metric(heard).await;
+        by_hand
+            .execute(&format!(
+                "insert into recents.recent_workflow (workspace, published_run, last_used_at)
+                 values ('w', 'p{round}', now()); notify recents, '{news}'"
+            ))
+            .await;
+        until("something was heard", async || {
+            (server.metric(heard).await > before).then_some(())
+        })
+        .await;
+        let list = server.public.get(&path).await.expect(200);
+        let newest = list.published_runs().first().cloned();
+        assert_eq!(newest, Some(format!("p{round}")), "behind `{news}`");
+        beside.execute("select pg_wal_replay_resume()").await;
+    }
+    // As soon as the primary said where it is.
+    let mut reads = async || {
+        let reads =
+            "select idx_scan::text from pg_stat_user_tables where relname = 'recent_workflow'";
+        beside
+            .texts(reads)
+            .await
+            .remove(0)
+            .parse::<u64>()
+            .expect("a number")
+    };
+    let (before, mut lists) = (reads().await, 0);
+    until("the replica is read again", async || {
+        for _ in 0..10 {
+            lists += 1;
+            let path = list_path(&format!("other{lists}"), None);
+            server.public.get(&path).await.expect(200);
+        }
+        (reads().await >= before + 50).then_some(())
+    })
+    .await;
+}
+
 /// Without the primary, a replica answers for as long as an answer may be old then, marked; one of which
 /// nobody knows how old it is does not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
