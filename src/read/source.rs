@@ -2,11 +2,12 @@
 //! history.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::away::Away;
 use super::history::HistoryLists;
 use super::page::{self, RecentWorkflow};
-use super::replica::Replica;
+use super::replica::{READ_WITHIN, Replica};
 use crate::cache::{ByReplica, CacheSettings};
 use crate::store::lists::ListStart;
 use crate::store::{Store, StoreError};
@@ -111,13 +112,15 @@ impl Table {
         rows: u32,
         least: u64,
     ) -> Result<Read, StoreError> {
-        let replica = self.replica.as_ref();
+        let (replica, started) = (self.replica.as_ref(), Instant::now());
         if let Some(replica) = replica.filter(|_| least < PRIMARY)
             && let Some(read) = replica.read(starts, rows, least, &self.primary).await
         {
             return Ok(read);
         }
-        let or_stale = replica.filter(|_| least == WHATEVER);
+        // Whoever waited for the replica once does not wait for it again.
+        let is_slow = started.elapsed() >= READ_WITHIN;
+        let or_stale = replica.filter(|_| least == WHATEVER && !is_slow);
         // Not everybody has to find out by waiting for it.
         if let Some(replica) = or_stale.filter(|_| self.away.is_so(self.primary.changes()))
             && let Some(read) = replica.stale(starts, rows, &self.primary).await

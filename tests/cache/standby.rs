@@ -378,6 +378,50 @@ async fn without_the_primary_every_replica_behind_an_address_answers_also_one_th
     until("the one that started anew answers", stale).await;
 }
 
+/// A lock is replayed, so that who reads waits for it in both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_is_locked_in_both_costs_a_read_one_limit_of_a_statement_and_not_two() {
+    const STATEMENT: Duration = Duration::from_secs(5);
+    // What the replica may take, and a loaded machine be late with.
+    const MORE: Duration = Duration::from_millis(2_500);
+    let cluster = Cluster::start();
+    let standby = cluster.standby();
+    let server = asks(&cluster, &standby).await;
+    let path = list_path("w", None);
+    let token = rounds(&server, 0..1).await;
+    let mut blocker = Beside::connect(Backend::Postgres, &cluster.url).await;
+    blocker
+        .execute("begin; lock table recents.recent_workflow in access exclusive mode")
+        .await;
+    // Another's commit, which takes the lock to the disk and to the replica.
+    let mut by_hand = Beside::connect(Backend::Postgres, &cluster.url).await;
+    by_hand.execute("create table t ()").await;
+    let mut beside = Beside::connect(Backend::Postgres, &standby.url).await;
+    until("the replica is locked, too", async || {
+        let held =
+            "select pid::text from pg_locks where relation = 'recents.recent_workflow'::regclass
+                    and mode = 'AccessExclusiveLock'";
+        (!beside.texts(held).await.is_empty()).then_some(())
+    })
+    .await;
+    let session = [(SESSION_TOKEN, token.as_str())];
+    let read = async |headers| {
+        let started = Instant::now();
+        let list = server.public.get_with(&path, headers).await;
+        list.expect(503);
+        (headers.len(), started.elapsed())
+    };
+    // By itself, then both together.
+    let alone = read(&session).await;
+    let both: [&[_]; 2] = [&session, &[]];
+    let mut took = join_all(both.map(read)).await;
+    took.push(alone);
+    for (tokens, took) in took {
+        assert!(took < STATEMENT + MORE, "with {tokens} tokens: {took:?}");
+    }
+    blocker.execute("rollback").await;
+}
+
 /// How often a service asked how far its replica is.
 pub(super) async fn replica_was_asked(server: &Server) -> f64 {
     let replayed = "recents_db_statements_total{statement=\"replayed\"}";
