@@ -22,6 +22,8 @@ pub(super) const PRIMARY: u64 = u64::MAX;
 pub(super) enum Source {
     /// The table.
     Table(Arc<Table>),
+    /// The table, as the replica has it, for who does not wait for the primary any more.
+    Replica(Arc<Table>),
     /// The history, which is one database, and always of now.
     History(Arc<HistoryLists>),
 }
@@ -31,7 +33,9 @@ impl Source {
     pub(super) fn may_be_of_one(&self, error: &StoreError) -> bool {
         match self {
             // A row that somebody else wrote, or a value that the database has no use for.
-            Self::Table(_) => matches!(error, StoreError::Corrupt(_) | StoreError::Refused(_)),
+            Self::Table(_) | Self::Replica(_) => {
+                matches!(error, StoreError::Corrupt(_) | StoreError::Refused(_))
+            }
             Self::History(_) => matches!(
                 error,
                 StoreError::Other(_) | StoreError::Unavailable(sqlx::Error::PoolTimedOut)
@@ -49,6 +53,7 @@ impl Source {
     ) -> Result<Read, StoreError> {
         match self {
             Self::Table(table) => table.read(starts, rows, least).await,
+            Self::Replica(table) => table.read_replica(starts, rows).await,
             Self::History(history) => Ok(Read {
                 lists: history.read(starts, rows).await?,
                 by_replica: None,
@@ -101,6 +106,19 @@ impl Table {
             Some(replica) => replica.watch(&self.primary).await,
             None => std::future::pending().await,
         }
+    }
+
+    /// What the replica has, which may be old.
+    pub(super) async fn read_replica(
+        &self,
+        starts: &[ListStart],
+        rows: u32,
+    ) -> Result<Read, StoreError> {
+        let read = match &self.replica {
+            Some(replica) => replica.stale(starts, rows, &self.primary).await,
+            None => None,
+        };
+        read.ok_or(StoreError::Unavailable(sqlx::Error::PoolTimedOut))
     }
 
     /// The first `rows` items of each list, from a database that has replayed a position at least. While the
