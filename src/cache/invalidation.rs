@@ -272,6 +272,22 @@ impl Changes {
         Some(taken)
     }
 
+    /// Another process told something that cannot be read: one with another protocol, or anybody.
+    pub(crate) fn hear_of_the_unknown(&self) {
+        // First, as in a commit.
+        if let Some(replayed) = self.replayed.get() {
+            replayed.heard_something();
+        }
+        self.hear_of_something();
+    }
+
+    /// Whatever was heard of so far was written before this position.
+    pub(crate) fn all_heard_is_before(&self, position: u64) {
+        if let Some(replayed) = self.replayed.get() {
+            replayed.known(position);
+        }
+    }
+
     /// Forgets everything, because another process changed something.
     pub(crate) fn hear_of_something(&self) {
         // Dismissals may be among it.
@@ -279,7 +295,7 @@ impl Changes {
         self.forget(&Changed::Everything, Reason::OtherProcess);
     }
 
-    /// Forgets what another process told. Of one with a newer protocol only that it told something.
+    /// Forgets what another process told.
     pub fn hear(&self, origin: u64, position: u64, news: &News) {
         // First, as in a commit.
         if let Some(replayed) = self.replayed.get() {

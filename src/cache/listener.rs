@@ -172,6 +172,8 @@ async fn hear(
     let mut asked = Instant::now();
     let mut position = in_time(store.tell_itself(own)).await?;
     let (mut awaited, mut begun) = (Some(Instant::now()), false);
+    // Whether something was heard since that was asked of which nobody knows where it was written.
+    let mut is_behind = false;
     loop {
         let now = Instant::now();
         if awaited.is_some_and(|since| now.duration_since(since) > PING_TIMEOUT) {
@@ -180,7 +182,7 @@ async fn hear(
         if awaited.is_none() && now >= asked + PING_EVERY {
             let ping = tokio::time::timeout(PING_TIMEOUT, ping_listener(listener, own)).await;
             position = ping.map_err(|_| Deaf::Lost)??;
-            (asked, awaited) = (now, Some(now));
+            (asked, awaited, is_behind) = (now, Some(now), false);
         }
         let until = awaited.map_or(asked + PING_EVERY, |since| since + PING_TIMEOUT);
         let received = tokio::time::timeout_at(until.into(), listener.try_recv()).await;
@@ -199,11 +201,18 @@ async fn hear(
                 begin(store, cache, position.at);
             }
             changes.primary.told(position, asked);
+            if !is_behind {
+                changes.all_heard_is_before(position.at);
+            }
             continue;
         }
-        let (origin, position, news) = news::read(notification.payload());
-        if origin != changes.origin {
-            changes.hear(origin, position, &news);
+        match news::read(notification.payload()) {
+            Some((origin, ..)) if origin == changes.origin => {}
+            Some((origin, position, news)) => changes.hear(origin, position, &news),
+            None => {
+                is_behind = true;
+                changes.hear_of_the_unknown();
+            }
         }
     }
 }

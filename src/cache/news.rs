@@ -90,7 +90,7 @@ impl News {
     }
 }
 
-/// The version of the texts; of others is only known that something changed.
+/// The version of the texts; of others is only known that something changed, and not how far it is.
 const VERSION: &str = "1";
 /// Slots of a message: seven characters each, of 8,000 bytes that a notification may have.
 const SLOTS: usize = 1_000;
@@ -119,40 +119,31 @@ pub(crate) fn write(origin: u64, news: &News) -> (String, Vec<String>) {
     (format!("{VERSION} {origin} "), behind)
 }
 
-/// What a message tells: origin, position, news. What cannot be read is everything.
-pub(crate) fn read(text: &str) -> (u64, u64, News) {
+/// What a message tells: origin, position, news. `None` of one that is not of this version.
+pub(crate) fn read(text: &str) -> Option<(u64, u64, News)> {
     let parse = |slots: &str| -> Option<HashSet<u32>> {
         slots.split(',').map(|slot| slot.parse().ok()).collect()
     };
-    let read = || {
-        let mut parts = text.splitn(5, ' ');
-        if parts.next()? != VERSION {
-            return None;
-        }
-        let mut number = || parts.next()?.parse::<u64>().ok();
-        let (origin, position, sequence) = (number()?, number()?, number()?);
-        let mut news = News {
-            sequence,
-            ..News::default()
-        };
-        let what = parts.next()?;
-        match what.split_at_checked(1)? {
-            ("*", "") => news.everything = true,
-            ("s", slots) => news.slots = parse(slots)?,
-            ("d", slots) => news.dismissed = parse(slots)?,
-            ("w", id) => drop(news.workspaces.insert(Id::new(id).ok()?)),
-            ("p", id) => drop(news.published_runs.insert(Id::new(id).ok()?)),
-            _ => return None,
-        }
-        Some((origin, position, news))
+    let mut parts = text.splitn(5, ' ');
+    if parts.next()? != VERSION {
+        return None;
+    }
+    let mut number = || parts.next()?.parse::<u64>().ok();
+    let (origin, position, sequence) = (number()?, number()?, number()?);
+    let mut news = News {
+        sequence,
+        ..News::default()
     };
-    read().unwrap_or_else(|| {
-        let everything = News {
-            everything: true,
-            ..News::default()
-        };
-        (0, 0, everything)
-    })
+    let what = parts.next()?;
+    match what.split_at_checked(1)? {
+        ("*", "") => news.everything = true,
+        ("s", slots) => news.slots = parse(slots)?,
+        ("d", slots) => news.dismissed = parse(slots)?,
+        ("w", id) => drop(news.workspaces.insert(Id::new(id).ok()?)),
+        ("p", id) => drop(news.published_runs.insert(Id::new(id).ok()?)),
+        _ => return None,
+    }
+    Some((origin, position, news))
 }
 
 #[cfg(test)]
@@ -175,7 +166,7 @@ mod tests {
         for behind in behind {
             let message = format!("{before}{}{behind}", u64::MAX);
             assert!(message.len() < 8_000, "{} bytes", message.len());
-            let (origin, at, news) = read(&message);
+            let (origin, at, news) = read(&message).unwrap();
             assert_eq!((origin, at), (u64::MAX, u64::MAX));
             assert_eq!(heard.sequence, 0, "only the last one stands for all");
             heard.slots.extend(news.slots);
@@ -193,7 +184,7 @@ mod tests {
             "1 1 1 1 q",
             "1 1 1 1 s1,,",
         ] {
-            assert!(read(other).2.everything, "{other}");
+            assert_eq!(read(other), None, "{other}");
         }
     }
 }

@@ -94,7 +94,7 @@ pub const KEYS: [Key; 29] = [
     key(
         "cache.stale_if_error",
         Some("5m"),
-        "how old an answer may be while the database is out of reach",
+        "how old an answer may be while the database is out of reach, or says nothing for three seconds",
     ),
     secret(
         "read_database_url",

@@ -21,7 +21,7 @@ pub const MAX_LIMIT: u32 = 100;
 
 /// A read takes milliseconds. A database that says nothing for so long, not even that the statement
 /// took too long, is gone, and a page that waits for its lists should hear that.
-pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(10);
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Which page of which list.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::away::Away;
 use super::history::HistoryLists;
-use super::loader::{Began, Failed, Loaded, Loader};
+use super::loader::{Began, Failed, Loaded, Loader, MayJoin};
 use super::page::RecentWorkflow;
 use super::shadow::{Shadow, Shadowed};
 use super::source::{PRIMARY, Source, Table, WHATEVER};
@@ -27,6 +27,8 @@ pub struct Reader {
     /// Of those who make do with what a replica has, while the primary is out of reach: they do not wait for
     /// those who find that out.
     makes_do: Loader,
+    /// Of those who waited for the primary for too long: the replica alone.
+    waits_no_more: Loader,
     away: Away,
     old: Option<Old>,
     /// How lists were come by.
@@ -72,9 +74,10 @@ impl Reader {
         }
         let table = Arc::new(Table::new(store, replica, settings));
         let away = table.away.clone();
-        let [loader, makes_do] = [(); 2].map(|()| {
+        let sources = [Source::Table, Source::Table, Source::Replica];
+        let [loader, makes_do, waits_no_more] = sources.map(|source| {
             Loader::new(
-                Source::Table(Arc::clone(&table)),
+                source(Arc::clone(&table)),
                 Arc::clone(table.primary.changes()),
                 Arc::clone(&cache),
                 Arc::clone(&counts),
@@ -84,6 +87,7 @@ impl Reader {
             table,
             loader,
             makes_do,
+            waits_no_more,
             cache,
             counts,
             away,
@@ -217,43 +221,74 @@ impl Reader {
             let started = Instant::now();
             let least = self.least(token);
             let load = async |loader: &Loader, scopes: &[&Scope]| {
-                // Boxed: what a hit does not need is not moved about with each hit.
-                Box::pin(loader.load(scopes, rows, least, &may_join, &known)).await
+                loader.load(scopes, rows, least, &may_join, &known).await
             };
             let loader = if is_away { &self.makes_do } else { loader };
-            let mut loaded = load(loader, &missing).await;
-            // They may have shared the query of one who waited for the primary.
-            if makes_do
-                && !is_away
-                && self.table.has_replica()
-                && loaded.iter().any(it_waited_for_others)
-            {
-                self.away.gone(&self.table.primary);
-                let failed = missing.iter().zip(&loaded);
-                let failed =
-                    failed.filter_map(|(scope, it)| it_waited_for_others(it).then_some(*scope));
-                let failed: Vec<&Scope> = failed.collect();
-                let mut again = load(&self.makes_do, &failed).await.into_iter();
-                for loaded in loaded.iter_mut().filter(|it| it_waited_for_others(it)) {
-                    if let Some(again) = again.next() {
-                        *loaded = again;
+            // Boxed: what a hit does not need is not moved about with each hit.
+            let mut loading = Box::pin(async {
+                let mut loaded = load(loader, &missing).await;
+                // They may have shared the query of one who waited for the primary.
+                if makes_do
+                    && !is_away
+                    && self.table.has_replica()
+                    && loaded.iter().any(it_waited_for_others)
+                {
+                    self.away.gone(&self.table.primary);
+                    let failed = missing.iter().zip(&loaded);
+                    let failed =
+                        failed.filter_map(|(scope, it)| it_waited_for_others(it).then_some(*scope));
+                    let failed: Vec<&Scope> = failed.collect();
+                    let mut again = load(&self.makes_do, &failed).await.into_iter();
+                    for loaded in loaded.iter_mut().filter(|it| it_waited_for_others(it)) {
+                        if let Some(again) = again.next() {
+                            *loaded = again;
+                        }
                     }
                 }
-            }
-            let waited = started.elapsed();
-            let mut loaded = missing.into_iter().zip(loaded);
-            for found in found.iter_mut().filter(|found| found.is_none()) {
-                if let Some((scope, loaded)) = loaded.next() {
-                    *found = Some(match old {
-                        // What is kept is the table's.
-                        Some(_) => Found {
-                            entry: loaded.map_err(|failed| failed.error)?,
-                            via,
-                            waited,
-                        },
-                        None => self.or_stale(scope, loaded, via, waited, token)?,
-                    });
+                loaded
+            });
+            let in_time = async {
+                if !makes_do {
+                    return Ok(loading.as_mut().await);
                 }
+                let made_do = async {
+                    self.away.waited_too_long(&self.table.primary).await;
+                    self.make_do(&missing, rows, &may_join).await
+                };
+                tokio::select! {
+                    loaded = loading.as_mut() => Ok(loaded),
+                    made_do = made_do => match made_do {
+                        Some(made_do) => Err(made_do),
+                        None => Ok(loading.as_mut().await),
+                    }
+                }
+            };
+            let loaded = Box::pin(in_time).await;
+            let waited = started.elapsed();
+            let loaded: Vec<Found> = match loaded {
+                Err(made_do) => {
+                    let found = |entry| Found {
+                        entry,
+                        via: Via::Stale,
+                        waited,
+                    };
+                    made_do.into_iter().map(found).collect()
+                }
+                Ok(loaded) => {
+                    let loaded = missing.iter().zip(loaded);
+                    let found = loaded.map(|(scope, loaded)| match old {
+                        // What is kept is the table's.
+                        Some(_) => loaded
+                            .map(|entry| Found { entry, via, waited })
+                            .map_err(|failed| failed.error),
+                        None => self.or_stale(scope, loaded, via, waited, token),
+                    });
+                    found.collect::<Result<_, _>>()?
+                }
+            };
+            let missing = found.iter_mut().filter(|found| found.is_none());
+            for (missing, loaded) in missing.zip(loaded) {
+                *missing = Some(loaded);
             }
         }
         let found: Vec<Found> = found.into_iter().flatten().collect();
@@ -356,6 +391,29 @@ impl Reader {
         }
     }
 
+    /// What was known of some lists, or what the replica has of them, if there is something of each of them.
+    async fn make_do(
+        &self,
+        scopes: &[&Scope],
+        rows: u32,
+        may_join: MayJoin<'_>,
+    ) -> Option<Vec<Arc<Entry>>> {
+        let known = |scope: &&Scope| self.cache.stale(self.changes(), scope);
+        let mut entries: Vec<_> = scopes.iter().map(known).collect();
+        let missing = scopes.iter().zip(&entries);
+        let missing = missing.filter_map(|(scope, entry)| entry.is_none().then_some(*scope));
+        let missing: Vec<&Scope> = missing.collect();
+        if !missing.is_empty() && self.table.has_replica() {
+            let loader = &self.waits_no_more;
+            let loaded = loader.load(&missing, rows, WHATEVER, may_join, &|_| None);
+            let missing = entries.iter_mut().filter(|entry| entry.is_none());
+            for (missing, loaded) in missing.zip(loaded.await) {
+                *missing = loaded.ok();
+            }
+        }
+        entries.into_iter().collect()
+    }
+
     /// Whether the database is known to be out of reach, for a reader who makes do without it.
     pub fn is_away(&self, how: How<'_>) -> bool {
         how.token.is_none()
@@ -389,14 +447,30 @@ impl Reader {
             }
             None => {
                 let least = self.least(how.token);
-                let read = self.table.read(starts, rows, least).await;
-                match &read {
-                    Ok(read) if read.is_stale() => self.away.gone(&self.table.primary),
-                    Ok(_) => self.away.back(),
-                    Err(StoreError::Unavailable(_)) => self.away.gone(&self.table.primary),
-                    Err(_) => {}
-                }
-                let read = read?;
+                let mut reading = Box::pin(async {
+                    let read = self.table.read(starts, rows, least).await;
+                    match &read {
+                        Ok(read) if read.is_stale() => self.away.gone(&self.table.primary),
+                        Ok(_) => self.away.back(),
+                        Err(StoreError::Unavailable(_)) => self.away.gone(&self.table.primary),
+                        Err(_) => {}
+                    }
+                    read
+                });
+                let made_do = async {
+                    if how.token.is_some() {
+                        return std::future::pending().await;
+                    }
+                    self.away.waited_too_long(&self.table.primary).await;
+                    self.table.read_replica(starts, rows).await
+                };
+                let read = tokio::select! {
+                    read = reading.as_mut() => read?,
+                    made_do = made_do => match made_do {
+                        Ok(read) => read,
+                        Err(_) => reading.await?,
+                    }
+                };
                 let is_stale = read.is_stale();
                 (read.lists, is_stale)
             }

@@ -23,6 +23,11 @@ use crate::telemetry::{Repeated, chain};
 const WAIT: Duration = Duration::from_millis(100);
 /// How long a database may take to say how far it is, also where it has to be connected to first.
 const REPLY_WITHIN: Duration = Duration::from_millis(500);
+/// How long reading lists may take, which takes milliseconds; then the primary answers. One that is held up, as by
+/// a lock that it replays, takes that from whoever waits, and not as much as a statement may take.
+pub(super) const READ_WITHIN: Duration = Duration::from_secs(1);
+/// The same where nobody else answers.
+const READ_STALE_WITHIN: Duration = Duration::from_secs(2);
 /// Servers behind one address that are remembered: standbys that were started since, each of which is looked at
 /// again where it is not.
 const MAX_SERVERS: usize = 64;
@@ -211,7 +216,11 @@ impl Replica {
             session.done().await?;
             Ok(lists)
         };
-        let lists = timeout(page::READ_TIMEOUT, lists).await;
+        let within = match is_stale {
+            true => READ_STALE_WITHIN,
+            false => READ_WITHIN,
+        };
+        let lists = timeout(within, lists).await;
         let lists = lists.unwrap_or_else(|_| Err(silent()))?;
         let by_replica = Some(ByReplica {
             replayed,

@@ -2,11 +2,12 @@
 //! history.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::away::Away;
 use super::history::HistoryLists;
 use super::page::{self, RecentWorkflow};
-use super::replica::Replica;
+use super::replica::{READ_WITHIN, Replica};
 use crate::cache::{ByReplica, CacheSettings};
 use crate::store::lists::ListStart;
 use crate::store::{Store, StoreError};
@@ -21,6 +22,8 @@ pub(super) const PRIMARY: u64 = u64::MAX;
 pub(super) enum Source {
     /// The table.
     Table(Arc<Table>),
+    /// The table, as the replica has it, for who does not wait for the primary any more.
+    Replica(Arc<Table>),
     /// The history, which is one database, and always of now.
     History(Arc<HistoryLists>),
 }
@@ -30,7 +33,9 @@ impl Source {
     pub(super) fn may_be_of_one(&self, error: &StoreError) -> bool {
         match self {
             // A row that somebody else wrote, or a value that the database has no use for.
-            Self::Table(_) => matches!(error, StoreError::Corrupt(_) | StoreError::Refused(_)),
+            Self::Table(_) | Self::Replica(_) => {
+                matches!(error, StoreError::Corrupt(_) | StoreError::Refused(_))
+            }
             Self::History(_) => matches!(
                 error,
                 StoreError::Other(_) | StoreError::Unavailable(sqlx::Error::PoolTimedOut)
@@ -48,6 +53,7 @@ impl Source {
     ) -> Result<Read, StoreError> {
         match self {
             Self::Table(table) => table.read(starts, rows, least).await,
+            Self::Replica(table) => table.read_replica(starts, rows).await,
             Self::History(history) => Ok(Read {
                 lists: history.read(starts, rows).await?,
                 by_replica: None,
@@ -102,6 +108,19 @@ impl Table {
         }
     }
 
+    /// What the replica has, which may be old.
+    pub(super) async fn read_replica(
+        &self,
+        starts: &[ListStart],
+        rows: u32,
+    ) -> Result<Read, StoreError> {
+        let read = match &self.replica {
+            Some(replica) => replica.stale(starts, rows, &self.primary).await,
+            None => None,
+        };
+        read.ok_or(StoreError::Unavailable(sqlx::Error::PoolTimedOut))
+    }
+
     /// The first `rows` items of each list, from a database that has replayed a position at least. While the
     /// primary is out of reach, the replica answers all the same where the position does not matter, and that is
     /// marked.
@@ -111,13 +130,15 @@ impl Table {
         rows: u32,
         least: u64,
     ) -> Result<Read, StoreError> {
-        let replica = self.replica.as_ref();
+        let (replica, started) = (self.replica.as_ref(), Instant::now());
         if let Some(replica) = replica.filter(|_| least < PRIMARY)
             && let Some(read) = replica.read(starts, rows, least, &self.primary).await
         {
             return Ok(read);
         }
-        let or_stale = replica.filter(|_| least == WHATEVER);
+        // Whoever waited for the replica once does not wait for it again.
+        let is_slow = started.elapsed() >= READ_WITHIN;
+        let or_stale = replica.filter(|_| least == WHATEVER && !is_slow);
         // Not everybody has to find out by waiting for it.
         if let Some(replica) = or_stale.filter(|_| self.away.is_so(self.primary.changes()))
             && let Some(read) = replica.stale(starts, rows, &self.primary).await

@@ -3,7 +3,7 @@
 //!
 //! Whether a load sees what was forgotten is decided by the product's own rule,
 //! [`recents::cache::generation::sees`]. That the product takes these steps in this order is for the
-//! tests on databases to show.
+//! tests on databases to show. How far a replica must be is searched beside it, in `cache/replayed.rs`.
 
 use std::collections::HashSet;
 

@@ -4,16 +4,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
+
 use super::replicas::{BOUND, newest, rounds, write};
+use super::standby::replica_was_asked;
 use super::{came_by, hears};
 use crate::capture::followed::serve_on;
-use crate::support::client::list_path;
+use crate::support::client::{Answer, list_path};
 use crate::support::history::Setup;
 use crate::support::uses::body_of;
 use crate::support::{Backend, Cluster, Passes, Server, TestDb, Use, Wire, recents, until};
 
 /// What a loaded machine may be late with, beyond the published bound.
 const LATE: Duration = Duration::from_secs(2);
+/// As published: how long a read without a token waits for the primary, where something else may answer.
+const WAITS: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listener_that_hears_nothing_any_more_makes_no_read_stale() {
@@ -168,4 +173,150 @@ async fn who_listens_to_another_database_or_server_keeps_nothing_and_says_so() {
             .out;
         assert!(told.contains("nothing is heard there"), "{told}");
     }
+}
+
+/// Connections that were used just now are believed to be alive, and hold a read for ten seconds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_falls_silent_keeps_nobody_waiting_for_whom_a_kept_answer_will_do() {
+    let cluster = Cluster::start();
+    let server = Server::with(&cluster.url, &[]).await;
+    hears(&server).await;
+    let path = list_path("w", None);
+    until("the list is kept", async || {
+        write(server.public, "w", 0).await;
+        let hits = came_by(&server, "hit").await;
+        server.public.get(&path).await.expect(200);
+        server.public.get(&path).await.expect(200);
+        (came_by(&server, "hit").await > hits).then_some(())
+    })
+    .await;
+    let written = write(server.public, "w", 1).await;
+    let token = written.header("recents-session-token").expect("a token");
+    let frozen = cluster.freeze();
+    let session = [("recents-session-token", token)];
+    let with_token = async { server.public.get_with(&path, &session).await };
+    let without = async {
+        let first = stale_within(&server, &path, WAITS + LATE).await;
+        assert_eq!(newest(&first), 0, "what was known");
+        // The next ones do not find it out again.
+        until("it is known to be silent", async || {
+            let started = Instant::now();
+            stale_within(&server, &path, WAITS + LATE).await;
+            (started.elapsed() < Duration::from_secs(1)).then_some(())
+        })
+        .await;
+    };
+    let (with_token, ()) = tokio::join!(with_token, without);
+    assert_ne!(with_token.header("recents-stale"), Some("true"));
+    with_token.expect(503);
+    drop(frozen);
+    until_fresh(&server, &path).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_falls_silent_keeps_nobody_waiting_for_whom_a_replica_will_do() {
+    let cluster = Cluster::start();
+    let standby = cluster.standby();
+    let wire = Wire::to(&cluster.url).await;
+    let replica = ["--read-database-url", &standby.url, "--cache-capacity", "0"];
+    let flags = [&replica[..], &["--listen-url", &wire.url]].concat();
+    let server = Server::with(&cluster.url, &flags).await;
+    hears(&server).await;
+    let path = list_path("w", None);
+    for after in 0..2 {
+        write(server.public, "w", after).await;
+    }
+    let first = server.public.get(&format!("{path}?limit=1")).await;
+    let cursor = first.expect(200).json()["next_cursor"].clone();
+    let cursor = cursor.as_str().expect("a cursor").to_owned();
+    let next = format!("{path}?limit=1&cursor={cursor}");
+    until("the replica has all that was told", async || {
+        let asked = replica_was_asked(&server).await;
+        server.public.get(&path).await.expect(200);
+        (replica_was_asked(&server).await > asked).then_some(())
+    })
+    .await;
+    // Where nothing is heard any more, the primary is read, which keeps its connections warm.
+    wire.set(Passes::Nothing);
+    until("the primary is read", async || {
+        let asked = replica_was_asked(&server).await;
+        for path in [&path, &next] {
+            server.public.get(path).await.expect(200);
+        }
+        (replica_was_asked(&server).await <= asked).then_some(())
+    })
+    .await;
+    let warm = (0..8).map(|_| server.public.get(&path));
+    join_all(warm).await;
+    let frozen = cluster.freeze();
+    let (first, second) = tokio::join!(
+        stale_within(&server, &path, WAITS + LATE),
+        stale_within(&server, &next, WAITS + LATE)
+    );
+    assert_eq!(first.published_runs(), ["p1", "p0"]);
+    assert_eq!(second.published_runs(), ["p0"]);
+    drop(frozen);
+    until_fresh(&server, &path).await;
+}
+
+/// It is there, and slow: nobody is told that it is away, and who must see what is there waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_is_slow_gives_kept_answers_only_to_whom_it_keeps_waiting() {
+    let db = TestDb::migrated(Backend::Postgres).await;
+    let server = Server::with(&db.url, &["--statement-timeout", "1min"]).await;
+    hears(&server).await;
+    let path = list_path("w", None);
+    until("the list is kept", async || {
+        write(server.public, "w", 0).await;
+        let hits = came_by(&server, "hit").await;
+        server.public.get(&path).await.expect(200);
+        server.public.get(&path).await.expect(200);
+        (came_by(&server, "hit").await > hits).then_some(())
+    })
+    .await;
+    let written = write(server.public, "w", 1).await;
+    let token = written.header("recents-session-token").expect("a token");
+    let session = [("recents-session-token", token)];
+    let mut blocker = db.connect().await;
+    blocker
+        .execute("begin; lock table recents.recent_workflow in access exclusive mode")
+        .await;
+    let with_token = async { server.public.get_with(&path, &session).await };
+    let without = async {
+        for _ in 0..2 {
+            let started = Instant::now();
+            let list = stale_within(&server, &path, WAITS + LATE).await;
+            assert_eq!(newest(&list), 0, "what was known");
+            let took = started.elapsed();
+            assert!(took >= WAITS, "it was waited for {took:?} only");
+        }
+        blocker.execute("rollback").await;
+        let list = server.public.get(&path).await.expect(200);
+        assert_eq!(list.header("recents-stale"), None);
+        assert_eq!(newest(&list), 1);
+    };
+    let (with_token, ()) = tokio::join!(with_token, without);
+    assert_eq!(newest(&with_token.expect(200)), 1);
+}
+
+/// Reads a list that may be old.
+async fn stale_within(server: &Server, path: &str, within: Duration) -> Answer {
+    let started = Instant::now();
+    let list = server.public.get(path).await.expect(200);
+    let took = started.elapsed();
+    assert!(took < within, "a read took {took:?}");
+    assert_eq!(list.header("recents-stale"), Some("true"));
+    list
+}
+
+/// Until the primary answers again.
+async fn until_fresh(server: &Server, path: &str) {
+    let back = Instant::now();
+    until("it is fresh again", async || {
+        let list = server.public.get(path).await;
+        (list.status == 200 && list.header("recents-stale").is_none()).then_some(())
+    })
+    .await;
+    let took = back.elapsed();
+    assert!(took < Duration::from_secs(2), "it took {took:?}");
 }

@@ -155,6 +155,75 @@ async fn while_nothing_is_heard_the_primary_answers() {
     }
 }
 
+/// Of a process of another version, or of anybody: what they say is not known, and not how far that is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_news_that_cannot_be_read_no_replica_that_lacks_them_is_read() {
+    let cluster = Cluster::start();
+    let standby = cluster.standby();
+    let flags = ["--read-database-url", &standby.url, "--cache-ttl", "1h"];
+    let server = Server::with(&cluster.url, &flags).await;
+    hears(&server).await;
+    let mut by_hand = Beside::connect(Backend::Postgres, &cluster.url).await;
+    let mut beside = Beside::connect(Backend::Postgres, &standby.url).await;
+    let path = list_path("w", None);
+    let heard = "recents_cache_invalidations_total{reason=\"other_process\"}";
+    for (round, news) in ["2 7 1 1 s1", "", "1 7 1 1 other", "hello", "1"]
+        .into_iter()
+        .enumerate()
+    {
+        until_replayed(&cluster, &standby).await;
+        until("the replica is asked", async || {
+            let asked = replica_was_asked(&server).await;
+            let before = server.metric(heard).await;
+            by_hand.execute("notify recents, '1 7 0 1 *'").await;
+            until("all was forgotten", async || {
+                (server.metric(heard).await > before).then_some(())
+            })
+            .await;
+            server.public.get(&path).await.expect(200);
+            (replica_was_asked(&server).await > asked).then_some(())
+        })
+        .await;
+        pause(&standby).await;
+        let before = server.metric(heard).await;
+        by_hand
+            .execute(&format!(
+                "insert into recents.recent_workflow (workspace, published_run, last_used_at)
+                 values ('w', 'p{round}', now()); notify recents, '{news}'"
+            ))
+            .await;
+        until("something was heard", async || {
+            (server.metric(heard).await > before).then_some(())
+        })
+        .await;
+        let list = server.public.get(&path).await.expect(200);
+        let newest = list.published_runs().first().cloned();
+        assert_eq!(newest, Some(format!("p{round}")), "behind `{news}`");
+        beside.execute("select pg_wal_replay_resume()").await;
+    }
+    // As soon as the primary said where it is.
+    let mut reads = async || {
+        let reads =
+            "select idx_scan::text from pg_stat_user_tables where relname = 'recent_workflow'";
+        beside
+            .texts(reads)
+            .await
+            .remove(0)
+            .parse::<u64>()
+            .expect("a number")
+    };
+    let (before, mut lists) = (reads().await, 0);
+    until("the replica is read again", async || {
+        for _ in 0..10 {
+            lists += 1;
+            let path = list_path(&format!("other{lists}"), None);
+            server.public.get(&path).await.expect(200);
+        }
+        (reads().await >= before + 50).then_some(())
+    })
+    .await;
+}
+
 /// Without the primary, a replica answers for as long as an answer may be old then, marked; one of which
 /// nobody knows how old it is does not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -307,6 +376,50 @@ async fn without_the_primary_every_replica_behind_an_address_answers_also_one_th
     standbys[0].restart();
     standbys[1].crash();
     until("the one that started anew answers", stale).await;
+}
+
+/// A lock is replayed, so that who reads waits for it in both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_is_locked_in_both_costs_a_read_one_limit_of_a_statement_and_not_two() {
+    const STATEMENT: Duration = Duration::from_secs(5);
+    // What the replica may take, and a loaded machine be late with.
+    const MORE: Duration = Duration::from_millis(2_500);
+    let cluster = Cluster::start();
+    let standby = cluster.standby();
+    let server = asks(&cluster, &standby).await;
+    let path = list_path("w", None);
+    let token = rounds(&server, 0..1).await;
+    let mut blocker = Beside::connect(Backend::Postgres, &cluster.url).await;
+    blocker
+        .execute("begin; lock table recents.recent_workflow in access exclusive mode")
+        .await;
+    // Another's commit, which takes the lock to the disk and to the replica.
+    let mut by_hand = Beside::connect(Backend::Postgres, &cluster.url).await;
+    by_hand.execute("create table t ()").await;
+    let mut beside = Beside::connect(Backend::Postgres, &standby.url).await;
+    until("the replica is locked, too", async || {
+        let held =
+            "select pid::text from pg_locks where relation = 'recents.recent_workflow'::regclass
+                    and mode = 'AccessExclusiveLock'";
+        (!beside.texts(held).await.is_empty()).then_some(())
+    })
+    .await;
+    let session = [(SESSION_TOKEN, token.as_str())];
+    let read = async |headers| {
+        let started = Instant::now();
+        let list = server.public.get_with(&path, headers).await;
+        list.expect(503);
+        (headers.len(), started.elapsed())
+    };
+    // By itself, then both together.
+    let alone = read(&session).await;
+    let both: [&[_]; 2] = [&session, &[]];
+    let mut took = join_all(both.map(read)).await;
+    took.push(alone);
+    for (tokens, took) in took {
+        assert!(took < STATEMENT + MORE, "with {tokens} tokens: {took:?}");
+    }
+    blocker.execute("rollback").await;
 }
 
 /// How often a service asked how far its replica is.

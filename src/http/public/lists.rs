@@ -58,7 +58,7 @@ struct ListParameters {
     responses(
         (status = 200, description = "A page of the list", body = Page,
          headers(("ETag" = String), ("Cache-Control" = String),
-                 ("Recents-Stale" = Option<String>, description = "`true`: the database is out of reach"),
+                 ("Recents-Stale" = Option<String>, description = "`true`: the database is out of reach, or says nothing for three seconds"),
                  ("Recents-Details" = Option<String>,
                   description = "`unavailable`: some details that were asked for are missing"))),
         (status = 304, description = "The page is the known one"),
@@ -90,7 +90,7 @@ pub(super) async fn of_workspace(
     responses(
         (status = 200, description = "A page of the list", body = Page,
          headers(("ETag" = String), ("Cache-Control" = String),
-                 ("Recents-Stale" = Option<String>, description = "`true`: the database is out of reach"),
+                 ("Recents-Stale" = Option<String>, description = "`true`: the database is out of reach, or says nothing for three seconds"),
                  ("Recents-Details" = Option<String>,
                   description = "`unavailable`: some details that were asked for are missing"))),
         (status = 304, description = "The page is the known one"),
