@@ -50,6 +50,11 @@ impl Noted {
         noted
     }
 
+    /// How many runs and rows.
+    pub(super) fn len(&self) -> usize {
+        self.runs.len() + self.keys.len()
+    }
+
     /// Rows, by their keys in order.
     pub(crate) fn rows(keys: Vec<Key>) -> Self {
         Self {
@@ -171,6 +176,9 @@ impl Apply<'_> {
         while let Some(part) = parts.pop() {
             match look::at(self.history, part).await {
                 Ok(uses) => said.extend(uses),
+                Err(HistoryError::TimedOut(_)) if part.len() > 1 => {
+                    look::halve(&mut parts, part);
+                }
                 Err(error) if !error.is_of_the_data() => return Err(error.into()),
                 Err(error) => {
                     if let Some(run) = look::halve(&mut parts, part) {
@@ -244,6 +252,9 @@ impl Apply<'_> {
                             best.insert(key.clone(), newest);
                         }
                     }
+                }
+                Err(HistoryError::TimedOut(_)) if part.len() > 1 => {
+                    look::halve(&mut parts, part);
                 }
                 Err(error) if !error.is_of_the_data() => return Err(error.into()),
                 Err(error) => {

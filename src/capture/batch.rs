@@ -2,38 +2,39 @@
 
 use std::time::Duration;
 
-/// A batch that took longer keeps back what is fresh for too long: the next one is half of it …
-const SLOW: Duration = Duration::from_secs(5);
-/// … and twice as much behind one that took less.
-const FAST: Duration = Duration::from_millis(500);
-/// The smallest part of a whole batch: several hundred runs, because each look has a cost of its own.
-const LEAST: u32 = 32;
+use super::outbox::RUNS;
+
+/// A batch should take no longer: for so long it keeps back what is fresh.
+const TARGET: Duration = Duration::from_secs(1);
+/// The smallest batch, and the first, of which nobody knows yet how long it takes: each look has a cost of its own.
+const LEAST: u32 = RUNS / 32;
 
 /// The size of the next batch.
 #[derive(Debug)]
 pub(super) struct Batch {
-    /// What it is of a whole one.
-    part: u32,
+    runs: u32,
 }
 
 impl Batch {
-    /// A whole one.
-    pub(super) fn whole() -> Self {
-        Self { part: 1 }
+    pub(super) fn first() -> Self {
+        Self { runs: LEAST }
     }
 
-    /// So many, where a whole batch has `most`.
-    pub(super) fn of(&self, most: u32) -> u32 {
-        (most / self.part).max(1)
+    /// So many runs, [`RUNS`] at the most.
+    pub(super) fn runs(&self) -> u32 {
+        self.runs
     }
 
-    /// Hears how long one took, whatever came of it.
-    pub(super) fn took(&mut self, took: Duration) {
-        self.part = match took {
-            _ if took > SLOW => (self.part * 2).min(LEAST),
-            _ if took < FAST => (self.part / 2).max(1),
-            _ => self.part,
-        };
+    /// The part of something else of which a whole batch has `most`.
+    pub(super) fn part_of(&self, most: u32) -> u32 {
+        let part = u64::from(most) * u64::from(self.runs) / u64::from(RUNS);
+        u32::try_from(part).unwrap_or(most).max(1)
+    }
+
+    /// Hears how long so many runs took, whatever came of it.
+    pub(super) fn took(&mut self, runs: usize, took: Duration) {
+        let fitting = runs as f64 * TARGET.as_secs_f64() / took.as_secs_f64().max(0.001);
+        self.runs = (fitting as u32).clamp(LEAST, RUNS);
     }
 }
 
@@ -42,19 +43,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_shrinks_while_it_is_slow_and_is_whole_again_when_it_is_fast() {
-        let mut batch = Batch::whole();
-        assert_eq!(batch.of(20_000), 20_000);
-        for _ in 0..10 {
-            batch.took(SLOW * 2);
-        }
-        assert_eq!(batch.of(20_000), 20_000 / LEAST);
-        assert_eq!(batch.of(1), 1, "never none");
-        batch.took(SLOW / 2);
-        assert_eq!(batch.of(20_000), 20_000 / LEAST, "neither");
-        for _ in 0..10 {
-            batch.took(FAST / 2);
-        }
-        assert_eq!(batch.of(20_000), 20_000);
+    fn a_batch_is_what_can_be_looked_at_in_about_a_second() {
+        let mut batch = Batch::first();
+        assert_eq!(batch.runs(), LEAST, "nobody knows yet");
+        batch.took(LEAST as usize, TARGET / 100);
+        assert_eq!(batch.runs(), RUNS, "at the most");
+        assert_eq!(batch.part_of(4_000), 4_000);
+        batch.took(RUNS as usize, 4 * TARGET);
+        assert_eq!(batch.runs(), RUNS / 4);
+        assert_eq!(batch.part_of(4_000), 1_000);
+        batch.took(1, TARGET);
+        assert_eq!(batch.runs(), LEAST, "at the least");
+        assert_eq!(batch.part_of(1), 1, "never none");
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::apply::{Apply, HOLD, Noted};
 use super::batch::Batch;
 use super::everything::Everything;
-use super::outbox::{self, Taken};
+use super::outbox::{self, Notes, Taken};
 use super::position::Position;
 use super::write::Held;
 use crate::check::CheckError;
@@ -79,7 +79,7 @@ impl Drain {
             set_aside: true,
             computed: false,
             everything: None,
-            batch: Batch::whole(),
+            batch: Batch::first(),
         }
     }
 
@@ -106,7 +106,7 @@ impl Drain {
             Some(_) => (None, Vec::new()),
             None => self.take_notes().await?,
         };
-        let few_notes = outbox.is_none() && notes.len() < self.batch.of(NOTES) as usize;
+        let few_notes = outbox.is_none() && notes.len() < self.batch.part_of(NOTES) as usize;
         let outbox_had_its_turn = std::mem::take(&mut self.computed);
         // Computing rows may read much of the history. No transaction stays open meanwhile: two
         // drains may do the same then, which only costs.
@@ -124,6 +124,7 @@ impl Drain {
             .as_ref()
             .map_or(Vec::new(), |taken| taken.runs.clone());
         let noted = Noted::of(runs, notes);
+        let looked_at = noted.len();
         let apply = Apply {
             store: &self.store,
             history: &self.history,
@@ -148,7 +149,7 @@ impl Drain {
         // Rows that are computed are computed together in any case: without a fitting index, each look reads the
         // whole history.
         if !self.computed {
-            self.batch.took(began.elapsed());
+            self.batch.took(looked_at, began.elapsed());
         }
         let applied = applied?;
         self.set_aside |= applied.set_aside;
@@ -199,7 +200,7 @@ impl Drain {
             &self.history,
             &mut self.outbox,
             &identity,
-            self.batch.of(outbox::RUNS),
+            self.batch.runs(),
         )
         .await?;
         if let Some(taken) = &mut taken
@@ -222,6 +223,17 @@ impl Drain {
         Ok(identity)
     }
 
+    /// Asks anew which store it is.
+    pub(super) fn forget_identity(&mut self) {
+        self.identity = None;
+    }
+
+    /// Whose the notes of the outbox are.
+    pub(super) async fn whose_notes(&mut self, history: &History) -> Result<Notes, CheckError> {
+        let identity = self.identity().await?;
+        Ok(Notes::of(history, &identity).await?)
+    }
+
     /// In PostgreSQL the notes are locked, so that no other drain does the same work meanwhile; in
     /// SQLite that would lock out every writer, and where there is but one connection, ourselves. Where
     /// none are expected, a transaction for them would be three requests instead of one.
@@ -230,8 +242,8 @@ impl Drain {
         let take = Take {
             behind,
             newest,
-            old: self.batch.of(NOTES),
-            new: self.batch.of(NEWEST),
+            old: self.batch.part_of(NOTES),
+            new: self.batch.part_of(NEWEST),
         };
         let expected = std::mem::take(&mut self.expects_notes);
         let (holding, notes) = match &self.store {

@@ -38,7 +38,8 @@ pub(super) async fn shut_out(conn: &mut PgConnection) -> Result<Option<String>, 
          join pg_class c on c.relnamespace = n.oid and c.relname = 'outbox'
          where n.nspname = 'recents' and p.proname like 'capture\\_%'
            and not (has_schema_privilege(p.proowner, n.oid, 'usage')
-                    and has_table_privilege(p.proowner, c.oid, 'insert'))
+                    and has_column_privilege(p.proowner, c.oid, 'runs', 'insert')
+                    and has_column_privilege(p.proowner, c.oid, 'keys', 'insert'))
          limit 1",
     );
     owner.fetch_optional(conn).await

@@ -136,8 +136,15 @@ pub async fn run(
 
 /// Whose the notes of the outbox are.
 async fn whose(history: &History, drain: &mut Drain) -> Result<Notes, String> {
-    let identity = drain.identity().await.map_err(said)?;
-    Notes::of(history, &identity).await.map_err(said)
+    let notes = drain.whose_notes(history).await;
+    match notes.map_err(said)? {
+        // The tables may have been made anew, and be another store since.
+        Notes::Anothers(_) => {
+            drain.forget_identity();
+            drain.whose_notes(history).await.map_err(said)
+        }
+        notes => Ok(notes),
+    }
 }
 
 fn said(error: impl std::error::Error + 'static) -> String {

@@ -99,6 +99,7 @@ pub(super) async fn foreign_parts(
         "with recursive tree (oid) as (
              select to_regclass($1)::oid
              union select i.inhrelid from pg_inherits i join tree t on i.inhparent = t.oid
+             where not i.inhdetachpending
          )
          select format('%I.%I', n.nspname, c.relname)
          from tree t join pg_class c on c.oid = t.oid join pg_namespace n on n.oid = c.relnamespace
@@ -117,6 +118,7 @@ pub(super) async fn parts_of_others(
         "with recursive tree (oid) as (
              select to_regclass($1)::oid
              union select i.inhrelid from pg_inherits i join tree t on i.inhparent = t.oid
+             where not i.inhdetachpending
          )
          , other (oid, top) as (
              select i.inhrelid, i.inhparent from pg_inherits i

@@ -166,13 +166,15 @@ begin
     from pg_proc p join pg_namespace n on n.oid = p.pronamespace
     where n.nspname = 'recents' and p.proname like 'capture\\_%'
       and not (has_schema_privilege(p.proowner, n.oid, 'usage')
-               and has_table_privilege(p.proowner, 'recents.outbox', 'insert'))
+               and has_column_privilege(p.proowner, 'recents.outbox', 'runs', 'insert')
+               and has_column_privilege(p.proowner, 'recents.outbox', 'keys', 'insert'))
   loop
     execute format('grant usage on schema recents to %I', owner);
     execute format('grant insert on recents.outbox to %I', owner);
     -- Where there is nothing to give, a grant is only a warning.
-    if not has_table_privilege(owner, 'recents.outbox', 'insert') then
-      raise insufficient_privilege using message = owner || ' may not write recents.outbox';
+    if not (has_schema_privilege(owner, 'recents', 'usage')
+            and has_table_privilege(owner, 'recents.outbox', 'insert')) then
+      raise insufficient_privilege using message = owner || ' may not write recents.outbox, and nothing could be granted';
     end if;
   end loop;
 end $recents$;

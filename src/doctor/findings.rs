@@ -11,8 +11,9 @@ const WHO_IS_AT_WORK: &str = "select pid, state, wait_event_type, xact_start, qu
                               from pg_stat_activity order by xact_start;";
 /// What brings back tables that are gone.
 pub(crate) const MEND_GONE: &str = "restore them from a backup, which keeps what was dismissed; or drop the rest of \
-                                    them (drop schema recents cascade), then recents migrate, recents capture \
-                                    install and recents backfill";
+                                    them (the schema recents; the file, in SQLite), then recents migrate, recents \
+                                    capture install (--take-over where the history is in another database) and \
+                                    recents backfill";
 /// Codes of a table or a schema that is not there.
 const GONE: [&str; 2] = ["42P01", "3F000"];
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::followed::{Followed, grouped, quiet, serve, serve_on, serve_with};
+use super::followed::{Followed, grouped, plain, quiet, serve, serve_on, serve_with};
 use crate::support::command::Ended;
 use crate::support::history::layout::POSTGRES;
 use crate::support::history::setup::{last_json, same};
@@ -171,4 +171,19 @@ async fn a_service_needs_no_more_than_the_grants_that_are_printed() {
     let refused = by_role(&followed.setup, &["capture", "uninstall"]).expect(1);
     let told = "recents capture uninstall --print";
     assert!(refused.err.contains(told), "{refused:?}");
+}
+
+/// As whoever lost some of them is told to do it. They are another store then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_that_are_made_anew_are_followed_by_a_service_that_runs() {
+    let followed = plain(TestDb::migrated(Backend::Postgres).await, 66, 50).await;
+    let setup = &followed.setup;
+    setup.store.execute("drop schema recents cascade").await;
+    for command in [&["migrate"][..], &["capture", "install"], &["backfill"]] {
+        setup.recents(command).expect(0);
+    }
+    followed
+        .app("insert into saved_run values (9999, 'anew', 'u', 1, now())")
+        .await;
+    followed.assert_exact("when it was worked off").await;
 }

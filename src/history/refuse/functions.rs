@@ -54,7 +54,22 @@ pub(super) fn judge_name(name: &Ident, dialect: Dialect) -> Result<(), Refusal> 
 /// Refuses a relation in which PostgreSQL shows its own state.
 pub(super) fn judge_relation(parts: &[String], dialect: Dialect) -> Result<(), Refusal> {
     let is_the_servers = match parts {
-        [name] => name.starts_with("pg_"),
+        // Others of this beginning may be the application's.
+        [name] => {
+            name.starts_with("pg_stat")
+                || matches!(
+                    &**name,
+                    "pg_settings"
+                        | "pg_file_settings"
+                        | "pg_locks"
+                        | "pg_roles"
+                        | "pg_user"
+                        | "pg_class"
+                        | "pg_database"
+                        | "pg_prepared_xacts"
+                        | "pg_timezone_names"
+                )
+        }
         [schema, _] | [_, schema, _] => schema == "pg_catalog" || schema == "information_schema",
         _ => false,
     };
@@ -219,6 +234,25 @@ fn is_state(name: &str) -> bool {
             | "current_catalog"
             | "current_database"
             | "pg_has_role"
+            | "has_any_column_privilege"
+            | "has_column_privilege"
+            | "has_database_privilege"
+            | "has_foreign_data_wrapper_privilege"
+            | "has_function_privilege"
+            | "has_language_privilege"
+            | "has_parameter_privilege"
+            | "has_schema_privilege"
+            | "has_sequence_privilege"
+            | "has_server_privilege"
+            | "has_table_privilege"
+            | "has_tablespace_privilege"
+            | "has_type_privilege"
+            | "row_security_active"
+            | "inet_client_addr"
+            | "inet_client_port"
+            | "inet_server_addr"
+            | "inet_server_port"
+            | "version"
             | "pg_is_in_recovery"
             | "pg_backend_pid"
             | "pg_notify"
@@ -228,11 +262,8 @@ fn is_state(name: &str) -> bool {
         "pg_current_",
         "pg_advisory_",
         "pg_try_advisory_",
-        "inet_client_",
-        "inet_server_",
         "dblink",
     ]
     .iter()
     .any(|prefix| name.starts_with(prefix))
-        || (name.starts_with("has_") && name.ends_with("_privilege"))
 }
