@@ -178,6 +178,10 @@ async fn a_service_needs_no_more_than_the_grants_that_are_printed() {
 async fn tables_that_are_made_anew_are_followed_by_a_service_that_runs() {
     let followed = plain(TestDb::migrated(Backend::Postgres).await, 66, 50).await;
     let setup = &followed.setup;
+    followed
+        .app("insert into saved_run values (9998, 'before', 'u', 1, now())")
+        .await;
+    followed.assert_exact("before").await;
     setup.store.execute("drop schema recents cascade").await;
     for command in [&["migrate"][..], &["capture", "install"], &["backfill"]] {
         setup.recents(command).expect(0);
