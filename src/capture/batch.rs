@@ -6,8 +6,11 @@ use super::outbox::RUNS;
 
 /// A batch should take no longer: for so long it keeps back what is fresh.
 const TARGET: Duration = Duration::from_secs(1);
-/// The smallest batch, and the first, of which nobody knows yet how long it takes: each look has a cost of its own.
-const LEAST: u32 = RUNS / 32;
+/// The smallest batch, and the first, of which nobody knows yet how long it takes: each look has a cost of its own,
+/// and what a request of the hook may leave is worked off by one, in whichever half of it.
+const LEAST: u32 = 2 * LEAST_NOTES;
+/// The same of notes of the table.
+const LEAST_NOTES: u32 = 1_000;
 
 /// The size of the next batch.
 #[derive(Debug)]
@@ -25,10 +28,10 @@ impl Batch {
         self.runs
     }
 
-    /// The part of something else of which a whole batch has `most`.
-    pub(super) fn part_of(&self, most: u32) -> u32 {
+    /// So many notes of the table, where a whole batch has `most`.
+    pub(super) fn notes(&self, most: u32) -> u32 {
         let part = u64::from(most) * u64::from(self.runs) / u64::from(RUNS);
-        u32::try_from(part).unwrap_or(most).max(1)
+        u32::try_from(part).unwrap_or(most).max(LEAST_NOTES)
     }
 
     /// Hears how long so many runs took, whatever came of it.
@@ -48,12 +51,12 @@ mod tests {
         assert_eq!(batch.runs(), LEAST, "nobody knows yet");
         batch.took(LEAST as usize, TARGET / 100);
         assert_eq!(batch.runs(), RUNS, "at the most");
-        assert_eq!(batch.part_of(4_000), 4_000);
+        assert_eq!(batch.notes(4_000), 4_000);
         batch.took(RUNS as usize, 4 * TARGET);
         assert_eq!(batch.runs(), RUNS / 4);
-        assert_eq!(batch.part_of(4_000), 1_000);
+        assert_eq!(batch.notes(8_000), 2_000);
         batch.took(1, TARGET);
         assert_eq!(batch.runs(), LEAST, "at the least");
-        assert_eq!(batch.part_of(1), 1, "never none");
+        assert_eq!(batch.notes(4_000), LEAST_NOTES, "at the least");
     }
 }

@@ -106,7 +106,7 @@ impl Drain {
             Some(_) => (None, Vec::new()),
             None => self.take_notes().await?,
         };
-        let few_notes = outbox.is_none() && notes.len() < self.batch.part_of(NOTES) as usize;
+        let few_notes = outbox.is_none() && notes.len() < self.batch.notes(NOTES) as usize;
         let outbox_had_its_turn = std::mem::take(&mut self.computed);
         // Computing rows may read much of the history. No transaction stays open meanwhile: two
         // drains may do the same then, which only costs.
@@ -242,8 +242,8 @@ impl Drain {
         let take = Take {
             behind,
             newest,
-            old: self.batch.part_of(NOTES),
-            new: self.batch.part_of(NEWEST),
+            old: self.batch.notes(NOTES),
+            new: self.batch.notes(NEWEST),
         };
         let expected = std::mem::take(&mut self.expects_notes);
         let (holding, notes) = match &self.store {
