@@ -87,7 +87,8 @@ async fn a_time_far_ahead_of_the_clock_is_named_with_its_run(db: TestDb) {
     let (verdict, detail, mend) = finding(&told, "times");
     assert_eq!(verdict, "warning", "{told:#}");
     assert!(detail.contains("2500-01-01T00:00:00.000000Z"), "{detail}");
-    assert!(mend.starts_with("mend the time of run "), "{mend}");
+    assert!(mend.starts_with("recents verify --repair; "), "{mend}");
+    assert!(mend.contains("mend the time of run "), "{mend}");
 }
 
 async fn a_table_that_was_never_filled_or_checked_is_told(db: TestDb) {
