@@ -7,10 +7,10 @@ use super::outbox::RUNS;
 /// A batch should take no longer: for so long it keeps back what is fresh.
 const TARGET: Duration = Duration::from_secs(1);
 /// The smallest batch, and the first, of which nobody knows yet how long it takes: each look has a cost of its own,
-/// and what a request of the hook may leave is worked off by one, in whichever half of it.
-const LEAST: u32 = 2 * LEAST_NOTES;
-/// The same of notes of the table.
-const LEAST_NOTES: u32 = 1_000;
+/// and what a thousand runs leave is worked off by one, in whichever half of it, as a request of the hook may have them.
+const LEAST: u32 = 2_000;
+/// The same of notes of the table, of which a run may leave two: one for each of its lists.
+const LEAST_NOTES: u32 = 2_000;
 
 /// The size of the next batch.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ mod tests {
         assert_eq!(batch.notes(4_000), 4_000);
         batch.took(RUNS as usize, 4 * TARGET);
         assert_eq!(batch.runs(), RUNS / 4);
-        assert_eq!(batch.notes(8_000), 2_000);
+        assert_eq!(batch.notes(10_000), 2_500);
         batch.took(1, TARGET);
         assert_eq!(batch.runs(), LEAST, "at the least");
         assert_eq!(batch.notes(4_000), LEAST_NOTES, "at the least");
