@@ -176,6 +176,7 @@ impl Apply<'_> {
         while let Some(part) = parts.pop() {
             match look::at(self.history, part).await {
                 Ok(uses) => said.extend(uses),
+                // Fewer runs take less time; rows that are computed may read everything, however few they are.
                 Err(HistoryError::TimedOut(_)) if part.len() > 1 => {
                     look::halve(&mut parts, part);
                 }
@@ -252,9 +253,6 @@ impl Apply<'_> {
                             best.insert(key.clone(), newest);
                         }
                     }
-                }
-                Err(HistoryError::TimedOut(_)) if part.len() > 1 => {
-                    look::halve(&mut parts, part);
                 }
                 Err(error) if !error.is_of_the_data() => return Err(error.into()),
                 Err(error) => {

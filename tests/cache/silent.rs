@@ -175,6 +175,18 @@ async fn who_listens_to_another_database_or_server_keeps_nothing_and_says_so() {
     }
 }
 
+/// The list of `w`, with one use, is kept.
+async fn kept(server: &Server, path: &str) {
+    until("the list is kept", async || {
+        write(server.public, "w", 0).await;
+        let hits = came_by(server, "hit").await;
+        server.public.get(path).await.expect(200);
+        server.public.get(path).await.expect(200);
+        (came_by(server, "hit").await > hits).then_some(())
+    })
+    .await;
+}
+
 /// Connections that were used just now are believed to be alive, and hold a read for ten seconds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_that_falls_silent_keeps_nobody_waiting_for_whom_a_kept_answer_will_do() {
@@ -182,14 +194,7 @@ async fn a_primary_that_falls_silent_keeps_nobody_waiting_for_whom_a_kept_answer
     let server = Server::with(&cluster.url, &[]).await;
     hears(&server).await;
     let path = list_path("w", None);
-    until("the list is kept", async || {
-        write(server.public, "w", 0).await;
-        let hits = came_by(&server, "hit").await;
-        server.public.get(&path).await.expect(200);
-        server.public.get(&path).await.expect(200);
-        (came_by(&server, "hit").await > hits).then_some(())
-    })
-    .await;
+    kept(&server, &path).await;
     let written = write(server.public, "w", 1).await;
     let token = written.header("recents-session-token").expect("a token");
     let frozen = cluster.freeze();
@@ -266,14 +271,7 @@ async fn a_primary_that_is_slow_gives_kept_answers_only_to_whom_it_keeps_waiting
     let server = Server::with(&db.url, &["--statement-timeout", "1min"]).await;
     hears(&server).await;
     let path = list_path("w", None);
-    until("the list is kept", async || {
-        write(server.public, "w", 0).await;
-        let hits = came_by(&server, "hit").await;
-        server.public.get(&path).await.expect(200);
-        server.public.get(&path).await.expect(200);
-        (came_by(&server, "hit").await > hits).then_some(())
-    })
-    .await;
+    kept(&server, &path).await;
     let written = write(server.public, "w", 1).await;
     let token = written.header("recents-session-token").expect("a token");
     let session = [("recents-session-token", token)];
