@@ -37,7 +37,9 @@ impl Batch {
     /// Hears how long so many runs took, whatever came of it.
     pub(super) fn took(&mut self, runs: usize, took: Duration) {
         let fitting = runs as f64 * TARGET.as_secs_f64() / took.as_secs_f64().max(0.001);
-        self.runs = (fitting as u32).clamp(LEAST, RUNS);
+        // A few runs that took but little are mostly what each look costs: they say nothing of many.
+        let least = if took <= TARGET { self.runs } else { LEAST };
+        self.runs = (fitting as u32).clamp(least, RUNS);
     }
 }
 
@@ -55,7 +57,9 @@ mod tests {
         batch.took(RUNS as usize, 4 * TARGET);
         assert_eq!(batch.runs(), RUNS / 4);
         assert_eq!(batch.notes(10_000), 2_500);
-        batch.took(1, TARGET);
+        batch.took(1, TARGET / 10);
+        assert_eq!(batch.runs(), RUNS / 4, "of one, nothing is known of many");
+        batch.took(1, 2 * TARGET);
         assert_eq!(batch.runs(), LEAST, "at the least");
         assert_eq!(batch.notes(4_000), LEAST_NOTES, "at the least");
     }

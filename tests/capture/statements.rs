@@ -95,11 +95,7 @@ const TIME: i64 = 1_767_225_600_000_000;
 
 /// Sent when there is time for it, in whichever round that is: what other processes are told, the end of a
 /// transaction that only read, whose beginning is counted, and what a new connection is asked first.
-const APART: [&str; 3] = [
-    "pg_notify",
-    "ROLLBACK",
-    "set_config('synchronous_commit', 'local', false)",
-];
+const APART: [&str; 3] = ["pg_notify", "ROLLBACK", "set_config('synchronous_commit'"];
 
 /// A hook and a drain, of which every statement is seen.
 struct Seen {

@@ -154,7 +154,7 @@ impl Meter {
         match known {
             Some(statement) => statement.name.to_owned(),
             None if text.starts_with("notify recents_") => "listening".to_owned(),
-            None if text.starts_with("select set_config('synchronous_commit', 'local', false)") => {
+            None if text.starts_with("select set_config('synchronous_commit'") => {
                 "connected".to_owned()
             }
             None => text.to_owned(),
