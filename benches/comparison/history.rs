@@ -9,7 +9,7 @@ use crate::server::{Server, run, text};
 /// Runs of the issue's history.
 pub(crate) const FULL: u64 = 7_400_000;
 /// Workspaces of the tail.
-const TAIL: u64 = 20_000;
+pub(crate) const TAIL: u64 = 20_000;
 /// The first workspace of the tail.
 const TAIL_BEGINS: u64 = 10_000_000;
 
@@ -52,10 +52,27 @@ pub(crate) const MAPPING: &str = "select r.id as run, r.workspace_id as workspac
 from runs r join app.saved_run_version v on v.id = r.parent_version_id";
 
 impl Workspace {
+    /// A user of it, and a version of one of its published runs, as [`insert`] has them.
+    pub(crate) fn use_of(self, random: u64) -> (String, u64) {
+        let (published_run, random) = (random % self.distinct, random / self.distinct);
+        let (version, random) = (random % 2, random / 2);
+        let user = match self.id >= TAIL_BEGINS {
+            true => format!("user-{}", self.id),
+            false => format!("user-{}-{}", self.id, random % 5),
+        };
+        (user, (self.id * 1000 + published_run) * 2 + version)
+    }
+
     /// Its runs in a history of `of` runs.
     pub(crate) fn runs(self, of: u64) -> u64 {
         (self.runs * of / FULL).max(1)
     }
+}
+
+/// One of the tail.
+pub(crate) fn of_the_tail(random: u64) -> Workspace {
+    let id = TAIL_BEGINS + random % TAIL;
+    workspace(id, 0, 1 + id % 5)
 }
 
 /// Builds it: the same rows each time, interleaved by workspace as years of use leave them.

@@ -4,13 +4,12 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use super::generation::{Forgotten, Generations, scope_slot};
+use super::generation::{Forgotten, Generations};
 use super::news::News;
 use super::primary::Primary;
 use super::replayed::Replayed;
 use super::writes::{Write, Writes, lock};
 use crate::model::{Id, Key};
-use crate::store::Position;
 
 /// Why something was forgotten, as in `recents_cache_invalidations_total{reason}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +91,7 @@ pub struct Changes {
     pub(crate) telling: tokio::sync::Mutex<()>,
     /// SQLite: held while this process writes.
     pub(crate) writing: Arc<tokio::sync::Mutex<()>>,
-    writes: Writes,
+    pub(super) writes: Writes,
     /// Hears of every published run and workspace that is forgotten, and of everything.
     listener: OnceLock<Listener>,
     /// SQLite: changes that this process made, of those that the database counts.
@@ -100,7 +99,7 @@ pub struct Changes {
     /// Which database it is, and how far.
     pub(crate) primary: Primary,
     /// Where replicas are read from: how far one must be.
-    replayed: OnceLock<Replayed>,
+    pub(super) replayed: OnceLock<Replayed>,
 }
 
 impl Default for Changes {
@@ -149,47 +148,6 @@ impl Changes {
         self.writes.written(news.sequence, self.generations.now());
     }
 
-    /// From now on remembers how far a replica must be to have each list as it is.
-    pub fn track_replicas(&self) {
-        self.replayed.get_or_init(Replayed::default);
-    }
-
-    /// Whether this process knows of a replica.
-    pub(crate) fn tracks_replicas(&self) -> bool {
-        self.replayed.get().is_some()
-    }
-
-    /// Which database it is, as far as is known, and no position in it: behind every one.
-    pub(crate) fn place(&self) -> Option<Position> {
-        let (database, timeline) = self.primary.place()?;
-        Some(Position {
-            database,
-            timeline,
-            at: u64::MAX,
-        })
-    }
-
-    /// From now on changes are heard; of what was written before this position nothing is known.
-    pub(crate) fn begin_hearing(&self, position: u64) {
-        if let Some(replayed) = self.replayed.get() {
-            replayed.begin(position);
-        }
-        self.forget(&Changed::Everything, Reason::Listener);
-    }
-
-    /// These news were told, at a position behind them.
-    pub(crate) fn told(&self, news: &News, position: u64) {
-        if let Some(replayed) = self.replayed.get() {
-            replayed.told(news, position);
-        }
-    }
-
-    /// Whether a replica that had replayed so much has a list as it is, as far as is known here.
-    pub fn is_replayed(&self, workspace: &str, uid: &str, position: u64) -> bool {
-        let replayed = self.replayed.get();
-        replayed.is_some_and(|replayed| replayed.has(scope_slot(workspace, uid), position))
-    }
-
     /// Has somebody hear of every published run and workspace that is forgotten, and of everything, here or
     /// elsewhere; only the first one who asks.
     pub fn on_forget(&self, listener: impl Fn(&Changed) + Send + Sync + 'static) {
@@ -234,7 +192,7 @@ impl Changes {
         tracing::debug!(reason = reason.name(), what = ?changed, "forgotten");
     }
 
-    fn count(&self, reason: Reason, by: u64) {
+    pub(super) fn count(&self, reason: Reason, by: u64) {
         self.counts[reason as usize].fetch_add(by, Ordering::Relaxed);
     }
 
@@ -272,66 +230,6 @@ impl Changes {
         Some(taken)
     }
 
-    /// Another process told something that cannot be read: one with another protocol, or anybody.
-    pub(crate) fn hear_of_the_unknown(&self) {
-        // First, as in a commit.
-        if let Some(replayed) = self.replayed.get() {
-            replayed.heard_something();
-        }
-        self.hear_of_something();
-    }
-
-    /// Whatever was heard of so far was written before this position.
-    pub(crate) fn all_heard_is_before(&self, position: u64) {
-        if let Some(replayed) = self.replayed.get() {
-            replayed.known(position);
-        }
-    }
-
-    /// Forgets everything, because another process changed something.
-    pub(crate) fn hear_of_something(&self) {
-        // Dismissals may be among it.
-        self.generations.hide(Forgotten::Everything);
-        self.forget(&Changed::Everything, Reason::OtherProcess);
-    }
-
-    /// Forgets what another process told.
-    pub fn hear(&self, origin: u64, position: u64, news: &News) {
-        // First, as in a commit.
-        if let Some(replayed) = self.replayed.get() {
-            replayed.heard(news, position);
-        }
-        if news.everything {
-            self.hear_of_something();
-        }
-        for slot in news
-            .dismissed
-            .iter()
-            .map(|slot| Forgotten::ScopeSlot(*slot))
-        {
-            self.generations.hide(slot);
-        }
-        for slot in news.every_slot() {
-            self.generations.forget(Forgotten::ScopeSlot(*slot));
-        }
-        let lists = news.every_slot().count() as u64;
-        if lists > 0 {
-            self.count(Reason::OtherProcess, lists);
-            tracing::debug!(reason = Reason::OtherProcess.name(), lists, "forgotten");
-        }
-        for workspace in &news.workspaces {
-            let workspace = workspace.clone();
-            self.forget(&Changed::Workspace(workspace), Reason::OtherProcess);
-        }
-        for run in &news.published_runs {
-            let run = run.clone();
-            self.forget(&Changed::PublishedRun(run), Reason::OtherProcess);
-        }
-        let sequence = news.sequence;
-        self.writes
-            .heard(origin, sequence, || self.generations.now());
-    }
-
     /// Whether a load that began at a generation sees a write of any process, and all that was committed
     /// before that, by whomever: it began behind the write, or behind the news of it.
     pub fn sees(&self, began: u64, write: &Write) -> bool {
@@ -347,11 +245,6 @@ impl Changes {
         if write.origin != self.origin {
             self.writes.presented(write, || self.generations.advance());
         }
-    }
-
-    /// Nothing that was heard counts any more: another database answers, or its log began anew.
-    pub fn unhear(&self) {
-        self.writes.unhear();
     }
 
     /// SQLite: this process made so many of the changes that the database counts.
@@ -395,61 +288,6 @@ mod tests {
         let news = changes.take_news().unwrap();
         let rest = news.slots.len() + news.published_runs.len();
         assert_eq!((rest, news.everything, news.sequence), (0, true, 3));
-    }
-
-    #[test]
-    fn whoever_begins_behind_a_forgetting_finds_that_no_replica_is_far_enough() {
-        let (changes, forgotten) = (Arc::new(Changes::default()), Arc::new(AtomicU64::new(0)));
-        changes.track_replicas();
-        // Where a replica is that lags: always just before what is being forgotten.
-        let replica = Arc::new(AtomicU64::new(1));
-        let has = |changes: &Changes, at: &AtomicU64| {
-            changes.is_replayed("w", "", at.load(Ordering::SeqCst))
-        };
-        let (weak, at, count) = (
-            Arc::downgrade(&changes),
-            Arc::clone(&replica),
-            Arc::clone(&forgotten),
-        );
-        changes.on_forget(move |what| {
-            assert!(!has(&weak.upgrade().unwrap(), &at), "{what:?}");
-            count.fetch_add(1, Ordering::SeqCst);
-        });
-        let next = || replica.load(Ordering::SeqCst) + 1;
-        let catches_up = || {
-            replica.fetch_add(1, Ordering::SeqCst);
-            assert!(has(&changes, &replica));
-        };
-        for changed in [
-            Changed::Workspace(id("w")),
-            Changed::PublishedRun(id("p")),
-            Changed::Everything,
-        ] {
-            changes.commit(&changed, Reason::Write);
-            changes.told(&changes.take_news().unwrap(), next());
-            catches_up();
-            let another = Changes::default();
-            another.commit(&changed, Reason::Write);
-            changes.hear(another.origin, next(), &another.take_news().unwrap());
-            catches_up();
-            changes.begin_hearing(next());
-            catches_up();
-        }
-        assert_eq!(forgotten.load(Ordering::SeqCst), 9);
-    }
-
-    #[test]
-    fn what_another_process_changed_may_be_a_dismissal_and_is_not_shown_again() {
-        let changes = Changes::default();
-        let began = changes.generations.now();
-        let is_hidden = || {
-            changes
-                .generations
-                .is_hidden(began, ("w", ""), std::iter::empty())
-        };
-        assert!(!is_hidden());
-        changes.hear_of_something();
-        assert!(is_hidden() && !changes.generations.is_current(began, "w", ""));
     }
 
     #[test]

@@ -170,6 +170,7 @@ async fn hear(
     // The first is told as others are: it proves that this hears what the store tells. Those behind it prove
     // that it still does, and need no connection of the store's.
     let mut asked = Instant::now();
+    let mut furthest = changes.furthest();
     let mut position = in_time(store.tell_itself(own)).await?;
     let (mut awaited, mut begun) = (Some(Instant::now()), false);
     // Whether something was heard since that was asked of which nobody knows where it was written.
@@ -180,6 +181,7 @@ async fn hear(
             return Err(if begun { Deaf::Silent } else { Deaf::Elsewhere });
         }
         if awaited.is_none() && now >= asked + PING_EVERY {
+            furthest = changes.furthest();
             let ping = tokio::time::timeout(PING_TIMEOUT, ping_listener(listener, own)).await;
             position = ping.map_err(|_| Deaf::Lost)??;
             (asked, awaited, is_behind) = (now, Some(now), false);
@@ -201,6 +203,11 @@ async fn hear(
                 begin(store, cache, position.at);
             }
             changes.primary.told(position, asked);
+            // What was written before is before that, unless it is of another database, or made up.
+            if furthest > position.at {
+                changes.hear_of_nonsense();
+                is_behind = true;
+            }
             if !is_behind {
                 changes.all_heard_is_before(position.at);
             }

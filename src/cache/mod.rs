@@ -2,6 +2,7 @@
 
 pub mod entry;
 pub mod generation;
+mod hearing;
 pub mod invalidation;
 mod kept;
 pub mod listener;
@@ -12,6 +13,7 @@ mod writes;
 
 pub use entry::{Answer, ByReplica, Entry};
 pub use invalidation::{Changed, Changes, Reason};
+pub(crate) use kept::Kept;
 pub use kept::{Cache, CacheSettings, Counts, Via};
 pub use writes::Write;
 

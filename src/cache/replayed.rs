@@ -13,6 +13,8 @@ pub(super) struct Replayed {
     all: Mark,
     /// Whether something changed of which nobody knows what it is, or how far: no replica is far enough.
     is_unknown: AtomicBool,
+    /// The greatest position that any change is known to be behind.
+    furthest: AtomicU64,
 }
 
 /// How far one must be to have some changes. The position of one of our own comes later than others may be
@@ -42,6 +44,10 @@ impl Mark {
         let _ = self.pending.fetch_update(SeqCst, SeqCst, is_told);
     }
 
+    fn is_anywhere(&self) {
+        self.behind.store(0, SeqCst);
+    }
+
     fn has(&self, position: u64) -> bool {
         self.pending.load(SeqCst) == 0 && self.behind.load(SeqCst) <= position
     }
@@ -59,6 +65,7 @@ impl Replayed {
             scopes: (0..scopes).map(|_| Mark::default()).collect(),
             all: Mark::default(),
             is_unknown: AtomicBool::new(false),
+            furthest: AtomicU64::new(0),
         }
     }
 
@@ -76,16 +83,24 @@ impl Replayed {
     /// The news of this process were told, at a position behind them.
     pub(super) fn told(&self, news: &News, position: u64) {
         self.each(news, |mark| mark.told(news.sequence, position));
+        self.furthest.fetch_max(position, SeqCst);
     }
 
     /// Another process told its news, at a position behind them.
     pub(super) fn heard(&self, news: &News, position: u64) {
         self.each(news, |mark| mark.behind(position));
+        self.furthest.fetch_max(position, SeqCst);
     }
 
     /// What was written before this position may have gone unheard.
     pub(super) fn begin(&self, position: u64) {
         self.all.behind(position);
+        self.furthest.fetch_max(position, SeqCst);
+    }
+
+    /// How far some change was, by all that is known.
+    pub(super) fn furthest(&self) -> u64 {
+        self.furthest.load(SeqCst)
     }
 
     /// Something was told that cannot be read.
@@ -93,11 +108,21 @@ impl Replayed {
         self.is_unknown.store(true, SeqCst);
     }
 
+    /// Some position is none of the primary's, but another log's, or made up: a replica would have to be there
+    /// for as long as that is ahead. Nothing is known of any, as of what cannot be read.
+    pub(super) fn heard_nonsense(&self) {
+        // First, as `has` reads them in turn.
+        self.heard_something();
+        self.all.is_anywhere();
+        self.scopes.iter().for_each(Mark::is_anywhere);
+        self.furthest.store(0, SeqCst);
+    }
+
     /// Whatever that was, it was written before this position.
     pub(super) fn known(&self, position: u64) {
         if self.is_unknown.load(SeqCst) {
             // First, as `has` reads them in turn.
-            self.all.behind(position);
+            self.begin(position);
             self.is_unknown.store(false, SeqCst);
         }
     }
@@ -200,6 +225,25 @@ mod tests {
         assert!(!has(ANY));
         replayed.known(20);
         assert!(!has(19) && has(20));
+    }
+
+    #[test]
+    fn a_position_that_the_primary_never_had_holds_no_replica_back() {
+        for changed in [rows("a"), everywhere(), Changed::Everything] {
+            let replayed = Replayed::default();
+            let has = |position| replayed.has(scope_slot("a", ""), position);
+            replayed.begin(10);
+            replayed.heard(&news(&changed, 7), ANY - 1);
+            replayed.commit(&changed, Reason::Write, 1);
+            assert_eq!(replayed.furthest(), ANY - 1);
+            replayed.heard_nonsense();
+            assert!(!has(ANY), "{changed:?}: nobody knows how far that was");
+            replayed.known(30);
+            assert!(!has(ANY), "{changed:?}: its own is still to be told");
+            replayed.told(&news(&changed, 1), 20);
+            assert!(!has(29) && has(30), "{changed:?}");
+            assert_eq!(replayed.furthest(), 30);
+        }
     }
 
     /// Two writes of ours to a list, and one of another process.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 
 use super::outbox;
+use crate::store::sqlstate::{self, LOCK_NOT_AVAILABLE};
 
 /// How long one try waits for transactions that write the table: the application's own statements wait
 /// behind it. Less than the second after which PostgreSQL looks for deadlocks, so that it is never an
@@ -14,8 +15,6 @@ const TRIES: u32 = 4;
 const BETWEEN_TRIES: Duration = Duration::from_millis(200);
 /// Two that install or remove at once do so one after the other.
 const ONE_AT_A_TIME: &str = "select pg_advisory_xact_lock(hashtext('recents.capture'))";
-/// PostgreSQL's code for a lock that was not to be had in time.
-pub(super) const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 /// Begins a change.
 pub(super) async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
@@ -34,16 +33,11 @@ pub(super) async fn patiently<T>(
 ) -> Result<T, sqlx::Error> {
     for _ in 1..TRIES {
         match once().await {
-            Err(error) if code(&error).as_deref() == Some(LOCK_NOT_AVAILABLE) => {
+            Err(error) if sqlstate::is(&error, LOCK_NOT_AVAILABLE) => {
                 tokio::time::sleep(BETWEEN_TRIES).await;
             }
             done => return done,
         }
     }
     once().await
-}
-
-/// PostgreSQL's code of an error.
-pub(super) fn code(error: &sqlx::Error) -> Option<std::borrow::Cow<'_, str>> {
-    error.as_database_error()?.code()
 }

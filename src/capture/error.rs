@@ -1,8 +1,8 @@
 //! Why capture could not be installed, removed or looked at.
 
-use super::change::{LOCK_NOT_AVAILABLE, code};
 use crate::history::HistoryError;
 use crate::store::StoreError;
+use crate::store::sqlstate::{INSUFFICIENT_PRIVILEGE, LOCK_NOT_AVAILABLE, code};
 
 /// Why capture could not be installed, removed or looked at.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +54,7 @@ impl CaptureError {
     /// Why a change of `table`'s triggers failed; `mend` is what helps where the role may not do it.
     pub(super) fn of(error: sqlx::Error, table: &str, mend: String) -> Self {
         match (code(&error).as_deref(), error.as_database_error()) {
-            (Some("42501"), Some(database)) => Self::Privilege {
+            (Some(INSUFFICIENT_PRIVILEGE), Some(database)) => Self::Privilege {
                 problem: database.message().into(),
                 mend,
             },

@@ -3,7 +3,7 @@
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::triggers::{self, SEARCH_PATH, Table};
+use super::triggers::{self, SEARCH_PATH, SHUT_OUT, Table};
 use crate::history::Mapping;
 
 /// Whether each function is there, with its own text, the rights of its owner and a search path of its
@@ -32,17 +32,7 @@ pub(super) async fn functions(
 
 /// An owner of the functions who may not write the outbox, so that the application cannot write either.
 pub(super) async fn shut_out(conn: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
-    let owner = sqlx::query_scalar(
-        "select pg_get_userbyid(p.proowner)::text
-         from pg_proc p join pg_namespace n on n.oid = p.pronamespace
-         join pg_class c on c.relnamespace = n.oid and c.relname = 'outbox'
-         where n.nspname = 'recents' and p.proname like 'capture\\_%'
-           and not (has_schema_privilege(p.proowner, n.oid, 'usage')
-                    and has_column_privilege(p.proowner, c.oid, 'runs', 'insert')
-                    and has_column_privilege(p.proowner, c.oid, 'keys', 'insert'))
-         limit 1",
-    );
-    owner.fetch_optional(conn).await
+    sqlx::query_scalar(SHUT_OUT).fetch_optional(conn).await
 }
 
 /// The first trigger that a table has to have and has not, or has disabled or made otherwise.

@@ -2,11 +2,8 @@
 
 use sqlx::PgPool;
 
-use super::change::code;
 use crate::history::HistoryError;
-
-/// PostgreSQL's code for a right that a role lacks.
-const INSUFFICIENT_PRIVILEGE: &str = "42501";
+use crate::store::sqlstate::{self, INSUFFICIENT_PRIVILEGE};
 
 /// The statements that let `role`, as SQL writes it, take notes.
 pub(super) fn grants(role: &str) -> [String; 2] {
@@ -54,7 +51,7 @@ pub(super) async fn check(pool: &PgPool) -> Result<(), HistoryError> {
 
 /// Why a statement on the outbox failed, with what mends it where the role lacks a right.
 pub(super) async fn explained(pool: &PgPool, error: sqlx::Error) -> HistoryError {
-    if code(&error).is_none_or(|code| code != INSUFFICIENT_PRIVILEGE) {
+    if !sqlstate::is(&error, INSUFFICIENT_PRIVILEGE) {
         return HistoryError::Database(error);
     }
     match check(pool).await {

@@ -138,7 +138,7 @@ pub(super) fn install(mapping: &Mapping, tables: &[Table], store: &str) -> Strin
         sql += &triggers(mapping, &table.name, table.is_partitioned);
     }
     sql += &outbox(mapping);
-    sql += FUNCTIONS_MAY_WRITE;
+    sql += &functions_may_write();
     sql += IDS_GO_ON;
     let comment = format!("{}\n{OWNER}{store}", description(mapping));
     sql += &format!(
@@ -155,19 +155,25 @@ const SCHEMA: &str = "do $recents$ begin
 end $recents$;
 ";
 
+/// Owners of the functions who may not write the outbox, so that the application cannot write its history either.
+pub(super) const SHUT_OUT: &str = "select distinct pg_get_userbyid(p.proowner)::text
+    from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+    join pg_class c on c.relnamespace = n.oid and c.relname = 'outbox'
+    where n.nspname = 'recents' and p.proname like 'capture\\_%'
+      and not (has_schema_privilege(p.proowner, n.oid, 'usage')
+               and has_column_privilege(p.proowner, c.oid, 'runs', 'insert')
+               and has_column_privilege(p.proowner, c.oid, 'keys', 'insert'))";
+
 /// Functions that were there keep their owner, with whose rights they write, and the outbox may be another's: it
 /// was made anew, or given away.
-const FUNCTIONS_MAY_WRITE: &str = "do $recents$
+fn functions_may_write() -> String {
+    format!(
+        "do $recents$
 declare
   owner text;
 begin
   for owner in
-    select distinct pg_get_userbyid(p.proowner)
-    from pg_proc p join pg_namespace n on n.oid = p.pronamespace
-    where n.nspname = 'recents' and p.proname like 'capture\\_%'
-      and not (has_schema_privilege(p.proowner, n.oid, 'usage')
-               and has_column_privilege(p.proowner, 'recents.outbox', 'runs', 'insert')
-               and has_column_privilege(p.proowner, 'recents.outbox', 'keys', 'insert'))
+    {SHUT_OUT}
   loop
     execute format('grant usage on schema recents to %I', owner);
     execute format('grant insert on recents.outbox to %I', owner);
@@ -178,7 +184,9 @@ begin
     end if;
   end loop;
 end $recents$;
-";
+"
+    )
+}
 
 /// The ids of an outbox go on behind those of the one that was there before, however many those were: a drain
 /// looks behind what it saw.

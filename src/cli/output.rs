@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io::{self, Write};
 
+use crate::store::sqlstate::{self, INSUFFICIENT_PRIVILEGE};
 pub(super) use crate::telemetry::chain;
 
 /// Writes data to standard output.
@@ -24,15 +25,9 @@ pub(super) fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
 
 /// Whether PostgreSQL refused it for a right that the role lacks.
 pub(super) fn lacks_a_right(error: &(dyn Error + 'static)) -> bool {
-    const INSUFFICIENT_PRIVILEGE: &str = "42501";
     std::iter::successors(Some(error), |&error| error.source())
         .filter_map(|error| error.downcast_ref::<sqlx::Error>())
-        .filter_map(sqlx::Error::as_database_error)
-        .any(|error| {
-            error
-                .code()
-                .is_some_and(|code| code == INSUFFICIENT_PRIVILEGE)
-        })
+        .any(|error| sqlstate::is(error, INSUFFICIENT_PRIVILEGE))
 }
 
 /// Rows as columns: the first row is the heading; numbers stand to the right.

@@ -11,6 +11,7 @@ use super::session::{begin, timed_out};
 use super::{Database, History, HistoryError};
 use crate::model::Usage;
 use crate::store::Dialect;
+use crate::store::sqlstate::{self, QUERY_CANCELED};
 
 /// Runs of the sample: enough to rank workspaces that matter, read in well under a second.
 const SAMPLE_RUNS: u64 = 50_000;
@@ -233,9 +234,7 @@ async fn question(
                 return Ok((Some(today), timed));
             }
             Ok(_) => {}
-            Err(sqlx::Error::Database(error)) if error.code().is_some_and(|c| c == "57014") => {
-                break;
-            }
+            Err(error) if sqlstate::is(&error, QUERY_CANCELED) => break,
             Err(error) => return Err(HistoryError::Database(error)),
         }
     }

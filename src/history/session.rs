@@ -8,6 +8,7 @@ use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 use super::{History, HistoryError};
 use crate::history::Database;
 use crate::model::RawUse;
+use crate::store::sqlstate::{self, QUERY_CANCELED};
 use crate::store::{PG_BEGIN, on_both, planned_once};
 
 /// How long a command that was stopped waits for a query of the history to end.
@@ -70,7 +71,7 @@ async fn begin_with(
 }
 
 /// Codes of a statement that was ended: PostgreSQL's, and SQLite's `SQLITE_INTERRUPT`.
-const ENDED: [&str; 2] = ["57014", "9"];
+const ENDED: [&str; 2] = [QUERY_CANCELED, "9"];
 
 /// Tells a statement that was ended because of its time-out from other failures.
 pub(super) fn timed_out<T>(
@@ -87,10 +88,7 @@ pub(super) fn timed_out<T>(
 
 /// Whether a statement was ended before it was done.
 pub(crate) fn was_ended(error: &sqlx::Error) -> bool {
-    error
-        .as_database_error()
-        .and_then(|error| error.code())
-        .is_some_and(|code| ENDED.contains(&code.as_ref()))
+    sqlstate::code(error).is_some_and(|code| ENDED.contains(&code.as_ref()))
 }
 
 impl History {

@@ -1,5 +1,6 @@
 //! The one way out: a page of a list.
 
+mod asked;
 mod away;
 pub mod cursor;
 mod history;

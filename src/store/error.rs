@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 use super::migrate::MigrateError;
+use super::sqlstate::{self, QUERY_CANCELED};
 
 /// A failure of the store. The database's own words are in the source, for the log; they are never
 /// shown to a client.
@@ -42,8 +43,7 @@ pub enum StoreError {
 
 /// Whether PostgreSQL ended a statement because it took too long, or waited too long for a lock.
 fn was_ended(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| code == "57014")
+    sqlstate::is(error, QUERY_CANCELED)
 }
 
 fn no_answer(error: &sqlx::Error) -> &'static str {

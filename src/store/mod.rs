@@ -21,6 +21,7 @@ mod retry;
 mod rows;
 mod session;
 pub(crate) mod setting;
+pub(crate) mod sqlstate;
 pub mod statement;
 pub(crate) mod sweep;
 pub mod token;

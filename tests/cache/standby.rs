@@ -202,21 +202,46 @@ async fn behind_news_that_cannot_be_read_no_replica_that_lacks_them_is_read() {
         beside.execute("select pg_wal_replay_resume()").await;
     }
     // As soon as the primary said where it is.
+    is_read_again(&server, &mut beside).await;
+}
+
+/// Of another database that was at the same address, or of anybody: it says nothing of this one's log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_position_that_the_primary_never_had_keeps_no_replica_unread() {
+    let cluster = Cluster::start();
+    let standby = cluster.standby();
+    let flags = ["--read-database-url", &standby.url, "--cache-ttl", "1h"];
+    let server = Server::with(&cluster.url, &flags).await;
+    hears(&server).await;
+    let mut by_hand = Beside::connect(Backend::Postgres, &cluster.url).await;
+    let mut beside = Beside::connect(Backend::Postgres, &standby.url).await;
+    let heard = "recents_cache_invalidations_total{reason=\"other_process\"}";
+    for position in [u64::MAX, i64::MAX.cast_unsigned()] {
+        let before = server.metric(heard).await;
+        by_hand
+            .execute(&format!("notify recents, '1 7 {position} 1 *'"))
+            .await;
+        until("it was heard", async || {
+            (server.metric(heard).await > before).then_some(())
+        })
+        .await;
+        is_read_again(&server, &mut beside).await;
+    }
+}
+
+/// Waits until a replica is read.
+async fn is_read_again(server: &Server, replica: &mut Beside) {
     let mut reads = async || {
         let reads =
             "select idx_scan::text from pg_stat_user_tables where relname = 'recent_workflow'";
-        beside
-            .texts(reads)
-            .await
-            .remove(0)
-            .parse::<u64>()
-            .expect("a number")
+        let reads = replica.texts(reads).await.remove(0);
+        reads.parse::<u64>().expect("a number")
     };
     let (before, mut lists) = (reads().await, 0);
     until("the replica is read again", async || {
         for _ in 0..10 {
             lists += 1;
-            let path = list_path(&format!("other{lists}"), None);
+            let path = list_path(&format!("other{before}-{lists}"), None);
             server.public.get(&path).await.expect(200);
         }
         (reads().await >= before + 50).then_some(())

@@ -1,0 +1,20 @@
+//! PostgreSQL's codes of errors that are told from others, as in appendix A of its documentation.
+
+use std::borrow::Cow;
+
+/// The role lacks a right.
+pub(crate) const INSUFFICIENT_PRIVILEGE: &str = "42501";
+/// A lock was not to be had in time.
+pub(crate) const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// A statement took too long, or somebody ended it.
+pub(crate) const QUERY_CANCELED: &str = "57014";
+
+/// A database's code of an error; SQLite's are numbers.
+pub(crate) fn code(error: &sqlx::Error) -> Option<Cow<'_, str>> {
+    error.as_database_error()?.code()
+}
+
+/// Whether it is of this code.
+pub(crate) fn is(error: &sqlx::Error, one: &str) -> bool {
+    code(error).is_some_and(|code| code == one)
+}
