@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::HistoryError;
@@ -13,6 +14,9 @@ use crate::record::Fold;
 
 /// Stretches that wait to be taken: about as many as are read while a checkpoint is written.
 const AHEAD: usize = 8;
+/// Memory of the uses that wait to be taken. With more, nothing further is begun until whoever takes them has heard
+/// of all that was read: where every run is of another row, each stretch may have megabytes of them.
+pub(super) const MAX_GATHERED_BYTES: usize = 32 * 1024 * 1024;
 
 /// The uses that were read and that nobody took yet. Windows that are read side by side fold into
 /// one, so that a key is looked up once a run and held once in all. A use stands for itself: one of a
@@ -26,8 +30,12 @@ impl Gathered {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, usage: &Usage<'_>) {
-        self.lock().add(usage);
+    /// Returns by how many bytes they grew.
+    fn add(&self, usage: &Usage<'_>) -> usize {
+        let mut fold = self.lock();
+        let before = fold.bytes();
+        fold.add(usage);
+        fold.bytes() - before
     }
 
     /// About how many bytes they take.
@@ -50,6 +58,8 @@ pub struct Stretch {
     pub cursor: Option<String>,
     /// About how many runs there are in all, where only the source can tell.
     pub total: Option<u64>,
+    /// By about how many bytes its uses made [`Gathered`] grow.
+    pub grew: usize,
 }
 
 /// Counts of runs.
@@ -133,7 +143,7 @@ impl Stretch {
                     .is_some_and(|uid| !uid.is_empty() && id::check(uid).is_err());
                 self.tally.invalid_uid += u64::from(given);
                 self.tally.future += u64::from(usage.last_used_at > now);
-                gathered.add(&usage);
+                self.grew += gathered.add(&usage);
             }
             Err(reason) => {
                 if let Some(at) = NoUse::ALL.iter().position(|r| *r == reason) {
@@ -183,14 +193,19 @@ pub struct Sender {
 pub(super) struct Gone;
 
 impl Sender {
-    /// Sends, when there is room.
+    /// Sends, when there is room; where much is gathered, until it was received.
     pub(super) async fn send(&self, sent: Sent) -> Result<(), Gone> {
-        self.channel.send(sent).await.map_err(|_| Gone)
+        self.channel.send(sent).await.map_err(|_| Gone)?;
+        if self.gathered.bytes() > MAX_GATHERED_BYTES {
+            let all_received = self.channel.reserve_many(AHEAD).await;
+            all_received.map(drop).map_err(|_| Gone)?;
+        }
+        Ok(())
     }
 
     /// The same, from a thread that may block.
     pub(super) fn blocking_send(&self, sent: Sent) -> Result<(), Gone> {
-        self.channel.blocking_send(sent).map_err(|_| Gone)
+        Handle::current().block_on(self.send(sent))
     }
 
     /// Whether to end here.
@@ -255,5 +270,41 @@ impl Stretches {
             .recv()
             .await
             .unwrap_or(Err(HistoryError::BrokenOff))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn where_much_is_gathered_a_source_waits_until_that_was_heard_of() {
+        let (sender, mut stretches) = Stretches::channel();
+        let send = || sender.send(Ok(Some(Stretch::default())));
+        assert!(send().await.is_ok(), "little is gathered");
+        let (mut stretch, mut runs) = (Stretch::default(), 0);
+        while sender.gathered.bytes() <= MAX_GATHERED_BYTES {
+            let published_run = runs.to_string();
+            let raw = RawUse {
+                workspace: Some("w"),
+                uid: None,
+                published_run: Some(&published_run),
+                last_used_at: Some(Ok(Time::now())),
+                run: None,
+            };
+            stretch.take(raw, Time::now(), &sender.gathered);
+            runs += 1;
+        }
+        assert_eq!(stretch.grew, sender.gathered.bytes());
+        let mut sending = std::pin::pin!(send());
+        for _ in 0..2 {
+            tokio::select! {
+                biased;
+                _ = &mut sending => panic!("one is not received yet"),
+                () = std::future::ready(()) => {}
+            }
+            stretches.next().await.expect("a stretch");
+        }
+        assert!(sending.await.is_ok(), "both were received");
     }
 }

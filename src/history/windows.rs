@@ -14,7 +14,7 @@ use super::around::{Around, Part};
 use super::mapping::From;
 use super::order::Order;
 use super::scan::Range;
-use super::stretch::{Gathered, Sender, Stretch, Stretches};
+use super::stretch::{Gathered, MAX_GATHERED_BYTES, Sender, Stretch, Stretches};
 use super::unmappable::Unmappable;
 use super::{History, HistoryError};
 use crate::model::{RawUse, Time};
@@ -30,8 +30,9 @@ const TARGET: Duration = Duration::from_millis(200);
 const FIRST_RUNS: u32 = 20_000;
 /// Runs of a window at the most: a window's uses are in memory until they are folded in.
 pub const MAX_RUNS: u32 = 200_000;
-/// Uses that wait to be taken: with more, windows are read one by one.
-const MAX_GATHERED_BYTES: usize = 32 * 1024 * 1024;
+/// Uses of a window take no more memory than this, about: those that are being read come on top of what waits
+/// to be taken.
+const MAX_WINDOW_BYTES: usize = 8 * 1024 * 1024;
 /// Runs of a window at the least, however slow the history: below, the queries' own cost dominates.
 const MIN_RUNS: u32 = 100;
 
@@ -132,7 +133,7 @@ impl Walk {
             };
             match (&mut first.task).await {
                 Ok(Ok((mut stretch, took))) => {
-                    self.adapt(first.runs, took);
+                    self.adapt(first.runs, took, stretch.grew);
                     stretch.tally.scanned = first.runs;
                     let mapped = stretch.tally.uses + stretch.tally.skipped_in_all();
                     stretch.tally.unmapped = first.runs.saturating_sub(mapped);
@@ -194,9 +195,12 @@ impl Walk {
         Ok(())
     }
 
-    /// Lets the next windows take about [`TARGET`], changing at most twofold at once.
-    fn adapt(&mut self, runs: u64, took: Duration) {
-        let fitting = runs as f64 * TARGET.as_secs_f64() / took.as_secs_f64().max(0.001);
+    /// Lets the next windows take about [`TARGET`], and no more than [`MAX_WINDOW_BYTES`], changing at most
+    /// twofold at once.
+    fn adapt(&mut self, runs: u64, took: Duration, grew: usize) {
+        let in_time = runs as f64 * TARGET.as_secs_f64() / took.as_secs_f64().max(0.001);
+        let in_memory = runs as f64 * MAX_WINDOW_BYTES as f64 / grew.max(1) as f64;
+        let fitting = in_time.min(in_memory);
         let fitting = fitting.clamp(f64::from(self.runs) / 2.0, f64::from(self.runs) * 2.0);
         // In range: between the two bounds of a u32.
         self.runs = (fitting as u32).clamp(MIN_RUNS.min(self.max_runs), self.max_runs);
@@ -219,6 +223,7 @@ async fn read(
         // A part that fails counts for nothing; its uses do no harm.
         if scanned.is_ok() {
             stretch.tally.add(&taken.tally);
+            stretch.grew += taken.grew;
         }
         around.was(part, scanned).await?;
     }

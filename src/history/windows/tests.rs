@@ -223,16 +223,22 @@ async fn windows_approach_their_target_but_never_more_than_twofold_at_once() {
         (20_000, Duration::ZERO),
     ] {
         walk.runs = runs;
-        walk.adapt(u64::from(runs), took);
+        walk.adapt(u64::from(runs), took, 0);
         sizes.push(walk.runs);
     }
     assert_eq!(sizes, [20_000, 40_000, 20_000, 40_000]);
     (walk.runs, walk.max_runs) = (7, 7);
-    walk.adapt(7, TARGET * 100);
+    walk.adapt(7, TARGET * 100, 0);
     assert_eq!(walk.runs, 7, "never more than asked for");
     (walk.runs, walk.max_runs) = (MAX_RUNS, MAX_RUNS);
-    walk.adapt(u64::from(MAX_RUNS), Duration::ZERO);
+    walk.adapt(u64::from(MAX_RUNS), Duration::ZERO, 0);
     assert_eq!(walk.runs, MAX_RUNS);
+    walk.adapt(u64::from(MAX_RUNS), Duration::ZERO, 2 * MAX_WINDOW_BYTES);
+    assert_eq!(
+        walk.runs,
+        MAX_RUNS / 2,
+        "what they take in memory counts, too"
+    );
 }
 
 /// Each window is read with the statement that was prepared for the first one.
