@@ -201,7 +201,7 @@ impl Audit {
 
     /// Whether the table was ever filled from the history: before, all of it is missing.
     async fn is_filled(&self) -> Result<bool, StoreError> {
-        let filled = job::last_success(&self.store, BACKFILL).await?;
+        let filled = job::last_filled(&self.store, BACKFILL).await?;
         Ok(filled.is_some())
     }
 

@@ -79,7 +79,7 @@ async fn install(config: &Config, args: &InstallArgs) -> Result<Done, Failure> {
             true => {
                 // A backfill only raises and adds: deletes and moves of a time in which nothing was noted
                 // for this store are not its to find.
-                let before = match job::last_success(&store, BACKFILL).await? {
+                let before = match job::last_filled(&store, BACKFILL).await? {
                     None => "What was there before is the backfill's: recents backfill",
                     Some(_) => "What changed before, and nobody noted: recents verify --repair",
                 };

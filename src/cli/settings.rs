@@ -64,7 +64,7 @@ pub(super) async fn run(config: &Config, command: &SettingsCommand) -> Result<Do
         && effective.read_path == ReadPath::Materialized;
     let is_unfilled = from_the_table
         && config.history.is_some()
-        && job::last_success(&store, BACKFILL).await?.is_none();
+        && job::last_filled(&store, BACKFILL).await?.is_none();
     store.close().await;
     if is_unfilled {
         eprintln!(

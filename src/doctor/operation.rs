@@ -77,7 +77,7 @@ async fn backfill(
     findings: &mut Findings<'_>,
 ) {
     let check = "backfill";
-    match job::last_success(store, BACKFILL).await {
+    match job::last_filled(store, BACKFILL).await {
         Ok(Some(time)) => findings.ok(check, format!("the last one ended {time}")),
         Ok(None) if read_path == Some(ReadPath::Materialized) => {
             let otherwise = match config.settings.force_read_path {

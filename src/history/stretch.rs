@@ -190,11 +190,11 @@ pub struct Sender {
 
 /// Nobody receives any more.
 #[derive(Debug)]
-pub(super) struct Gone;
+pub(crate) struct Gone;
 
 impl Sender {
     /// Sends, when there is room; where much is gathered, until it was received.
-    pub(super) async fn send(&self, sent: Sent) -> Result<(), Gone> {
+    pub(crate) async fn send(&self, sent: Sent) -> Result<(), Gone> {
         self.channel.send(sent).await.map_err(|_| Gone)?;
         if self.gathered.bytes() > MAX_GATHERED_BYTES {
             let all_received = self.channel.reserve_many(AHEAD).await;
@@ -221,7 +221,7 @@ impl Sender {
 }
 
 impl Stretches {
-    pub(super) fn channel() -> (Sender, Self) {
+    pub(crate) fn channel() -> (Sender, Self) {
         let (channel, receiver) = mpsc::channel(AHEAD);
         let gathered = Gathered::default();
         let sender = Sender {

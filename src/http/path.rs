@@ -16,6 +16,9 @@ pub(super) struct ItemPath(pub(super) Scope, pub(super) Id);
 /// The published run that a path names.
 pub(super) struct PublishedRunPath(pub(super) Id);
 
+/// The job that a path names, whether or not there is one.
+pub(super) struct JobPath(pub(super) String);
+
 /// The ids of a path, each checked.
 struct Ids {
     names: Vec<(String, String)>,
@@ -84,5 +87,15 @@ impl<S: Send + Sync> FromRequestParts<S> for PublishedRunPath {
         let mut ids = Ids::of(parts, state).await?;
         let published_run = ids.take("published_run");
         ids.done(published_run).map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for JobPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let mut ids = Ids::of(parts, state).await?;
+        let job = ids.take("id");
+        ids.done(job).map(|job| Self(job.to_string()))
     }
 }

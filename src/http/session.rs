@@ -19,13 +19,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Session {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
-        let Some(value) = parts.headers.get(SESSION_TOKEN) else {
+        let mut values = parts.headers.get_all(SESSION_TOKEN).iter();
+        let Some(value) = values.next() else {
             return Ok(Self(None));
         };
-        let token = value
-            .to_str()
-            .ok()
-            .and_then(|text| Token::decode(text).ok());
+        let text = value.to_str().ok().filter(|_| values.next().is_none());
+        let token = text.and_then(|text| Token::decode(text).ok());
         token.map(|token| Self(Some(token))).ok_or_else(|| {
             let detail = crate::store::token::BadToken;
             Problem::invalid(vec![FieldError::parameter(

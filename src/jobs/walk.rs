@@ -1,8 +1,9 @@
 //! Reading a source to its end, and handing on what was read at every checkpoint.
 
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
 
 use super::keep::HEARTBEAT;
 use super::{JobError, Outcome};
@@ -17,6 +18,10 @@ const READ_FOR_WRITE: u32 = 4;
 /// Memory of the uses that wait to be written.
 pub(super) const FOLD_BYTES: usize = 32 * 1024 * 1024;
 
+/// Whoever stops it waits so long for what is being written, which takes half a minute where every run is of
+/// another row; then that is read again next time.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
+
 /// How long is read before the next checkpoint, when one took that long. No longer than a heartbeat, so
 /// that progress is seen.
 fn rest_after(took: Duration) -> Duration {
@@ -28,7 +33,8 @@ pub(super) trait Sink {
     /// Hears of what was read and not taken yet, whenever that grew. Reading waits for it.
     async fn hear(&mut self, pending: &Stretch) -> Result<(), JobError>;
 
-    /// Takes the uses, and moves the job's cursor behind the stretch that they are of.
+    /// Takes the uses, and moves the job's cursor behind the stretch that they are of. It may be dropped in
+    /// between; then what was taken is taken once more, which changes nothing.
     async fn take(&mut self, stretch: Stretch, uses: Fold) -> Result<(), JobError>;
 
     /// Writes down what was counted, where nothing can be taken yet.
@@ -43,14 +49,15 @@ pub(super) async fn walk(
     sink: &mut impl Sink,
 ) -> Result<Outcome, JobError> {
     let gathered = stretches.gathered.clone();
-    let mut stop = std::pin::pin!(stop);
+    let stop = std::pin::pin!(stop);
+    let mut stop = Stop { stop, ended: false };
     let mut pending = behind(cursor);
     let mut next_checkpoint = Instant::now() + CHECKPOINT_EVERY;
     loop {
         // What becomes of it when everything up to here is taken.
         let end = tokio::select! {
             biased;
-            () = &mut stop => {
+            () = stop.wait() => {
                 stretches.cut(&mut pending).await;
                 Some(Ok(Outcome::Stopped))
             }
@@ -60,7 +67,9 @@ pub(super) async fn walk(
                 if pending.cursor.is_some() {
                     let cursor = pending.cursor.clone();
                     let stretch = std::mem::replace(&mut pending, behind(cursor));
-                    sink.take(stretch, gathered.take()).await?;
+                    if !stop.take(sink, stretch, gathered.take()).await? {
+                        return Ok(Outcome::Stopped);
+                    }
                 } else {
                     sink.save().await?;
                 }
@@ -83,10 +92,45 @@ pub(super) async fn walk(
         };
         let cursor = pending.cursor.clone();
         let stretch = std::mem::replace(&mut pending, behind(cursor));
-        sink.take(stretch, gathered.take()).await?;
+        if !stop.take(sink, stretch, gathered.take()).await? {
+            return Ok(Outcome::Stopped);
+        }
         match end {
             Some(end) => return end,
             None => next_checkpoint = Instant::now() + CHECKPOINT_EVERY,
+        }
+    }
+}
+
+/// When to stop.
+struct Stop<'a, F> {
+    stop: Pin<&'a mut F>,
+    ended: bool,
+}
+
+impl<F: Future<Output = ()>> Stop<'_, F> {
+    async fn wait(&mut self) {
+        if !self.ended {
+            self.stop.as_mut().await;
+            self.ended = true;
+        }
+    }
+
+    /// Has it taken; `false` where a stop cut that short.
+    async fn take(
+        &mut self,
+        sink: &mut impl Sink,
+        stretch: Stretch,
+        uses: Fold,
+    ) -> Result<bool, JobError> {
+        let cut = async {
+            self.wait().await;
+            sleep(STOP_WITHIN).await;
+        };
+        tokio::select! {
+            biased;
+            taken = sink.take(stretch, uses) => taken.map(|()| true),
+            () = cut => Ok(false),
         }
     }
 }
@@ -102,6 +146,50 @@ fn behind(cursor: Option<String>) -> Stretch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Takes nothing.
+    struct Stuck;
+
+    impl Sink for Stuck {
+        async fn hear(&mut self, _pending: &Stretch) -> Result<(), JobError> {
+            Ok(())
+        }
+
+        async fn take(&mut self, _stretch: Stretch, _uses: Fold) -> Result<(), JobError> {
+            std::future::pending().await
+        }
+
+        async fn save(&mut self) -> Result<(), JobError> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn who_stops_it_does_not_wait_for_all_that_is_being_written() {
+        for stops_while_writing in [false, true] {
+            let (sender, stretches) = Stretches::channel();
+            let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+            let sent = if stops_while_writing {
+                None
+            } else {
+                Some(Stretch::default())
+            };
+            assert!(sender.send(Ok(sent)).await.is_ok());
+            let began = Instant::now();
+            let stopping = async {
+                // The end of what is read is taken at once.
+                while stops_while_writing && began.elapsed() < STOP_WITHIN / 10 {
+                    tokio::task::yield_now().await;
+                }
+                drop(stop);
+            };
+            let stopped = async { drop(stopped.await) };
+            let mut sink = Stuck;
+            let (walked, ()) = tokio::join!(walk(stretches, None, stopped, &mut sink), stopping);
+            assert!(matches!(walked, Ok(Outcome::Stopped)), "{walked:?}");
+            assert!(began.elapsed() < 10 * STOP_WITHIN);
+        }
+    }
 
     #[test]
     fn progress_is_written_down_at_every_heartbeat_at_the_latest() {

@@ -18,15 +18,21 @@ pub(super) struct To<'a> {
 }
 
 /// Raises rows to these uses; returns what changed, of which `of_workspaces` are rows of the workspaces'
-/// own lists.
+/// own lists. What was raised so far is told behind each of them.
 ///
 /// Each transaction is fenced, and short, because the hook waits for its locks.
-pub(super) async fn raise(to: To<'_>, fence: &Fence, uses: Fold) -> Result<Raised, StoreError> {
+pub(super) async fn raise(
+    to: To<'_>,
+    fence: &Fence,
+    uses: Fold,
+    mut tell: impl FnMut(&Raised),
+) -> Result<Raised, StoreError> {
     let mut raised = Raised::default();
     for chunk in uses.into_sorted().chunks(MAX_KEYS) {
         let more = with_retries(|| raise_chunk(to, fence, chunk)).await?;
         raised.changes.add(more.changes);
         raised.of_workspaces += more.of_workspaces;
+        tell(&raised);
     }
     Ok(raised)
 }

@@ -88,7 +88,7 @@ impl Configured {
             // Stored by a service that has a history.
             _ if !self.has_history => ReadPath::Materialized,
             ReadPathChoice::Always(path) => path,
-            ReadPathChoice::Auto if !stored.succeeded => ReadPath::History,
+            ReadPathChoice::Auto if !stored.filled => ReadPath::History,
             ReadPathChoice::Auto => ReadPath::Materialized,
         };
         Effective {
@@ -320,13 +320,13 @@ mod tests {
         has_history: true,
     };
 
-    fn stored(values: &[(&str, &str)], succeeded: bool) -> Stored {
+    fn stored(values: &[(&str, &str)], filled: bool) -> Stored {
         let values = values
             .iter()
             .map(|(name, value)| ((*name).into(), (*value).into()));
         Stored {
             values: values.collect(),
-            succeeded,
+            filled,
         }
     }
 

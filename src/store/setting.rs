@@ -10,14 +10,14 @@ use crate::cache::{Changed, Reason};
 
 pub(super) const STATEMENTS: [&Statement; 3] = [&ALL, &SET, &SET_FIRST];
 
-/// Not the name of a setting: there where a job of the kind asked for ever succeeded.
-const SUCCEEDED: &str = "";
+/// Not the name of a setting: there where a job of the kind asked for ever read all of the history.
+const FILLED: &str = "";
 
 static ALL: Statement = Statement::new("settings", || {
     format!(
         "select s.name, s.value from {{recents}}setting as s
-         union all select '{SUCCEEDED}', '' where {}",
-        job::EVER_SUCCEEDED
+         union all select '{FILLED}', '' where {}",
+        job::ever_filled()
     )
 });
 
@@ -38,11 +38,11 @@ static SET_FIRST: Statement = Statement::new("setting_set_first", || {
 #[derive(Debug, Default)]
 pub(crate) struct Stored {
     pub(crate) values: HashMap<String, String>,
-    /// Whether a job of the kind asked for ever succeeded.
-    pub(crate) succeeded: bool,
+    /// Whether a job of the kind asked for ever read all of the history.
+    pub(crate) filled: bool,
 }
 
-/// All settings, and whether a job of this kind ever succeeded, in one statement.
+/// All settings, and whether a job of this kind ever read all of the history, in one statement.
 pub(crate) async fn all(store: &Store, kind: &str) -> Result<Stored, StoreError> {
     on_both!(Store, store, |pool, dialect| {
         let mut values = HashMap::new();
@@ -53,8 +53,8 @@ pub(crate) async fn all(store: &Store, kind: &str) -> Result<Stored, StoreError>
         {
             values.insert(row.try_get(0)?, row.try_get(1)?);
         }
-        let succeeded = values.remove(SUCCEEDED).is_some();
-        Ok(Stored { values, succeeded })
+        let filled = values.remove(FILLED).is_some();
+        Ok(Stored { values, filled })
     })
 }
 

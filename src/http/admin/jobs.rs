@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::job_answer::JobAnswer;
 use crate::http::App;
 use crate::http::field_error::{FieldCode, FieldError};
+use crate::http::path::JobPath;
 use crate::http::problem::{Code, Problem};
 use crate::http::query::{NoParameters, limit, parameters};
 use crate::jobs::operate::{self, Refusal};
@@ -104,7 +105,7 @@ pub(super) async fn list(
 )]
 pub(super) async fn one(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    JobPath(id): JobPath,
     _: NoParameters,
 ) -> Result<Json<JobAnswer>, Problem> {
     let job = job::get(&app.store, &id).await?;
@@ -120,7 +121,7 @@ pub(super) async fn one(
 )]
 pub(super) async fn cancel(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    JobPath(id): JobPath,
     _: NoParameters,
 ) -> Result<Json<JobAnswer>, Problem> {
     change(&app, &id, Transition::Cancel).await
@@ -135,7 +136,7 @@ pub(super) async fn cancel(
 )]
 pub(super) async fn pause(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    JobPath(id): JobPath,
     _: NoParameters,
 ) -> Result<Json<JobAnswer>, Problem> {
     change(&app, &id, Transition::Pause).await
@@ -152,7 +153,7 @@ pub(super) async fn pause(
 )]
 pub(super) async fn resume(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    JobPath(id): JobPath,
     _: NoParameters,
 ) -> Result<Json<JobAnswer>, Problem> {
     change(&app, &id, Transition::Resume).await

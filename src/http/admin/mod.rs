@@ -37,22 +37,23 @@ pub(super) fn router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(openapi))
 }
 
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
 /// Metrics for Prometheus
 ///
 /// Parameters mean nothing here and are passed over.
 #[utoipa::path(
     get,
     path = "/metrics",
-    responses((status = 200, description = "OpenMetrics text", body = String))
+    responses((status = 200, description = "OpenMetrics text", body = String, content_type = OPENMETRICS))
 )]
 async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let text = app
         .metrics
         .encode()
         .map_err(|_| Problem::new(Code::Internal, "the metrics could not be written"))?;
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok((
-        [(header::CONTENT_TYPE, HeaderValue::from_static(kind))],
+        [(header::CONTENT_TYPE, HeaderValue::from_static(OPENMETRICS))],
         text,
     )
         .into_response())

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 
 use super::jobs::unknown;
 use crate::http::App;
+use crate::http::path::JobPath;
 use crate::http::problem::{Code, Problem};
 use crate::http::query::NoParameters;
 use crate::jobs::Counts;
@@ -36,7 +37,7 @@ const LINES: u32 = 1_000;
 )]
 pub(super) async fn of_job(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    JobPath(id): JobPath,
     _: NoParameters,
 ) -> Result<Response, Problem> {
     let job = job::get(&app.store, &id).await?.ok_or_else(unknown)?;

@@ -13,6 +13,7 @@ use super::job_answer::JobAnswer;
 use super::jobs::refused;
 use crate::http::App;
 use crate::http::body::Json;
+use crate::http::describe::IdInput;
 use crate::http::field_error::{FieldCode, FieldError};
 use crate::http::fields::{Field, Fields};
 use crate::http::problem::{Code, Problem};
@@ -34,7 +35,7 @@ const MAX_KEY_BYTES: usize = 255;
 struct ResyncRequest {
     /// One workspace …
     #[schema(example = "5")]
-    workspace: Option<String>,
+    workspace: Option<IdInput>,
     /// … or `true`: everything.
     all: Option<bool>,
     /// `merge` only raises and adds; `rebuild` lowers and removes too.

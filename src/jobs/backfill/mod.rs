@@ -134,6 +134,8 @@ pub async fn run(
             Outcome::Complete
         }
         Ok(outcome) => {
+            // It may have been stopped between a commit and the news of it.
+            store.committed(&Changed::Everything, Reason::Change);
             fence.let_go(store, End::Paused).await?;
             outcome
         }
@@ -199,8 +201,15 @@ impl<T: FnMut(Event)> Sink for Backfill<'_, T> {
     /// The rows come first, in transactions of their own: a crash between them and the cursor only
     /// repeats what changes nothing.
     async fn take(&mut self, stretch: Stretch, uses: Fold) -> Result<(), JobError> {
+        let mut report = self.report(&stretch);
+        let (tell, before) = (&mut *self.tell, report.applied);
+        let raised = write::raise(self.to, &self.job.fence, uses, |raised| {
+            report.applied = before + raised.changes.in_all();
+            report.elapsed = self.started.elapsed();
+            tell(Event::Progress(report.clone()));
+        });
+        let raised = raised.await?;
         self.counts.tally.add(&stretch.tally);
-        let raised = write::raise(self.to, &self.job.fence, uses).await?;
         self.counts.changes.add(raised.changes);
         self.job.cursor = stretch.cursor;
         self.job.total = stretch.total.or(self.job.total);

@@ -66,7 +66,7 @@ impl<T: FnMut(Report)> Sink for Worker<'_, T> {
                 store,
                 noting: true,
             };
-            let raised = write::raise(to, &self.job.fence, uses).await?;
+            let raised = write::raise(to, &self.job.fence, uses, |_| ()).await?;
             counts.changes.add(raised.changes);
             if let Some(metrics) = &self.with.metrics {
                 let (applied, tally) = (raised.of_workspaces, &stretch.tally);

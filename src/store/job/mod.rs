@@ -21,7 +21,8 @@ pub(crate) use start::{NewJob, overlapping, prune, set_aside, start};
 /// How long a job belongs to a worker that says nothing.
 pub const LEASE: Duration = Duration::from_secs(30);
 
-pub(super) const STATEMENTS: [&Statement; 5] = [&RENEW, &SAVE, &LET_GO, &LOOK, &LAST_SUCCESS];
+pub(super) const STATEMENTS: [&Statement; 6] =
+    [&RENEW, &SAVE, &LET_GO, &LOOK, &LAST_SUCCESS, &LAST_FILLED];
 
 /// All statements on jobs.
 pub(super) fn statements() -> impl Iterator<Item = &'static Statement> {
@@ -62,9 +63,23 @@ static LAST_SUCCESS: Statement = Statement::new("job_last_success", || {
     "select max(finished_at) from {recents}job where kind = $1 and state = 'succeeded'".into()
 });
 
-/// Whether a job of kind `$1` ever succeeded, as an expression.
-pub(super) const EVER_SUCCEEDED: &str =
-    "exists (select 1 from {recents}job as j where j.kind = $1 and j.state = 'succeeded')";
+/// Whether a job read a file, as an expression: it has what is in that, and nothing else of a history.
+const OF_A_FILE: &str = "(source like 'file %' or source like 'stdin %')";
+
+static LAST_FILLED: Statement = Statement::new("job_last_filled", || {
+    format!(
+        "select max(finished_at) from {{recents}}job
+         where kind = $1 and state = 'succeeded' and not {OF_A_FILE}"
+    )
+});
+
+/// Whether a job of kind `$1` ever read all of the history, as an expression.
+pub(super) fn ever_filled() -> String {
+    format!(
+        "exists (select 1 from {{recents}}job
+                 where kind = $1 and state = 'succeeded' and not {OF_A_FILE})"
+    )
+}
 
 /// What becomes of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -252,8 +267,21 @@ fn workspace_of(text: Option<&str>) -> Result<Option<Id>, sqlx::Error> {
 
 /// When a job of this kind last succeeded.
 pub(crate) async fn last_success(store: &Store, kind: &str) -> Result<Option<Time>, StoreError> {
+    last(store, kind, &LAST_SUCCESS).await
+}
+
+/// When a job of this kind last read the whole history, and not a file.
+pub(crate) async fn last_filled(store: &Store, kind: &str) -> Result<Option<Time>, StoreError> {
+    last(store, kind, &LAST_FILLED).await
+}
+
+async fn last(
+    store: &Store,
+    kind: &str,
+    statement: &'static Statement,
+) -> Result<Option<Time>, StoreError> {
     on_both!(Store, store, |pool, dialect| {
-        let row = sqlx::query(LAST_SUCCESS.run(dialect))
+        let row = sqlx::query(statement.run(dialect))
             .bind(kind)
             .fetch_one(pool)
             .await?;

@@ -6,7 +6,7 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use super::hold::{ACTIVE, SOMEBODY_MAY_COME, Work, expand, overlaps};
-use super::{Fence, Job, State, signed};
+use super::{Fence, Job, OF_A_FILE, State, signed};
 use crate::model::Id;
 use crate::store::statement::Statement;
 use crate::store::{Store, StoreError, on_both};
@@ -40,11 +40,14 @@ static OVERLAPPING: Statement = Statement::new("job_overlapping", || {
     )
 });
 
-// The last success of a kind is remembered by its job.
+// The last success of a kind is remembered by its job; that of a file does not stand for one of the history.
 static PRUNE: Statement = Statement::new("job_prune", || {
-    "delete from {recents}job where finished_at < {now} - {kept} * {second}
-     and id not in (select max(id) from {recents}job where state = 'succeeded' group by kind)"
-        .replace("{kept}", &KEPT.as_secs().to_string())
+    format!(
+        "delete from {{recents}}job where finished_at < {{now}} - {} * {{second}}
+         and id not in (select max(id) from {{recents}}job where state = 'succeeded'
+                        group by kind, {OF_A_FILE})",
+        KEPT.as_secs()
+    )
 });
 
 /// What a job starts with.
