@@ -9,8 +9,8 @@ use tokio::time::timeout;
 
 use super::write::{Held, Looked};
 use crate::check::CheckError;
-use crate::check::look::{self, Uses};
-use crate::history::{History, HistoryError, Passed, Unmappable, words};
+use crate::check::look::{self, LeftOut, Uses};
+use crate::history::{History, HistoryError, MOST_UNMAPPABLE, Passed, Unmappable, words};
 use crate::model::{Changes, Key, Newest};
 use crate::store::job::Fence;
 use crate::store::note::{self, Note};
@@ -233,19 +233,17 @@ impl Apply<'_> {
     ) -> Result<(HashMap<Key, Option<Newest>>, bool), CheckError> {
         let (mut best, mut set_aside) = (HashMap::new(), false);
         let mut parts = vec![keys];
+        // Known to fail; asked for when something does.
+        let mut known = None;
         while let Some(part) = parts.pop() {
-            let unmappable = Unmappable::default();
-            match look::at_keys(self.history, part.iter(), &unmappable).await {
-                Ok(mut found) => {
-                    let fails = unmappable.all();
+            let looked = self.best_of(part, &mut known).await;
+            set_aside |= known.as_ref().is_some_and(|known| !known.is_empty());
+            match looked {
+                Ok((mut found, fails)) => {
                     set_aside |= !fails.is_empty();
-                    for Passed { run, problem } in &fails {
-                        let note = Note::Run(run.as_str().into());
-                        self.keep_aside(&note, problem).await?;
-                    }
                     let names_one = |row: &Newest| {
                         let run = row.run.as_deref();
-                        fails.iter().any(|failed| Some(failed.run.as_str()) == run)
+                        run.is_some_and(|run| fails.contains(run))
                     };
                     for key in part {
                         let (row, newest) = (seen.get(key), found.remove(key));
@@ -254,16 +252,49 @@ impl Apply<'_> {
                         }
                     }
                 }
-                Err(error) if !error.is_of_the_data() => return Err(error.into()),
-                Err(error) => {
+                Err(CheckError::History(error)) if error.is_of_the_data() => {
                     if let Some(key) = look::halve(&mut parts, part) {
                         self.set_aside(Note::Key(key.clone()), &error).await?;
                         set_aside = true;
                     }
                 }
+                Err(error) => return Err(error),
             }
         }
         Ok((best, set_aside))
+    }
+
+    /// The greatest use of each of these keys now, and the runs that are left out because they fail.
+    ///
+    /// Those that were set aside are left out by one statement. Others are looked for, unless there are too many
+    /// already: each takes some dozen statements, again with each half of the keys, and what is fresh waits.
+    async fn best_of(
+        &self,
+        keys: &[Key],
+        known: &mut Option<Vec<String>>,
+    ) -> Result<(HashMap<Key, Newest>, HashSet<String>), CheckError> {
+        let look = |left_out| look::at_keys(self.history, keys.iter(), left_out);
+        let known = match known {
+            Some(known) => known,
+            None => match look(LeftOut::Known(&[])).await {
+                Err(error) if error.is_of_the_data() => {
+                    known.insert(with_retries(|| note::runs_aside(self.store)).await?)
+                }
+                looked => return Ok((looked?, HashSet::new())),
+            },
+        };
+        match look(LeftOut::Known(known)).await {
+            Err(error) if error.is_of_the_data() && known.len() < MOST_UNMAPPABLE => {}
+            looked => return Ok((looked?, known.iter().cloned().collect())),
+        }
+        let unmappable = Unmappable::default();
+        let found = look(LeftOut::Found(&unmappable)).await?;
+        let fails = unmappable.all();
+        for Passed { run, problem } in &fails {
+            let note = Note::Run(run.as_str().into());
+            self.keep_aside(&note, problem).await?;
+        }
+        Ok((found, fails.into_iter().map(|failed| failed.run).collect()))
     }
 
     async fn set_aside(&self, note: Note, error: &HistoryError) -> Result<(), StoreError> {

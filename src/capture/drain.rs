@@ -63,6 +63,27 @@ pub struct Drain {
     everything: Option<Everything>,
     /// What is taken together.
     batch: Batch,
+    /// What is set aside.
+    grown: Grown,
+}
+
+/// A number that is looked at now and then.
+#[derive(Debug, Default)]
+struct Grown {
+    last: u64,
+    most: u64,
+}
+
+impl Grown {
+    /// Whether it had grown, to more than ever, and does so no longer.
+    fn is_over(&mut self, now: u64) -> bool {
+        let is_over = now == self.last && now > self.most;
+        self.last = now;
+        if is_over {
+            self.most = now;
+        }
+        is_over
+    }
 }
 
 impl Drain {
@@ -80,6 +101,7 @@ impl Drain {
             computed: false,
             everything: None,
             batch: Batch::first(),
+            grown: Grown::default(),
         }
     }
 
@@ -183,15 +205,18 @@ impl Drain {
         Ok(true)
     }
 
-    /// Hears whether anything is set aside. Where another drain did that, it may be mended since, which
-    /// this one did not look for.
-    pub(super) async fn saw_set_aside(&mut self, any: bool) {
-        if any && !self.set_aside {
-            // Where the database is away, the next step says so.
+    /// Hears how much is set aside. Where another drain did that, it may be mended since, which this one did not
+    /// look for. Rows may be because some runs of theirs were not known yet to be.
+    pub(super) async fn saw_set_aside(&mut self, count: u64) {
+        // Where the database is away, the next step says so.
+        if count > 0 && !self.set_aside {
             let _ = note::retry_set_aside(&self.store).await;
             self.notes.restart();
+        } else if self.grown.is_over(count) {
+            let _ = note::retry_rows_aside(&self.store).await;
+            self.notes.restart();
         }
-        self.set_aside = any;
+        self.set_aside = count > 0;
     }
 
     async fn take_outbox(&mut self) -> Result<Option<Taken>, CheckError> {
@@ -290,5 +315,18 @@ impl Drain {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_has_grown_when_it_is_greater_than_ever_and_stays() {
+        let mut grown = Grown::default();
+        let over = [0, 0, 3, 5, 5, 5, 2, 2, 5, 5, 6, 6].map(|now| grown.is_over(now));
+        let only = |at: &[usize]| std::array::from_fn(|i| at.contains(&i));
+        assert_eq!(over, only(&[4, 11]));
     }
 }

@@ -226,12 +226,20 @@ pub(crate) fn halve<'a, T>(parts: &mut Vec<&'a [T]>, part: &'a [T]) -> Option<&'
     }
 }
 
-/// The greatest use of each of these keys now; keys without one have none. Runs that cannot be mapped are
-/// passed over.
+/// Runs that cannot be mapped, and are left out.
+#[derive(Clone, Copy)]
+pub(crate) enum LeftOut<'a> {
+    /// Whichever they are: each is looked for, which takes some dozen statements, and remembered here.
+    Found(&'a Unmappable),
+    /// These, in one statement, which fails where there are others.
+    Known(&'a [String]),
+}
+
+/// The greatest use of each of these keys now; keys without one have none.
 pub(crate) async fn at_keys<'a>(
     history: &History,
     keys: impl Iterator<Item = &'a Key> + Clone,
-    unmappable: &Unmappable,
+    left_out: LeftOut<'_>,
 ) -> Result<HashMap<Key, Newest>, HistoryError> {
     let mut pairs: Vec<(&str, &str)> = keys
         .clone()
@@ -249,7 +257,16 @@ pub(crate) async fn at_keys<'a>(
                 fold.add(&usage);
             }
         };
-        history.look_up_pairs(&pairs, unmappable, take).await?;
+        match left_out {
+            LeftOut::Found(unmappable) => history.look_up_pairs(&pairs, unmappable, take).await?,
+            LeftOut::Known(runs) => {
+                let lookup = match runs {
+                    [] => Lookup::Pairs(&pairs, None),
+                    runs => Lookup::PairsBut(&pairs, runs),
+                };
+                history.look_up(lookup, take).await?;
+            }
+        }
     }
     let mut best: HashMap<Key, Newest> = fold.into_sorted().into_iter().collect();
     Ok(keys.filter_map(|key| best.remove_entry(key)).collect())

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::look::{self, LOOK_AGAIN_AFTER, Notes, Suspects};
+use super::look::{self, LOOK_AGAIN_AFTER, LeftOut, Notes, Suspects};
 use super::{CheckError, Difference, Found, Kind, Reason};
 use crate::capture::{Touched, settled};
 use crate::history::{History, Unmappable};
@@ -72,7 +72,8 @@ pub(super) async fn named(
         return Ok(Vec::new());
     }
     let keys = unsupported.iter().map(|((key, _), _)| key);
-    let mut best: HashMap<Key, _> = look::at_keys(history, keys, unmappable).await?;
+    let mut best: HashMap<Key, _> =
+        look::at_keys(history, keys, LeftOut::Found(unmappable)).await?;
     let differences = unsupported.into_iter().filter_map(|((key, row), reason)| {
         let history = best.remove(&key);
         let kind = match &history {

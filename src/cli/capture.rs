@@ -250,7 +250,8 @@ fn lines(status: &Status, misfit: Option<&str>) -> String {
         thousands(status.notes),
     );
     if status.nobody_drains() {
-        text += "           nobody works them off: start `recents serve` with this history\n";
+        text += "           nobody works them off, or whoever does is far behind: see to it that\n\
+                 \x20          `recents serve` runs with this history\n";
     }
     text += &format!(
         "set aside  {} whose mapping fails\n",

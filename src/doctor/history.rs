@@ -87,6 +87,8 @@ async fn unread(of: &HistoryConfig, error: &HistoryError, findings: &mut Finding
         return findings.fail(check, detail, grants.join(" "));
     }
     let mend = match error {
+        // It is not the mapping that is wrong.
+        error if said(error).contains("bypassrls") => "as it says",
         HistoryError::Refused(_) | HistoryError::Misfit { .. } => "mend [history]",
         _ => "mend history.url, or start its database",
     };
@@ -266,7 +268,11 @@ async fn capture(
         status.backlog_rows
     );
     match status.nobody_drains() {
-        true => findings.fail("outbox", waiting, "start recents serve with this history"),
+        true => findings.fail(
+            "outbox",
+            waiting,
+            "see to it that recents serve runs with this history; one that does is far behind",
+        ),
         false => findings.ok("outbox", waiting),
     }
     if let Some((what, error)) = status.examples.first() {

@@ -32,6 +32,8 @@ pub enum Lookup<'a> {
     /// Every run that maps to one of these pairs of a workspace and a published run, or every one of a
     /// window.
     Pairs(&'a [(&'a str, &'a str)], Option<Window<'a>>),
+    /// Every run that maps to one of these pairs, but those with these keys, which are not mapped.
+    PairsBut(&'a [(&'a str, &'a str)], &'a [String]),
 }
 
 impl<'a> Lookup<'a> {
@@ -43,6 +45,7 @@ impl<'a> Lookup<'a> {
             Self::User(_) => mapping.user(),
             Self::Pairs(_, None) => mapping.pairs(),
             Self::Pairs(_, Some(Window(from, _))) => mapping.pairs_in(from),
+            Self::PairsBut(..) => mapping.pairs_but(),
         }
     }
 
@@ -52,13 +55,15 @@ impl<'a> Lookup<'a> {
             Self::Runs(runs) => runs.iter().all(|run| types.key.accepts(run)),
             Self::Workspace(id, _) => types.workspace.accepts(id),
             Self::User(id) => types.uid.accepts(id),
-            Self::Pairs(pairs, _) => pairs.iter().all(|pair| accepts(types, *pair)),
+            Self::Pairs(pairs, _) | Self::PairsBut(pairs, _) => {
+                pairs.iter().all(|pair| accepts(types, *pair))
+            }
         }
     }
 
     fn window(self) -> Option<Window<'a>> {
         match self {
-            Self::Runs(_) | Self::User(_) => None,
+            Self::Runs(_) | Self::User(_) | Self::PairsBut(..) => None,
             Self::Workspace(_, window) | Self::Pairs(_, window) => window,
         }
     }
@@ -110,6 +115,9 @@ impl History {
                         None => query.bind(id).bind(id),
                     },
                     Lookup::Pairs(pairs, _) => query.bind(sqlite::json_pairs(pairs)),
+                    Lookup::PairsBut(pairs, but) => query
+                        .bind(serde_json::json!(but).to_string())
+                        .bind(sqlite::json_pairs(pairs)),
                 };
                 sqlite::take_rows(pool, timeout, query, &mut take).await
             }
@@ -144,15 +152,19 @@ impl History {
         if let Some(Window(from, last)) = lookup.window() {
             query = query.bind(from.key()).bind(last);
         }
+        let keys = |runs: &[String]| -> Vec<String> {
+            let keys = runs.iter().filter(|run| types.key.accepts(run));
+            keys.cloned().collect()
+        };
+        if let Lookup::PairsBut(_, but) = lookup {
+            query = query.bind(keys(but));
+        }
         let query = match lookup {
-            Lookup::Runs(runs) => {
-                let runs = runs.iter().filter(|run| types.key.accepts(run));
-                query.bind(runs.cloned().collect::<Vec<_>>())
-            }
+            Lookup::Runs(runs) => query.bind(keys(runs)),
             // It cannot be a value of the column: there are none.
             Lookup::Workspace(..) | Lookup::User(_) if !lookup.is_accepted(types) => return Ok(()),
             Lookup::Workspace(id, _) | Lookup::User(id) => query.bind(id),
-            Lookup::Pairs(pairs, _) => {
+            Lookup::Pairs(pairs, _) | Lookup::PairsBut(pairs, _) => {
                 let pairs = pairs.iter().copied();
                 let (workspaces, published_runs): (Vec<_>, Vec<_>) =
                     pairs.filter(|pair| accepts(types, *pair)).unzip();

@@ -243,9 +243,23 @@ impl Mapping {
         self.of_pairs(Some(window))
     }
 
+    /// Those of all runs but those whose keys `$1` lists; the other parameters come behind.
+    pub(crate) fn pairs_but(&self) -> String {
+        let (keyed, key) = (self.keyed(), &self.key);
+        let others = match self.dialect {
+            Dialect::Postgres => format!("{key} <> all(($1::text[])::{}[])", self.types.key.sql()),
+            Dialect::Sqlite => format!("{key} not in (select value from json_each($1))"),
+        };
+        self.of_pairs_among(&format!("{keyed} and {others}"), 2)
+    }
+
     fn of_pairs(&self, window: Option<&From>) -> String {
-        let (workspace, published_run) = (self.types.workspace, self.types.published_run);
         let (runs, n) = self.among(window);
+        self.of_pairs_among(&runs, n)
+    }
+
+    fn of_pairs_among(&self, runs: &str, n: usize) -> String {
+        let (workspace, published_run) = (self.types.workspace, self.types.published_run);
         let filter = match self.dialect {
             Dialect::Postgres => format!(
                 " where ({}, {}) in (select * from unnest((${n}::text[])::{}[], (${}::text[])::{}[]))",
@@ -260,7 +274,7 @@ impl Mapping {
                  (select value ->> 0, value ->> 1 from json_each(${n}))"
             ),
         };
-        self.over(&runs, &filter)
+        self.over(runs, &filter)
     }
 
     /// The newest use of each published run in the lists of the workspaces `$1`, or of the users `$2` in

@@ -46,7 +46,7 @@ pub use scan::Range;
 pub use session::Taker;
 pub(crate) use session::was_ended;
 pub use stretch::{Gathered, Stretch, Stretches, Tally};
-pub(crate) use unmappable::words;
+pub(crate) use unmappable::{MOST as MOST_UNMAPPABLE, words};
 pub use unmappable::{Passed, Unmappable};
 
 /// A history that is open: its database, and the mapping query that was checked against it. Clones share

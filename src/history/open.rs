@@ -14,6 +14,7 @@ use super::refuse::{self, Judged};
 use super::types::{self, Known};
 use super::{Database, History, HistoryError, order, session, sqlite, steady};
 use crate::config::HistoryConfig;
+use crate::store::sqlstate::{self, DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, SERIALIZATION_FAILURE};
 use crate::store::{Dialect, pg_options, pg_pool};
 
 /// Connections to the history: two windows at once, one look ahead, one to look again.
@@ -262,10 +263,17 @@ pub(super) fn bad_key(key: &str, kind: &str) -> HistoryError {
     )
 }
 
+/// Whether others, with their locks, are why a statement failed.
+fn is_conflict(error: &sqlx::Error) -> bool {
+    let codes = [DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, SERIALIZATION_FAILURE];
+    codes.iter().any(|code| sqlstate::is(error, code))
+}
+
 /// What the database says of the configured SQL is the operator's to see.
 pub(super) fn said(place: &'static str, error: sqlx::Error) -> HistoryError {
     match error {
-        error if session::was_ended(&error) => HistoryError::Database(error),
+        // Not for what it says, but for what others did at the time.
+        error if session::was_ended(&error) || is_conflict(&error) => HistoryError::Database(error),
         sqlx::Error::Database(database) if database.message().contains("row-level security") => {
             HistoryError::misfit(
                 place,

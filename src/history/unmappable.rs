@@ -7,7 +7,7 @@ use crate::telemetry::chain;
 
 /// Runs that one piece of work passes over at the most. With more, the mapping is wrong, not a run here
 /// and there, and each of them costs some dozen queries to find.
-const MOST: usize = 100;
+pub(crate) const MOST: usize = 100;
 /// Runs that are named; the others are a number.
 const NAMED: usize = 5;
 

@@ -12,7 +12,7 @@ use super::{Conn, Store, StoreError, Tx, on_both, recent};
 use crate::capture::decide::{Change, LookAgain};
 use crate::model::{Key, Newest};
 
-pub(super) const STATEMENTS: [&Statement; 11] = [
+pub(super) const STATEMENTS: [&Statement; 13] = [
     &NOTE_RUNS,
     &NOTE_KEYS,
     &TAKE,
@@ -20,10 +20,12 @@ pub(super) const STATEMENTS: [&Statement; 11] = [
     &LET_GO,
     &SET_ASIDE,
     &RETRY_SET_ASIDE,
+    &RETRY_ROWS_ASIDE,
     &SET_ASIDE_OF,
     &STANDING,
     &ENDS,
     &ASIDE,
+    &RUNS_ASIDE,
 ];
 
 static NOTE_RUNS: Statement = Statement::new("note_runs", || {
@@ -76,6 +78,12 @@ static RETRY_SET_ASIDE: Statement = Statement::new("retry_notes_set_aside", || {
         .into()
 });
 
+static RETRY_ROWS_ASIDE: Statement = Statement::new("retry_rows_set_aside", || {
+    "update {recents}note set error = null where id in (
+         select id from {recents}note where error is not null and run is null order by id limit $1)"
+        .into()
+});
+
 static SET_ASIDE_OF: Statement = Statement::new("notes_set_aside_of", || {
     "select id, run from {recents}note where error is not null and run {is_one_of_runs}".into()
 });
@@ -83,6 +91,12 @@ static SET_ASIDE_OF: Statement = Statement::new("notes_set_aside_of", || {
 static STANDING: Statement = Statement::new("notes_standing", || {
     "select count(*), coalesce(sum(case when error is null then 0 else 1 end), 0)
      from (select id, error from {recents}note order by id limit $1) as t"
+        .into()
+});
+
+// The first ones that were set aside.
+static RUNS_ASIDE: Statement = Statement::new("runs_set_aside", || {
+    "select run from {recents}note where error is not null and run is not null order by id limit $1"
         .into()
 });
 
@@ -102,6 +116,8 @@ static ASIDE: Statement = Statement::new("notes_set_aside", || {
         .into()
 });
 
+/// Runs that a look at the history leaves out at once at the most: their keys go along with it.
+const MAX_ASIDE: u32 = 10_000;
 /// Notes are counted up to here; more is "many".
 pub(crate) const COUNTED: u32 = 1_000_000;
 
@@ -291,8 +307,17 @@ const RETRIED: u32 = 1_000;
 
 /// Has notes that were set aside taken again.
 pub(crate) async fn retry_set_aside(store: &Store) -> Result<(), StoreError> {
+    retry(store, &RETRY_SET_ASIDE).await
+}
+
+/// The same, of rows alone.
+pub(crate) async fn retry_rows_aside(store: &Store) -> Result<(), StoreError> {
+    retry(store, &RETRY_ROWS_ASIDE).await
+}
+
+async fn retry(store: &Store, statement: &'static Statement) -> Result<(), StoreError> {
     on_both!(Store, store, |pool, dialect| {
-        let query = sqlx::query(RETRY_SET_ASIDE.run(dialect)).bind(i64::from(RETRIED));
+        let query = sqlx::query(statement.run(dialect)).bind(i64::from(RETRIED));
         query.execute(pool).await?;
     });
     Ok(())
@@ -309,6 +334,16 @@ pub(crate) async fn set_aside_of(
         let rows = query.fetch_all(pool).await?;
         let note = |row| Ok((Row::try_get(row, 0)?, Row::try_get(row, 1)?));
         rows.iter().map(note).collect()
+    })
+}
+
+/// Runs of which a note is set aside, [`MAX_ASIDE`] at the most.
+pub(crate) async fn runs_aside(store: &Store) -> Result<Vec<String>, StoreError> {
+    on_both!(Store, store, |pool, dialect| {
+        let query = sqlx::query(RUNS_ASIDE.run(dialect)).bind(i64::from(MAX_ASIDE));
+        let rows = query.fetch_all(pool).await?;
+        let runs: Result<_, sqlx::Error> = rows.iter().map(|row| row.try_get(0)).collect();
+        Ok(runs?)
     })
 }
 

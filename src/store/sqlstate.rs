@@ -2,10 +2,14 @@
 
 use std::borrow::Cow;
 
+/// Nobody was to blame: it waited for another one that waited for it.
+pub(crate) const DEADLOCK_DETECTED: &str = "40P01";
 /// The role lacks a right.
 pub(crate) const INSUFFICIENT_PRIVILEGE: &str = "42501";
 /// A lock was not to be had in time.
 pub(crate) const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// Others changed what it had read.
+pub(crate) const SERIALIZATION_FAILURE: &str = "40001";
 /// A statement took too long, or somebody ended it.
 pub(crate) const QUERY_CANCELED: &str = "57014";
 

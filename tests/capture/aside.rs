@@ -10,6 +10,7 @@ both!(
     a_row_that_names_a_run_that_cannot_be_mapped_stays_until_it_can,
     what_is_set_aside_is_looked_at_again_when_a_run_of_it_is_mended_or_gone,
     a_row_that_was_set_aside_is_right_as_soon_as_its_runs_are,
+    hundreds_of_runs_that_cannot_be_mapped_keep_no_row_from_what_the_others_say,
 );
 
 /// An empty history with two versions, which is followed.
@@ -137,13 +138,20 @@ async fn what_is_set_aside_is_looked_at_again_when_a_run_of_it_is_mended_or_gone
     }
 }
 
-/// Of a row with very many runs that cannot be mapped, nothing is known.
+/// Of a row with very many runs that cannot be mapped, and of which nobody knew that, nothing is known.
 async fn a_row_that_was_set_aside_is_right_as_soon_as_its_runs_are(db: TestDb) {
     let (setup, _server) = followed(db, 234).await;
     let garbage: Vec<_> = (100..250).map(|run| (run, GARBAGE)).collect();
-    app(&setup, &insert(1, &garbage)).await;
+    let garbage = insert(1, &garbage);
+    let untold = format!(
+        "set session_replication_role = replica; {garbage}; reset session_replication_role"
+    );
+    app(&setup, &untold).await;
     app(&setup, &insert(1, &[(1, DAYS[0]), (2, DAYS[1])])).await;
     app(&setup, "delete from saved_run where id = 2").await;
+    assert_eq!(set_aside(&setup), 1, "the row");
+    let told = "update saved_run set updated_at = updated_at where id >= 100";
+    app(&setup, told).await;
     assert_eq!(set_aside(&setup), 151, "the runs, and the row");
     assert_eq!(rows(&setup).await, is(&[("p1", "2")]));
     let mended = "update saved_run set updated_at = '2025-12-01Z' where id >= 100";
@@ -155,4 +163,30 @@ async fn a_row_that_was_set_aside_is_right_as_soon_as_its_runs_are(db: TestDb) {
     quiet(&setup).await;
     assert_eq!(rows(&setup).await, is(&[("p1", "1")]));
     setup.recents(&["verify"]).expect(0);
+}
+
+async fn hundreds_of_runs_that_cannot_be_mapped_keep_no_row_from_what_the_others_say(db: TestDb) {
+    let (setup, _server) = followed(db, 235).await;
+    let times: Vec<_> = (1..=600)
+        .map(|run| format!("2026-01-01T00:{:02}:{:02}Z", run / 60, run % 60))
+        .collect();
+    let runs: Vec<_> = (1..).zip(times.iter().map(String::as_str)).collect();
+    for (version, runs) in [(1, &runs[..590]), (2, &runs[590..])] {
+        app(&setup, &insert(version, runs)).await;
+    }
+    assert_eq!(rows(&setup).await, is(&[("p1", "590"), ("p2", "600")]));
+    // In one batch with what makes their row be computed anew.
+    let changes = format!(
+        "begin; update saved_run set updated_at = '{GARBAGE}' where id between 301 and 589;
+         delete from saved_run where id in (590, 600); commit"
+    );
+    app(&setup, &changes).await;
+    assert_eq!(rows(&setup).await, is(&[("p1", "300"), ("p2", "599")]));
+    assert_eq!(set_aside(&setup), 289, "each run, and no row");
+    let mended = format!(
+        "update saved_run set updated_at = '{}' where id = 400",
+        DAYS[1]
+    );
+    app(&setup, &mended).await;
+    assert_eq!(rows(&setup).await, is(&[("p1", "400"), ("p2", "599")]));
 }

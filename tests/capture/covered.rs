@@ -341,7 +341,7 @@ async fn notes_that_nobody_works_off_are_told_with_what_ends_that() {
     let setup = setup(POSTGRES).await;
     setup.recents(&["capture", "install"]).expect(0);
     let mut conn = setup.source().connect().await;
-    let told = "nobody works them off: start `recents serve`";
+    let told = "nobody works them off, or";
     conn.execute("insert into saved_run values (4999, 'w', 'u', 1, now())")
         .await;
     let status = setup.recents(&["capture", "status"]).expect(0);
