@@ -300,8 +300,8 @@ fn tell(
          nobody drains, and captured, with the service draining on the same cores. Hot: users of the \
          longest history use its workflow; uniform: those of one of {} workspaces use one of its \
          workflows. In brackets, the part of what there is without.",
+        TURN.as_secs(),
         grouped(history::TAIL),
-        TURN.as_secs()
     ));
     let mut rows = vec![
         [

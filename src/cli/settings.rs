@@ -12,7 +12,7 @@ use crate::store::job;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SettingsCommand {
-    /// Print what holds: what is stored, else what is configured
+    /// Print what holds: what is stored, else what is configured; `auto` as what it stands for now
     Get {
         /// This one only
         name: Option<Name>,

@@ -39,7 +39,7 @@ impl ReadPath {
 /// What `read_path` is set to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadPathChoice {
-    /// The history until the first backfill succeeded, then the table.
+    /// The history until the first backfill of it succeeded, then the table.
     Auto,
     /// This one.
     Always(ReadPath),

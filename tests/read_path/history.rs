@@ -245,6 +245,13 @@ async fn lists_come_from_the_history_until_the_first_backfill_succeeded(db: Test
     let server = serve_with(&setup, &[]).await;
     assert_lists(&server, &setup.history.rows(), "an empty table").await;
     assert_eq!(path_of(&server).await, "history");
+    // A file has what is in it, and not the history.
+    let file = setup.dir.path().join("file.csv");
+    std::fs::write(&file, "workspace,published_run,last_used_at,run\n").expect("a file");
+    let file = file.to_str().expect("a path");
+    setup.recents(&["backfill", "--from", file]).expect(0);
+    let path = setup.json(&["settings", "get", "read_path"], 0);
+    assert_eq!(path["read_path"], "history", "{path}");
     setup.recents(&["backfill"]).expect(0);
     crate::support::until("it reads the table", async || {
         (path_of(&server).await == "materialized").then_some(())

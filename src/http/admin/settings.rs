@@ -47,7 +47,7 @@ pub(super) async fn get(State(app): State<Arc<App>>, _: NoParameters) -> JsonAns
 /// Change settings
 ///
 /// They are stored, whatever the configuration says; every replica follows within five seconds. `auto`
-/// is the history until the first backfill has succeeded, then the table. `shadow` and `history` need a
+/// is the history until the first backfill of it has succeeded, then the table. `shadow` and `history` need a
 /// history to read from.
 #[utoipa::path(
     patch,
