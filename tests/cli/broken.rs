@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::doctor::{finding, findings, followed, not_ok};
 use crate::cache::standby::pause;
-use crate::support::command::run;
+use crate::support::command::{Ended, run};
 use crate::support::history::layout::{Layout, POSTGRES};
 use crate::support::history::{History, Setup};
 use crate::support::{Backend, Beside, Cluster, TestDb, both, recents, until};
@@ -81,6 +81,31 @@ async fn a_locked_history_is_told_within_seconds_and_the_rest_is_looked_at() {
         not_ok(&told).is_empty().then_some(())
     })
     .await;
+}
+
+/// For that, the configuration is not to blame.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_broken_off_by_a_deadlock_has_failed_and_is_not_configured_wrong() {
+    let setup = followed(TestDb::migrated(Backend::Postgres).await).await;
+    let mut application = setup.source().connect().await;
+    let lock = "lock table saved_run_version in access exclusive mode";
+    application.execute(&format!("begin; {lock}")).await;
+    let mut verify = setup.command(&["verify"]);
+    let verify = tokio::task::spawn_blocking(move || verify.output().expect("recents runs"));
+    let waits = "select count(*)::text from pg_locks
+                 where relation = 'saved_run_version'::regclass and not granted";
+    until("it waits for the version", async || {
+        (application.texts(waits).await != ["0"]).then_some(())
+    })
+    .await;
+    // It waits for longer, and so it is the one that finds out.
+    let lock = "lock table saved_run in access exclusive mode";
+    application.execute(lock).await;
+    application.execute("commit").await;
+    let ended: Ended = verify.await.expect("it ran").into();
+    let ended = ended.expect(1);
+    assert!(ended.err.contains("deadlock detected"), "{ended:?}");
+    setup.recents(&["verify"]).expect(0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -67,6 +67,18 @@ async fn what_is_no_job_is_404_and_what_is_no_page_is_400(db: TestDb) {
             assert_eq!(answer.problem(), "not_found");
         }
     }
+    for (bad, place) in [
+        ("a%00b", "parameter id: control_character"),
+        ("%ff", "parameter path: not_utf8"),
+    ] {
+        let path = format!("/admin/v1/jobs/{bad}");
+        let plan = server.admin.get(&format!("{path}/plan")).await;
+        let cancel = post(&server, &format!("{path}/cancel")).await;
+        for answer in [server.admin.get(&path).await, plan, cancel] {
+            let named = places(&answer.expect(400));
+            assert!(named.contains(place), "{bad}: {named}");
+        }
+    }
     for (query, place) in [
         ("limit=0", "parameter limit: bad_limit"),
         ("limit=101", "parameter limit: bad_limit"),

@@ -250,8 +250,8 @@ async fn lists_come_from_the_history_until_the_first_backfill_succeeded(db: Test
     std::fs::write(&file, "workspace,published_run,last_used_at,run\n").expect("a file");
     let file = file.to_str().expect("a path");
     setup.recents(&["backfill", "--from", file]).expect(0);
-    let path = setup.json(&["settings", "get", "read_path"], 0);
-    assert_eq!(path["read_path"], "history", "{path}");
+    let path = setup.recents(&["settings", "get", "read_path"]).expect(0);
+    assert_eq!(path.out.trim(), "history");
     setup.recents(&["backfill"]).expect(0);
     crate::support::until("it reads the table", async || {
         (path_of(&server).await == "materialized").then_some(())
