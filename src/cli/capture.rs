@@ -226,6 +226,8 @@ fn lines(status: &Status, misfit: Option<&str>) -> String {
         "installed  {}\n",
         match (coverage.installed, coverage.current, misfit) {
             (false, ..) => "no",
+            // Of what is as it should be there, only that one can tell.
+            _ if status.another_store.is_some() => "for another store",
             (true, true, _) => "yes",
             (true, false, None) => {
                 "by another version, changed by hand, for another key or for no store; install it again"
@@ -239,7 +241,8 @@ fn lines(status: &Status, misfit: Option<&str>) -> String {
     if let Some(store) = &status.another_store {
         text += &format!("store      another one, {store}\n");
     }
-    for covered in &coverage.tables {
+    let of_ours = coverage.tables.iter();
+    for covered in of_ours.filter(|_| status.another_store.is_none()) {
         let state = covered.problem.as_deref().unwrap_or("covered");
         text += &format!("table      {}: {state}\n", covered.table);
     }

@@ -80,7 +80,7 @@ static RETRY_SET_ASIDE: Statement = Statement::new("retry_notes_set_aside", || {
 
 static RETRY_ROWS_ASIDE: Statement = Statement::new("retry_rows_set_aside", || {
     "update {recents}note set error = null where id in (
-         select id from {recents}note where error is not null and run is null order by id limit $1)"
+         select id from {recents}note where error is not null and run is null limit $1)"
         .into()
 });
 
@@ -96,7 +96,7 @@ static STANDING: Statement = Statement::new("notes_standing", || {
 
 // The first ones that were set aside.
 static RUNS_ASIDE: Statement = Statement::new("runs_set_aside", || {
-    "select run from {recents}note where error is not null and run is not null order by id limit $1"
+    "select run from {recents}note where error is not null and run is not null order by run limit $1"
         .into()
 });
 

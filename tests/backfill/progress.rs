@@ -58,7 +58,8 @@ async fn where_nobody_watches_progress_is_a_plain_line_every_two_seconds() {
             number.unwrap_or_else(|| panic!("no number: {line}"))
         };
         let runs = number(runs, " runs");
-        assert!((400..1_000).contains(&runs), "{line}");
+        // Also while what was read is written.
+        assert!((350..1_000).contains(&runs), "{line}");
         assert!(number(rate, " runs/s") > 0, "{line}");
         assert_eq!(number(part, "% of about 1,000"), runs / 10, "{line}");
         assert!(left.ends_with(" s left"), "{line}");

@@ -403,7 +403,7 @@ async fn postgres_looks_rows_to_raise_up_by_their_key() {
 }
 
 /// Statements that read the whole table, or all notes, and say so.
-const READ_EVERYTHING: [&str; 11] = [
+const READ_EVERYTHING: [&str; 12] = [
     "dismiss_everywhere_ahead",
     "analyze",
     "vacuum",
@@ -413,6 +413,7 @@ const READ_EVERYTHING: [&str; 11] = [
     "notes_standing",
     "notes_set_aside",
     "retry_notes_set_aside",
+    "retry_rows_set_aside",
     "count_rows",
     "furthest_ahead",
 ];
