@@ -29,7 +29,7 @@ impl Default for Limits {
     /// Within 100 MiB with all that is read ahead; a hundred thousand differences are remembered.
     fn default() -> Self {
         Self {
-            window_runs: windows::MAX_RUNS,
+            window_runs: windows::RUNS,
             fold_bytes: 24 * 1024 * 1024,
             named_bytes: 8 * 1024 * 1024,
         }

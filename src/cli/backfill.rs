@@ -34,7 +34,7 @@ pub(super) struct BackfillArgs {
     #[arg(long, conflicts_with = "from")]
     one_pass: bool,
     /// Runs of a window at the most
-    #[arg(long, value_name = "N", default_value_t = windows::MAX_RUNS, conflicts_with_all = ["from", "one_pass"],
+    #[arg(long, value_name = "N", default_value_t = windows::RUNS, conflicts_with_all = ["from", "one_pass"],
           value_parser = clap::value_parser!(u32).range(1..=i64::from(windows::MAX_RUNS)))]
     window_runs: u32,
     /// Only tell how many rows would change; at most how many, where they do not fit into memory at once

@@ -106,7 +106,7 @@ async fn seed(
     store.migrate().await?;
     eprintln!("backfilling the table from it");
     let mut progress = Progress::start();
-    let origin = Origin::Windows(Arc::clone(&history), windows::MAX_RUNS);
+    let origin = Origin::Windows(Arc::clone(&history), windows::RUNS);
     let filled = backfill::run(&store, origin, Options::default(), stop, |event| {
         if let Event::Progress(report) = event {
             progress.show(report.tally.scanned, Some(args.runs), report.scanned_now);

@@ -35,7 +35,7 @@ impl<T: FnMut(Report)> Worker<'_, T> {
             None => match history.last_key().await? {
                 Some(last) => {
                     let (history, cursor) = (history.clone(), cursor.clone());
-                    windows::walk(history, cursor, last, windows::MAX_RUNS, unmappable)
+                    windows::walk(history, cursor, last, windows::RUNS, unmappable)
                 }
                 None => return Ok(()),
             },
