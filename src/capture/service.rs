@@ -27,6 +27,9 @@ const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// … and while it is not, whether it is by now, which the first changes behind an installation wait for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Somebody took capture away; a step finds that out, or a count.
+const UNINSTALLED: &str = "capture was uninstalled: what changes in the history is noted no more";
+
 /// Drains until it is dropped. Connects to the history as soon as it answers.
 ///
 /// # Errors
@@ -84,6 +87,9 @@ pub async fn run(
             looked = Some(Instant::now());
             let says = match count(&store, &history, &metrics, &mut drain, &mut oldest).await {
                 Ok(notes) => {
+                    if installed && notes == Notes::None {
+                        tracing::info!(UNINSTALLED);
+                    }
                     installed = notes == Notes::Ours;
                     match notes {
                         Notes::Anothers(store) => Some(format!(
@@ -115,9 +121,7 @@ pub async fn run(
             }
             // Somebody took capture away meanwhile.
             Err(_) if installed && matches!(whose(&history, &mut drain).await, Ok(Notes::None)) => {
-                tracing::info!(
-                    "capture was uninstalled: what changes in the history is noted no more"
-                );
+                tracing::info!(UNINSTALLED);
                 installed = false;
                 BUSY
             }
