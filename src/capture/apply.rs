@@ -283,9 +283,12 @@ impl Apply<'_> {
                 looked => return Ok((looked?, HashSet::new())),
             },
         };
-        match look(LeftOut::Known(known)).await {
-            Err(error) if error.is_of_the_data() && known.len() < MOST_UNMAPPABLE => {}
-            looked => return Ok((looked?, known.iter().cloned().collect())),
+        // Without any, that has failed already.
+        if !known.is_empty() {
+            match look(LeftOut::Known(known)).await {
+                Err(error) if error.is_of_the_data() && known.len() < MOST_UNMAPPABLE => {}
+                looked => return Ok((looked?, known.iter().cloned().collect())),
+            }
         }
         let unmappable = Unmappable::default();
         let found = look(LeftOut::Found(&unmappable)).await?;
