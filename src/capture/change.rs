@@ -5,12 +5,10 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 
 use super::outbox;
+use crate::history::LOCK_TIMEOUT;
 use crate::store::sqlstate::{self, LOCK_NOT_AVAILABLE};
 
-/// How long one try waits for transactions that write the table: the application's own statements wait
-/// behind it. Less than the second after which PostgreSQL looks for deadlocks, so that it is never an
-/// application's transaction that has to give way.
-pub(super) const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
+/// Tries of [`LOCK_TIMEOUT`] each: the application's own statements wait behind one.
 const TRIES: u32 = 4;
 const BETWEEN_TRIES: Duration = Duration::from_millis(200);
 /// Two that install or remove at once do so one after the other.

@@ -2,7 +2,7 @@
 
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
-use super::change::{self, LOCK_TIMEOUT, patiently};
+use super::change::{self, patiently};
 use super::coverage::{self, Coverage};
 use super::error::{CaptureError, by_hand};
 use super::outbox;
@@ -11,7 +11,7 @@ use super::tables::{
     IS_FOREIGN, drop_strays, foreign_parts, is_of_another, parts_of_others, tables,
 };
 use super::triggers;
-use crate::history::{History, Mapping};
+use crate::history::{History, LOCK_TIMEOUT, Mapping};
 use crate::store::{Store, identity};
 
 /// Capture of one history, for one store.

@@ -3,10 +3,11 @@
 
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
-use super::change::{self, LOCK_TIMEOUT, patiently};
+use super::change::{self, patiently};
 use super::error::{CaptureError, by_hand};
 use super::tables::{ours, owns_tables};
 use super::triggers::owner_in_sql;
+use crate::history::LOCK_TIMEOUT;
 
 /// Whether the schema is there and nothing is in it.
 const SCHEMA_IS_EMPTY: &str = "select exists (select from pg_namespace where nspname = 'recents')

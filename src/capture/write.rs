@@ -7,8 +7,8 @@ use super::decide::{Change, LookAgain, is_unsupported};
 use crate::check::look::Uses;
 use crate::model::{Changes, Key, Newest};
 use crate::record::Fold;
-use crate::store::recent::{self, MAX_KEYS, Swap};
-use crate::store::{Conn, StoreError, Tx, note, sweep, with_retries};
+use crate::store::recent::{self, MAX_KEYS, RecentRow, Swap};
+use crate::store::{StoreError, Tx, note, sweep, with_retries};
 
 /// Notes that were taken.
 #[derive(Default)]
@@ -149,7 +149,8 @@ impl Apply<'_> {
         let mut tx = self.begin().await?;
         let mut again = Vec::new();
         for runs in runs.chunks(MAX_KEYS) {
-            again.extend(unsupported(tx.conn(), runs, &looked.said).await?);
+            let rows = recent::rows_of_runs(tx.conn(), runs.iter().map(String::as_str)).await?;
+            again.extend(unsupported(rows, runs, &looked.said));
         }
         let rows = match keys.is_empty() {
             true => Vec::new(),
@@ -237,9 +238,8 @@ impl Written {
     }
 }
 
-/// Rows that name one of these runs and are not what it says, in the order of the runs.
-async fn unsupported(conn: Conn<'_>, runs: &[String], said: &Uses) -> Result<Vec<Key>, StoreError> {
-    let mut rows = recent::rows_of_runs(conn, runs.iter().map(String::as_str)).await?;
+/// Of the rows that name one of these runs, those that are not what it says, in the order of the runs.
+fn unsupported(mut rows: Vec<RecentRow>, runs: &[String], said: &Uses) -> Vec<Key> {
     let place: HashMap<&str, usize> = (0..)
         .zip(runs)
         .map(|(at, run)| (run.as_str(), at))
@@ -253,7 +253,7 @@ async fn unsupported(conn: Conn<'_>, runs: &[String], said: &Uses) -> Result<Vec
         let run = newest.run.as_deref().unwrap_or_default();
         is_unsupported(&(key, newest), said.of(run))
     });
-    Ok(unsupported.map(|(key, _)| key).collect())
+    unsupported.map(|(key, _)| key).collect()
 }
 
 async fn raise_and_note(
@@ -261,12 +261,17 @@ async fn raise_and_note(
     looked: &Looked,
     uses: &[(Key, Newest)],
 ) -> Result<Vec<Key>, StoreError> {
-    if !looked.runs.is_empty() {
-        let again = unsupported(tx.conn(), &looked.runs, &looked.said).await?;
-        note::keys(tx.conn(), &again).await?;
+    if looked.runs.is_empty() {
+        return note::raise(tx, uses).await;
     }
-    match uses.is_empty() {
-        true => Ok(Vec::new()),
-        false => note::raise(tx, uses).await,
-    }
+    let rows = recent::rows_of_runs(tx.conn(), looked.runs.iter().map(String::as_str)).await?;
+    // Of two looks at a use, the second finds what the first one wrote.
+    let known: HashMap<Key, Newest> = rows.iter().cloned().collect();
+    let news = uses
+        .iter()
+        .filter(|(key, newest)| known.get(key) < Some(newest));
+    let news: Vec<(Key, Newest)> = news.cloned().collect();
+    let again = unsupported(rows, &looked.runs, &looked.said);
+    note::keys(tx.conn(), &again).await?;
+    note::raise(tx, &news).await
 }

@@ -14,7 +14,7 @@ use sqlx::{
 use super::loads::Fetch;
 use super::{DetailsError, MAX_STATEMENTS};
 use crate::config::DetailsConfig;
-use crate::history::{Database, read_only_postgres, read_only_sqlite, sqlite};
+use crate::history::{Database, LOCK_TIMEOUT, read_only_postgres, read_only_sqlite, sqlite};
 use crate::store::pg_pool;
 
 /// The longest that details may take, also where their database is away: a page comes without them
@@ -54,6 +54,8 @@ impl Source {
             });
         }
         let options = read_only_postgres(&config.url, TIMEOUT).map_err(bad_url)?;
+        let lock_timeout = LOCK_TIMEOUT.as_millis().to_string();
+        let options = options.options([("lock_timeout", lock_timeout)]);
         // A statement that was prepared fails where its result is of another collation, as a column may be.
         Ok(Self {
             database: Database::Postgres(pg_pool(MAX_STATEMENTS).connect_lazy_with(options)),

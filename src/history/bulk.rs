@@ -1,13 +1,17 @@
 //! Reading many runs of a PostgreSQL history: COPY in its binary format, which costs both sides about
 //! half of what rows of a query do.
 
+use std::time::Duration;
+
 use futures_util::TryStreamExt;
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, PgPool, Postgres};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
+use super::conflict::Patience;
 use super::id_type::{IdType, Types};
+use super::look_up::TIMEOUT;
 use super::mapping::From;
 use super::session::{Taker, settings};
 use super::{History, HistoryError};
@@ -37,8 +41,26 @@ pub(super) async fn read(
     history: &History,
     pool: &PgPool,
     window: Option<(&From, &str)>,
-    timeout: std::time::Duration,
+    timeout: Duration,
     take: &mut impl Taker,
+) -> Result<(), HistoryError> {
+    let patience = Patience::of(TIMEOUT);
+    let mut any = false;
+    loop {
+        match read_once(history, pool, window, timeout, take, &mut any).await {
+            Err(error) if !any && patience.tries_again(&error).await => {}
+            read => return read,
+        }
+    }
+}
+
+async fn read_once(
+    history: &History,
+    pool: &PgPool,
+    window: Option<(&From, &str)>,
+    timeout: Duration,
+    take: &mut impl Taker,
+    any: &mut bool,
 ) -> Result<(), HistoryError> {
     let lent = pool.acquire().await.map_err(HistoryError::Database)?;
     let mut lent = Lent(Some(lent));
@@ -51,12 +73,18 @@ pub(super) async fn read(
         .await
         .map_err(HistoryError::Database)?;
     let mapping = history.mapping_in(conn).await?;
+    // It has its tables from here on. A function of the mapping that waits for something waits for the row.
+    sqlx::raw_sql("set local lock_timeout = 0")
+        .execute(&mut *conn)
+        .await
+        .map_err(HistoryError::Database)?;
     let text = mapping.bulk(window);
     let copy = format!("copy ({text}) to stdout (format binary)");
     let mut chunks = conn
         .copy_out_raw(&copy)
         .await
         .map_err(HistoryError::Database)?;
+    *any = true;
     let (mut texts, mut carried, mut in_header) = (Texts::new(mapping.types), Vec::new(), true);
     while let Some(chunk) = chunks.try_next().await.map_err(HistoryError::Database)? {
         // The server sends a row a chunk; the protocol promises nothing of that.

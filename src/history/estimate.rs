@@ -7,11 +7,10 @@ use sqlx::{AssertSqlSafe, PgPool};
 
 use super::look_up::raw_use;
 use super::mapping::wrap;
-use super::session::{begin, timed_out};
+use super::session::{begin, timed_out, was_ended};
 use super::{Database, History, HistoryError};
 use crate::model::Usage;
 use crate::store::Dialect;
-use crate::store::sqlstate::{self, QUERY_CANCELED};
 
 /// Runs of the sample: enough to rank workspaces that matter, read in well under a second.
 const SAMPLE_RUNS: u64 = 50_000;
@@ -234,7 +233,7 @@ async fn question(
                 return Ok((Some(today), timed));
             }
             Ok(_) => {}
-            Err(error) if sqlstate::is(&error, QUERY_CANCELED) => break,
+            Err(error) if was_ended(&error) => break,
             Err(error) => return Err(HistoryError::Database(error)),
         }
     }

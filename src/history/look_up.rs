@@ -6,6 +6,7 @@ use futures_util::TryStreamExt;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 
+use super::conflict::Patience;
 use super::id_type::Types;
 use super::mapping::{From, Mapping};
 use super::session::Taker;
@@ -85,14 +86,15 @@ impl History {
         lookup: Lookup<'_>,
         mut take: impl Taker,
     ) -> Result<(), HistoryError> {
-        let mut mapping = self.mapping();
+        let (mut mapping, patience) = (self.mapping(), Patience::of(timeout));
         let read = match &self.database {
             Database::Postgres(pool) => loop {
                 let mut any = false;
                 let read = self
                     .look_up_in_postgres(pool, timeout, &mapping, lookup, &mut any, &mut take)
                     .await;
-                match session::timed_out(read, timeout) {
+                match read {
+                    Err(error) if !any && patience.tries_again(&error).await => {}
                     // Behind a row it is not of the types, which the whole statement was read with.
                     Err(error) if !any => {
                         match self.mapping_behind(&error, &mapping, timeout).await? {

@@ -7,6 +7,7 @@
 mod advice;
 mod around;
 mod bulk;
+mod conflict;
 pub mod estimate;
 pub mod file;
 mod id_type;
@@ -35,6 +36,7 @@ use std::time::Duration;
 
 use sqlx::{PgPool, SqlitePool};
 
+pub(crate) use conflict::LOCK_TIMEOUT;
 pub use look_up::Lookup;
 pub use mapping::Mapping;
 pub use one_pass::one_pass;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, PgPool, Row};
 
+use super::conflict::Patience;
 use super::id_type::Types;
 use super::look_up::Lookup;
 use super::mapping::Mapping;
@@ -28,16 +29,17 @@ impl History {
         &self,
         scopes: &[&Scope],
     ) -> Result<Vec<(Key, Newest)>, HistoryError> {
-        let mut mapping = self.mapping();
+        let (mut mapping, patience) = (self.mapping(), Patience::of(TIMEOUT));
         let mut found = loop {
             let found = match &self.database {
                 Database::Postgres(pool) => self.newest_of_postgres(pool, &mapping, scopes).await,
                 Database::Sqlite(_) => self.newest_of_sqlite(scopes).await,
             };
-            match session::timed_out(found, TIMEOUT) {
+            match found {
+                Err(error) if patience.tries_again(&error).await => {}
                 Err(error) => match self.mapping_behind(&error, &mapping, TIMEOUT).await? {
                     Some(now) => mapping = now,
-                    None => return Err(error),
+                    None => return session::timed_out(Err(error), TIMEOUT),
                 },
                 Ok(found) => break found,
             }

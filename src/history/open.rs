@@ -7,6 +7,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, Executor, PgPool, Row, SqlSafeStr};
 
+use super::conflict::{Patience, is_conflict};
 use super::id_type::{IdType, Types};
 use super::look_up;
 use super::mapping::{self, Mapping};
@@ -14,7 +15,6 @@ use super::refuse::{self, Judged};
 use super::types::{self, Known};
 use super::{Database, History, HistoryError, order, session, sqlite, steady};
 use crate::config::HistoryConfig;
-use crate::store::sqlstate::{self, DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, SERIALIZATION_FAILURE};
 use crate::store::{Dialect, pg_options, pg_pool};
 
 /// Connections to the history: two windows at once, one look ahead, one to look again.
@@ -106,8 +106,14 @@ pub(crate) async fn connect_within(
         history
     } else {
         let pool = connect_postgres_within(config, timeout).await?;
-        let described = describe_postgres(pool, config, judged, timeout).await;
-        session::timed_out(described, timeout)?
+        let patience = Patience::of(timeout);
+        loop {
+            let described = describe_postgres(&pool, config, &judged, timeout).await;
+            match described {
+                Err(error) if patience.tries_again(&error).await => {}
+                described => break session::timed_out(described, timeout)?,
+            }
+        }
     };
     history.try_out().await?;
     Ok(history)
@@ -152,16 +158,16 @@ pub(crate) async fn connect_postgres_within(
 }
 
 async fn describe_postgres(
-    pool: PgPool,
+    pool: &PgPool,
     config: &HistoryConfig,
-    judged: Judged,
+    judged: &Judged,
     timeout: Duration,
 ) -> Result<History, HistoryError> {
-    let mut tx = session::begin(&pool, timeout).await?;
+    let mut tx = session::begin(pool, timeout).await?;
     steady::functions(&mut tx, &judged.functions).await?;
     let types = types::described(&mut tx, &config.table, &config.key, &judged.text).await?;
     let order = order::postgres(&mut tx, &config.table, &config.key, types.key).await?;
-    steady::postgres(&mut tx, &config.table, &judged).await?;
+    steady::postgres(&mut tx, &config.table, judged).await?;
     drop(tx);
     let mapping = Mapping {
         dialect: Dialect::Postgres,
@@ -169,10 +175,10 @@ async fn describe_postgres(
         key: config.key.clone(),
         types,
         order,
-        query: judged.text,
+        query: judged.text.clone(),
     };
     Ok(History {
-        database: Database::Postgres(pool),
+        database: Database::Postgres(pool.clone()),
         known: Known::new(mapping),
     })
 }
@@ -261,12 +267,6 @@ pub(super) fn bad_key(key: &str, kind: &str) -> HistoryError {
             kind.to_lowercase()
         ),
     )
-}
-
-/// Whether others, with their locks, are why a statement failed.
-fn is_conflict(error: &sqlx::Error) -> bool {
-    let codes = [DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, SERIALIZATION_FAILURE];
-    codes.iter().any(|code| sqlstate::is(error, code))
 }
 
 /// What the database says of the configured SQL is the operator's to see.

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 
+use super::conflict::LOCK_TIMEOUT;
 use super::{History, HistoryError};
 use crate::history::Database;
 use crate::model::RawUse;
-use crate::store::sqlstate::{self, QUERY_CANCELED};
+use crate::store::sqlstate::{self, LOCK_NOT_AVAILABLE, QUERY_CANCELED};
 use crate::store::{PG_BEGIN, on_both, planned_once};
 
 /// How long a command that was stopped waits for a query of the history to end.
@@ -37,10 +38,11 @@ impl<F: FnMut(RawUse<'_>) + Send> Taker for F {
 /// history would pass for all of it.
 pub(super) fn settings(timeout: Duration) -> String {
     format!(
-        "set local statement_timeout = {}; set local timezone = 'UTC'; \
+        "set local statement_timeout = {}; set local lock_timeout = {}; set local timezone = 'UTC'; \
          set local datestyle = 'ISO'; set local search_path = public; \
          set local standard_conforming_strings = on; set local row_security = off",
-        timeout.as_millis()
+        timeout.as_millis(),
+        LOCK_TIMEOUT.as_millis()
     )
 }
 
@@ -70,8 +72,9 @@ async fn begin_with(
     pool.begin_with(begin).await.map_err(HistoryError::Database)
 }
 
-/// Codes of a statement that was ended: PostgreSQL's, and SQLite's `SQLITE_INTERRUPT`.
-const ENDED: [&str; 2] = [QUERY_CANCELED, "9"];
+/// Codes of a statement that was ended, or that waited for a lock for as long as it may: PostgreSQL's, and
+/// SQLite's `SQLITE_INTERRUPT`.
+const ENDED: [&str; 3] = [QUERY_CANCELED, LOCK_NOT_AVAILABLE, "9"];
 
 /// Tells a statement that was ended because of its time-out from other failures.
 pub(super) fn timed_out<T>(

@@ -8,6 +8,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Column, Connection, Executor, PgConnection, SqlSafeStr, Statement};
 use sqlx::{PgPool, SqlitePool, TypeInfo};
 
+use super::conflict::Patience;
 use super::id_type::{IdType, Types};
 use super::mapping::Mapping;
 use super::open::{bad_key, said};
@@ -129,8 +130,20 @@ impl History {
         pool: &PgPool,
         timeout: Duration,
     ) -> Result<Arc<Mapping>, HistoryError> {
-        let mut tx = session::begin(pool, timeout).await?;
-        self.mapping_in(&mut tx).await
+        let patience = Patience::of(timeout);
+        loop {
+            let mut tx = session::begin(pool, timeout).await?;
+            match self.mapping_in(&mut tx).await {
+                Err(error) => {
+                    // Its locks are what others may wait for.
+                    drop(tx);
+                    if !patience.tries_again(&error).await {
+                        return Err(error);
+                    }
+                }
+                mapping => return mapping,
+            }
+        }
     }
 }
 

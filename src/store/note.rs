@@ -151,6 +151,9 @@ macro_rules! note_of {
 /// # Errors
 /// [`StoreError`]; nothing is written then.
 pub(crate) async fn raise(tx: &mut Tx, uses: &[(Key, Newest)]) -> Result<Vec<Key>, StoreError> {
+    if uses.is_empty() {
+        return Ok(Vec::new());
+    }
     let raised = recent::raise(tx, uses).await?;
     if raised.is_empty() {
         return Ok(raised);

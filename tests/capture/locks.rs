@@ -134,3 +134,28 @@ async fn transactions_that_would_deadlock_over_the_table_do_not_even_wait() {
         assert_exact(&setup, drain, what).await;
     }
 }
+
+/// As a migration does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_locks_a_joined_table_before_the_history_is_never_the_one_that_gives_way() {
+    let setup = setup().await;
+    setup.recents(&["capture", "install"]).expect(0);
+    setup.recents(&["backfill"]).expect(0);
+    let mut beside = setup.source().connect().await;
+    beside
+        .execute("insert into saved_run values (5, 'w1', null, 1, now())")
+        .await;
+    let drain = drain(&setup).await;
+    let mut application = setup.source().connect().await;
+    // The drain began to wait before, and would look for a deadlock behind it.
+    application
+        .execute("set deadlock_timeout = '700ms'; begin; lock table saved_run_version in access exclusive mode")
+        .await;
+    let drain = stepping(drain);
+    blocked(&mut beside, 1).await;
+    application
+        .execute("lock table saved_run in access exclusive mode; commit")
+        .await;
+    let (drain, _) = drain.await.expect("it ends");
+    assert_exact(&setup, drain, "behind the migration").await;
+}
