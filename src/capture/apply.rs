@@ -90,6 +90,7 @@ struct Read {
 }
 
 /// What came of it.
+#[derive(Debug)]
 pub(crate) struct Applied {
     /// What became of the noted rows.
     pub(crate) changes: Changes,

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use super::apply::{Apply, HOLD, Noted};
+use super::apply::{Applied, Apply, HOLD, Noted};
 use super::batch::Batch;
+use super::beside::Beside;
 use super::everything::Everything;
 use super::outbox::{self, Notes, Taken};
 use super::position::Position;
@@ -27,6 +28,8 @@ const NOTES: u32 = 4_000;
 /// And as many of those that came since, newest first: the rows of a statement over millions of runs do not
 /// keep back the one row of another. As many as a request of the hook may leave.
 const NEWEST: u32 = 2_000;
+/// A step with nothing else to do waits so long for rows that are being computed.
+const BESIDE: Duration = Duration::from_millis(25);
 /// A drain of a command waits so long for notes that another one took.
 const SETTLE_WITHIN: Duration = Duration::from_secs(10);
 /// Notes lead to notes: a row that went down is looked at again, and rises, and its run is looked at.
@@ -57,7 +60,9 @@ pub struct Drain {
     expects_notes: bool,
     /// Whether anything may be set aside; then what can be mapped again is looked for with each step.
     set_aside: bool,
-    /// Whether the last step computed rows, which may have taken long: now it is the outbox's turn.
+    /// Rows that are being computed. Meanwhile, no notes of the table are taken.
+    beside: Beside,
+    /// Whether some were computed since the last step: what is fresh may lead to others, which are then among the next.
     computed: bool,
     /// While the rows of the whole table are being noted.
     everything: Option<Everything>,
@@ -98,6 +103,7 @@ impl Drain {
             notes: Position::new(),
             expects_notes: false,
             set_aside: true,
+            beside: Beside::default(),
             computed: false,
             everything: None,
             batch: Batch::first(),
@@ -120,26 +126,35 @@ impl Drain {
 
     /// The same; and whether but few notes are left.
     async fn work_off(&mut self, with_outbox: bool) -> Result<(Step, bool), CheckError> {
+        self.hear_of_rows(Duration::ZERO).await?;
         let mut outbox = None;
-        if with_outbox && self.computed {
+        let outbox_first = std::mem::take(&mut self.computed);
+        if with_outbox && outbox_first {
             outbox = self.take_outbox().await?;
         }
-        let (mut holding, notes) = match &outbox {
-            Some(_) => (None, Vec::new()),
-            None => self.take_notes().await?,
+        let takes_notes = outbox.is_none() && !self.beside.is_at_work();
+        let (mut holding, notes) = match takes_notes {
+            true => self.take_notes().await?,
+            false => (None, Vec::new()),
         };
-        let few_notes = outbox.is_none() && notes.len() < self.batch.notes(NOTES) as usize;
-        let outbox_had_its_turn = std::mem::take(&mut self.computed);
-        // Computing rows may read much of the history. No transaction stays open meanwhile: two
-        // drains may do the same then, which only costs.
-        self.computed = notes.iter().any(|(_, note)| matches!(note, Note::Key(_)));
-        if self.computed {
+        let few_notes = takes_notes && notes.len() < self.batch.notes(NOTES) as usize;
+        let (rows, notes): (Vec<_>, Vec<_>) = notes
+            .into_iter()
+            .partition(|(_, note)| matches!(note, Note::Key(_)));
+        if !rows.is_empty() {
+            // No transaction stays open meanwhile: two drains may do the same then, which only costs.
             holding = None;
-        } else if with_outbox && !outbox_had_its_turn {
+            self.compute(rows);
+        }
+        if with_outbox && !outbox_first {
             outbox = self.take_outbox().await?;
         }
         if outbox.is_none() && notes.is_empty() {
-            return Ok((Step::Idle, few_notes));
+            if !self.beside.is_at_work() {
+                return Ok((Step::Idle, few_notes));
+            }
+            self.hear_of_rows(BESIDE).await?;
+            return Ok((Step::Worked, few_notes));
         }
         let ids: Vec<i64> = notes.iter().map(|(id, _)| *id).collect();
         let runs = outbox
@@ -168,12 +183,44 @@ impl Drain {
                 }
             }
         };
-        // Rows that are computed are computed together in any case: without a fitting index, each look reads the
-        // whole history.
-        if !self.computed {
-            self.batch.took(looked_at, began.elapsed());
+        self.batch.took(looked_at, began.elapsed());
+        self.heard(applied?);
+        // What the notes led to is committed: now those of the outbox may go, too.
+        if let Some(outbox) = outbox {
+            outbox.let_go(&self.identity().await?).await?;
         }
-        let applied = applied?;
+        Ok((Step::Worked, few_notes))
+    }
+
+    /// Computes these rows, together: without a fitting index, each look reads the whole history.
+    fn compute(&mut self, rows: Vec<(i64, Note)>) {
+        let ids = rows.iter().map(|(id, _)| *id).collect();
+        let noted = Noted::of(Vec::new(), rows);
+        let (store, history) = (self.store.clone(), Arc::clone(&self.history));
+        let (metrics, forgets) = (self.metrics.clone(), self.set_aside);
+        self.beside.begin(async move {
+            let metrics = metrics.as_deref();
+            let apply = Apply {
+                store: &store,
+                history: &history,
+                metrics: metrics.map(|metrics| (metrics, Source::Capture)),
+                fence: None,
+                forgets,
+            };
+            apply.noted(noted, Held { tx: None, ids }).await
+        });
+    }
+
+    /// Hears what came of the rows that are being computed, where that is known within this time.
+    async fn hear_of_rows(&mut self, within: Duration) -> Result<(), CheckError> {
+        if let Some(applied) = self.beside.ended(within).await {
+            self.computed = true;
+            self.heard(applied?);
+        }
+        Ok(())
+    }
+
+    fn heard(&mut self, applied: Applied) {
         self.set_aside |= applied.set_aside;
         if applied.tries_again {
             // Those notes are old ones.
@@ -181,11 +228,6 @@ impl Drain {
         }
         // What was raised was noted.
         self.expects_notes = true;
-        // What the notes led to is committed: now those of the outbox may go, too.
-        if let Some(outbox) = outbox {
-            outbox.let_go(&self.identity().await?).await?;
-        }
-        Ok((Step::Worked, few_notes))
     }
 
     /// Notes some more rows, where all of them have to be looked at; returns whether that is so.

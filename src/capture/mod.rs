@@ -7,6 +7,7 @@
 
 pub(crate) mod apply;
 mod batch;
+mod beside;
 mod change;
 pub mod coverage;
 pub mod decide;

@@ -1,8 +1,11 @@
-//! A large statement keeps back no small one, whatever the small one does.
+//! What is fresh is kept back neither by a large statement nor by a row that takes long to be computed.
 
 use std::time::Instant;
 
 use super::followed::{Followed, plain, serve};
+use crate::races::drain::blocked;
+use crate::support::history::layout::POSTGRES;
+use crate::support::history::{History, Run, Setup};
 use crate::support::{Backend, Beside, TestDb, until};
 
 const LARGE: i64 = 12_000;
@@ -98,4 +101,47 @@ async fn a_small_change_between_two_large_ones_is_not_kept_back() {
     let waits = number(&mut conn, OUTBOX).await;
     assert!(waits > all * 2 / 3, "{waits} of {all} rows still wait");
     followed.assert_exact("when all is worked off").await;
+}
+
+/// The mapping of run 2 waits while somebody has the lock.
+const SLOW: &str = "
+    create function slow(id bigint) returns bigint language plpgsql stable as $$
+    begin
+        if id = 2 then perform pg_advisory_xact_lock_shared(4712); end if;
+        return id;
+    end $$";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_is_seen_while_a_row_is_computed() {
+    let runs = [
+        Run::new(1, "w", 1, 1),
+        Run::new(2, "w", 1, 2),
+        Run::new(3, "w", 1, 3),
+    ];
+    let store = TestDb::migrated(Backend::Postgres).await;
+    let mut setup = Setup::of(store, History::of(POSTGRES, runs.into())).await;
+    setup.source().execute(SLOW).await;
+    setup.query = POSTGRES.query_of("slow(r.id)", "join");
+    let followed = Followed::start(setup).await;
+    followed.quiet().await;
+    let (mut application, mut lock) = (
+        followed.setup.source().connect().await,
+        followed.setup.source().connect().await,
+    );
+    lock.execute("select pg_advisory_lock(4712)").await;
+    application
+        .execute("delete from saved_run where id = 3")
+        .await;
+    // The row is computed of the runs that are left.
+    blocked(&mut application, 1).await;
+    application
+        .execute("insert into saved_run values (4, 'fresh', 'u', 1, now())")
+        .await;
+    until("the change is seen", async || {
+        let rows = followed.setup.store.rows().await;
+        rows.keys().any(|key| key.0 == "fresh").then_some(())
+    })
+    .await;
+    lock.execute("select pg_advisory_unlock(4712)").await;
+    followed.assert_exact("when the row is computed").await;
 }

@@ -94,8 +94,14 @@ fn insert_as(first: usize, runs: usize, workspace: &str, time: &str) -> String {
 const TIME: i64 = 1_767_225_600_000_000;
 
 /// Sent when there is time for it, in whichever round that is: what other processes are told, the end of a
-/// transaction that only read, whose beginning is counted, and what a new connection is asked first.
-const APART: [&str; 3] = ["pg_notify", "ROLLBACK", "set_config('synchronous_commit'"];
+/// transaction that only read, whose beginning is counted, what a new connection is asked first, and the looks
+/// for what is fresh while rows are computed.
+const APART: [&str; 4] = [
+    "pg_notify",
+    "ROLLBACK",
+    "set_config('synchronous_commit'",
+    "false as is_new from recents.outbox",
+];
 
 /// A hook and a drain, of which every statement is seen.
 struct Seen {

@@ -174,7 +174,13 @@ async fn a_table_that_is_held_is_named_and_left_as_it_is() {
 /// No fault of anybody's: there is nothing to mend.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_running_service_says_that_capture_was_uninstalled_and_no_more() {
-    let Followed { setup, server } = Followed::start(setup(POSTGRES).await).await;
+    let followed = Followed::start(setup(POSTGRES).await).await;
+    // That it knows of capture is seen by what it follows.
+    followed
+        .app("insert into saved_run values (9998, 'first', 'u', 1, now())")
+        .await;
+    followed.quiet().await;
+    let Followed { setup, server } = followed;
     setup.recents(&["capture", "uninstall"]).expect(0);
     let uninstalled = "capture was uninstalled: what changes in the history is noted no more";
     until("it is told", async || {
