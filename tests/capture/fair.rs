@@ -123,11 +123,15 @@ async fn a_change_is_seen_while_a_row_is_computed() {
     setup.source().execute(SLOW).await;
     setup.query = POSTGRES.query_of("slow(r.id)", "join");
     let followed = Followed::start(setup).await;
-    followed.quiet().await;
     let (mut application, mut lock) = (
         followed.setup.source().connect().await,
         followed.setup.source().connect().await,
     );
+    // At its start, the service tries the mapping with some runs.
+    application
+        .execute("insert into saved_run values (0, 'first', 'u', 1, now())")
+        .await;
+    followed.quiet().await;
     lock.execute("select pg_advisory_lock(4712)").await;
     application
         .execute("delete from saved_run where id = 3")

@@ -145,9 +145,13 @@ async fn who_locks_a_joined_table_before_the_history_is_never_the_one_that_gives
     beside
         .execute("insert into saved_run values (5, 'w1', null, 1, now())")
         .await;
+    let looks_late = "do $$ begin
+        execute format('alter database %I set deadlock_timeout = 60000', current_database());
+    end $$";
+    beside.execute(looks_late).await;
     let drain = drain(&setup).await;
     let mut application = setup.source().connect().await;
-    // The drain began to wait before, and would look for a deadlock behind it.
+    // It would be the one that finds out.
     application
         .execute("set deadlock_timeout = '700ms'; begin; lock table saved_run_version in access exclusive mode")
         .await;
