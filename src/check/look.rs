@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use super::Reason;
-use crate::history::{History, HistoryError, Lookup, Unmappable};
+use crate::history::{Again, History, HistoryError, Lookup, Unmappable};
 use crate::model::{Key, Newest, RawUse};
 use crate::record::Fold;
 
@@ -206,7 +206,7 @@ pub(crate) async fn at(history: &History, runs: &[String]) -> Result<Uses, Histo
                 said.insert(Box::from(run), Said { keys, newest });
             }
         };
-        history.look_up(Lookup::Runs(runs), take).await?;
+        history.look_up(Lookup::Runs(runs), Again(take)).await?;
     }
     Ok(Uses {
         said,
@@ -264,7 +264,7 @@ pub(crate) async fn at_keys<'a>(
                     [] => Lookup::Pairs(&pairs, None),
                     runs => Lookup::PairsBut(&pairs, runs),
                 };
-                history.look_up(lookup, take).await?;
+                history.look_up(lookup, Again(take)).await?;
             }
         }
     }

@@ -4,6 +4,7 @@
 use super::look_up::{Lookup, Window};
 use super::mapping::From;
 use super::order::Order;
+use super::session::Again;
 use super::unmappable::Unmappable;
 use super::{History, HistoryError};
 use crate::model::RawUse;
@@ -115,7 +116,9 @@ impl History {
         unmappable: &Unmappable,
         mut take: impl FnMut(RawUse<'_>) + Send,
     ) -> Result<(), HistoryError> {
-        let looked = self.look_up(Lookup::Pairs(pairs, None), &mut take).await;
+        let looked = self
+            .look_up(Lookup::Pairs(pairs, None), Again(&mut take))
+            .await;
         match looked {
             Err(error) if error.is_of_the_data() => {}
             looked => return looked,
@@ -126,7 +129,7 @@ impl History {
         let mut around = Around::of(self, unmappable, everything);
         while let Some(part) = around.next() {
             let lookup = Lookup::Pairs(pairs, Some(Window(&part.from, &part.end)));
-            let looked = self.look_up(lookup, &mut take).await;
+            let looked = self.look_up(lookup, Again(&mut take)).await;
             self.look_at_order().await?;
             around.was(part, looked).await?;
         }

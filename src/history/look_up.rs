@@ -94,7 +94,8 @@ impl History {
                     .look_up_in_postgres(pool, timeout, &mapping, lookup, &mut any, &mut take)
                     .await;
                 match read {
-                    Err(error) if !any && patience.tries_again(&error).await => {}
+                    Err(error)
+                        if (!any || take.takes_again()) && patience.tries_again(&error).await => {}
                     // Behind a row it is not of the types, which the whole statement was read with.
                     Err(error) if !any => {
                         match self.mapping_behind(&error, &mapping, timeout).await? {

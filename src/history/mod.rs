@@ -46,7 +46,7 @@ pub(crate) use open::{
 };
 pub use scan::Range;
 pub use session::Taker;
-pub(crate) use session::was_ended;
+pub(crate) use session::{Again, was_ended};
 pub use stretch::{Gathered, Stretch, Stretches, Tally};
 pub(crate) use unmappable::{MOST as MOST_UNMAPPABLE, words};
 pub use unmappable::{Passed, Unmappable};

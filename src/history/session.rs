@@ -24,12 +24,31 @@ pub trait Taker: Send {
     fn hand_over(&mut self) -> impl Future<Output = ()> + Send {
         async {}
     }
+
+    /// Whether rows that it took may be given to it again, as where the same is read once more.
+    fn takes_again(&self) -> bool {
+        false
+    }
 }
 
 impl<F: FnMut(RawUse<'_>) + Send> Taker for F {
     fn take(&mut self, raw: RawUse<'_>) -> bool {
         self(raw);
         false
+    }
+}
+
+/// A taker to which it makes no difference how often it is given a row.
+pub(crate) struct Again<F>(pub(crate) F);
+
+impl<F: FnMut(RawUse<'_>) + Send> Taker for Again<F> {
+    fn take(&mut self, raw: RawUse<'_>) -> bool {
+        self.0(raw);
+        false
+    }
+
+    fn takes_again(&self) -> bool {
+        true
     }
 }
 
