@@ -135,31 +135,41 @@ async fn transactions_that_would_deadlock_over_the_table_do_not_even_wait() {
     }
 }
 
-/// As a migration does.
+/// As a migration does. A query of ours locks the tables in an order of its own: as it is written, or as it was
+/// planned.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_locks_a_joined_table_before_the_history_is_never_the_one_that_gives_way() {
-    let setup = setup().await;
-    setup.recents(&["capture", "install"]).expect(0);
-    setup.recents(&["backfill"]).expect(0);
-    let mut beside = setup.source().connect().await;
-    beside
-        .execute("insert into saved_run values (5, 'w1', null, 1, now())")
-        .await;
-    let looks_late = "do $$ begin
-        execute format('alter database %I set deadlock_timeout = 60000', current_database());
-    end $$";
-    beside.execute(looks_late).await;
-    let drain = drain(&setup).await;
-    let mut application = setup.source().connect().await;
-    // It would be the one that finds out.
-    application
-        .execute("set deadlock_timeout = '700ms'; begin; lock table saved_run_version in access exclusive mode")
-        .await;
-    let drain = stepping(drain);
-    blocked(&mut beside, 1).await;
-    application
-        .execute("lock table saved_run in access exclusive mode; commit")
-        .await;
-    let (drain, _) = drain.await.expect("it ends");
-    assert_exact(&setup, drain, "behind the migration").await;
+async fn who_locks_the_tables_of_the_mapping_one_by_one_is_never_the_one_that_gives_way() {
+    for [first, second] in [
+        ["saved_run_version", "saved_run"],
+        ["saved_run", "saved_run_version"],
+    ] {
+        let setup = setup().await;
+        setup.recents(&["capture", "install"]).expect(0);
+        setup.recents(&["backfill"]).expect(0);
+        let mut beside = setup.source().connect().await;
+        let looks_late = "do $$ begin
+            execute format('alter database %I set deadlock_timeout = 60000', current_database());
+        end $$";
+        beside.execute(looks_late).await;
+        beside
+            .execute("insert into saved_run values (5, 'w1', null, 1, now())")
+            .await;
+        let drain = drain(&setup).await;
+        let mut application = setup.source().connect().await;
+        // It would be the one that finds out.
+        application
+            .execute(&format!(
+                "set deadlock_timeout = 700; begin; lock table {first} in access exclusive mode"
+            ))
+            .await;
+        let drain = stepping(drain);
+        blocked(&mut beside, 1).await;
+        application
+            .execute(&format!(
+                "lock table {second} in access exclusive mode; commit"
+            ))
+            .await;
+        let (drain, _) = drain.await.expect("it ends");
+        assert_exact(&setup, drain, second).await;
+    }
 }
