@@ -25,13 +25,33 @@ pub(super) async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres
     Ok(tx)
 }
 
-/// Tries again where a lock was not to be had.
+/// Longer than it takes until PostgreSQL looks for deadlocks: then it ends an autovacuum that somebody waits for.
+const UNTIL_VACUUM_ENDS: &str = "select set_config('lock_timeout', (1000
+    + 1000 * extract(epoch from current_setting('deadlock_timeout')::interval))::int::text, true)";
+
+/// Has PostgreSQL end autovacuums of these tables, which may take minutes. In a mode that keeps nobody from writing,
+/// one table after the other and without any other lock, so that nobody can wait for this.
+async fn end_vacuums(pool: &PgPool, tables: &[String]) -> Result<(), sqlx::Error> {
+    for table in tables {
+        let lock =
+            format!("{UNTIL_VACUUM_ENDS}; lock table only {table} in share update exclusive mode");
+        let mut tx = outbox::begin(pool).await?;
+        sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut *tx).await?;
+    }
+    Ok(())
+}
+
+/// Tries again where a lock of one of these tables was not to be had.
 pub(super) async fn patiently<T>(
+    pool: &PgPool,
+    tables: &[String],
     mut once: impl AsyncFnMut() -> Result<T, sqlx::Error>,
 ) -> Result<T, sqlx::Error> {
     for _ in 1..TRIES {
         match once().await {
             Err(error) if sqlstate::is(&error, LOCK_NOT_AVAILABLE) => {
+                // What fails of this, as where the role may not, keeps from nothing.
+                let _ = end_vacuums(pool, tables).await;
                 tokio::time::sleep(BETWEEN_TRIES).await;
             }
             done => return done,

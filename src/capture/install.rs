@@ -108,7 +108,13 @@ impl<'a> Capture<'a> {
             tx.commit().await?;
             Ok(Ok(()))
         };
-        match patiently(once).await {
+        let tables = async {
+            let mut conn = self.pool.acquire().await?;
+            tables(&mut conn, &self.history.mapping().table).await
+        };
+        let tables = tables.await.map_err(CaptureError::Database)?;
+        let names: Vec<String> = tables.into_iter().map(|table| table.name).collect();
+        match patiently(self.pool, &names, once).await {
             Ok(done) => done.map(|()| true),
             Err(error) => {
                 let table = &self.history.mapping().table;

@@ -36,14 +36,9 @@ pub async fn uninstall(pool: &PgPool) -> Result<bool, CaptureError> {
         tx.commit().await?;
         Ok(there)
     };
-    match patiently(once).await {
-        Ok(there) => Ok(there),
-        Err(error) => {
-            let tables = tables(pool).await.map_err(CaptureError::Database)?;
-            let tables = tables.join(", ");
-            Err(CaptureError::of(error, &tables, by_hand("uninstall")))
-        }
-    }
+    let tables = tables(pool).await.map_err(CaptureError::Database)?;
+    let done = patiently(pool, &tables, once).await;
+    done.map_err(|error| CaptureError::of(error, &tables.join(", "), by_hand("uninstall")))
 }
 
 /// The identity of the store that takes the notes, where one is recorded.

@@ -3,7 +3,7 @@
 use crate::races::drain::{assert_exact, blocked, drain, lock_row, stepping};
 use crate::support::history::layout::POSTGRES;
 use crate::support::history::{History, Run, Setup};
-use crate::support::{Backend, Beside, TestDb};
+use crate::support::{Backend, Beside, Cluster, TestDb, until};
 
 /// What capture does not do: touch the rows of the table in the application's transaction.
 const UPSERTING: &str = "
@@ -171,5 +171,36 @@ async fn who_locks_the_tables_of_the_mapping_one_by_one_is_never_the_one_that_gi
             .await;
         let (drain, _) = drain.await.expect("it ends");
         assert_exact(&setup, drain, second).await;
+    }
+}
+
+/// Of a large table, it takes minutes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_autovacuum_of_the_history_keeps_nobody_from_installing_and_uninstalling() {
+    let cluster = Cluster::start();
+    let setup = Setup::plain(TestDb::apart(&cluster.url).await, 75, 10).await;
+    let mut beside = setup.source().connect().await;
+    for sql in [
+        "alter system set autovacuum_naptime = 1",
+        "select pg_reload_conf()",
+        "insert into saved_run select 1000 + n, 'w', 'u', 1, now() from generate_series(1, 50000) n",
+        "alter table saved_run set (autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0,
+             autovacuum_vacuum_cost_limit = 1, autovacuum_vacuum_cost_delay = 100)",
+    ] {
+        beside.execute(sql).await;
+    }
+    for command in ["install", "uninstall"] {
+        beside
+            .execute("update saved_run set uid = 'v' where id > 1000")
+            .await;
+        let at_work = "select pid::text from pg_stat_activity
+             where backend_type = 'autovacuum worker' and query like '%saved_run' and wait_event = 'VacuumDelay'";
+        let worker = until("it is vacuumed", async || beside.texts(at_work).await.pop());
+        let worker = worker.await;
+        setup.recents(&["capture", command]).expect(0);
+        assert!(
+            !beside.texts(at_work).await.contains(&worker),
+            "it gave way"
+        );
     }
 }
