@@ -135,7 +135,9 @@ async fn prepare(
             run(conn, index).await?;
         }
         Way::Captured => {
-            let followed = program.serve_followed(&[("RECENTS_AUDIT", "false")]).await?;
+            let followed = program
+                .serve_followed(&[("RECENTS_AUDIT", "false")])
+                .await?;
             // What was noted while nobody drained is not of this way.
             settle(conn).await?;
             return Ok(Some(followed));
