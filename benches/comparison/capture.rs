@@ -20,6 +20,12 @@ const TURN: Duration = Duration::from_secs(3);
 const TURNS: usize = 3;
 /// Rows of a large statement.
 const LARGE: i64 = 10_000;
+/// A workspace's and a user's.
+const ROWS_OF_A_USE: f64 = 2.0;
+/// Rows of the table that a statement raises, as many as the service's do,
+const RAISED: u32 = 2_000;
+/// and how often that is measured, each time with other rows.
+const RAISINGS: u32 = 7;
 /// Runs a second while it is measured how soon they are seen,
 const RATE: u32 = 500;
 /// for so long: autovacuum comes once a minute, and the outbox should not be larger after its second
@@ -111,8 +117,10 @@ pub(crate) async fn measure(
     settle(&mut conn).await?;
     let (mut seen, sizes) = visible(server, serving).await?;
     settle(&mut conn).await?;
-    let nulled = nulled(&mut conn, &program, drain).await?;
-    tell(report, runs, rates, large, &mut seen, sizes, nulled);
+    let raising = raising(&mut conn).await?;
+    let [without, with, right] = nulled(&mut conn, &program, drain).await?;
+    let times = [raising, without, with, right];
+    tell(report, runs, rates, large, &mut seen, sizes, times);
     Ok(())
 }
 
@@ -257,6 +265,31 @@ async fn visible(server: &Server, serving: &Serving) -> Result<(Vec<f64>, [u64; 
     Ok((seen, [first.unwrap_or(last), last]))
 }
 
+/// What a row of the table costs PostgreSQL, raised by a plain statement of [`RAISED`] rows with nothing else at
+/// work: seconds.
+async fn raising(conn: &mut PgConnection) -> Result<f64, Failure> {
+    let mut times = Vec::new();
+    for round in 0..RAISINGS {
+        let raised = format!(
+            "drop table if exists raised; create temp table raised as
+             select * from recents.recent_workflow where abs(hashtext(workspace)) % {RAISINGS} = {round}
+             order by hashtext(workspace) limit {RAISED}; analyze raised"
+        );
+        run(conn, &raised).await?;
+        let raise = "insert into recents.recent_workflow
+             select workspace, uid, published_run, clock_timestamp(), nextval('app.run_id')::text
+             from raised order by 1, 2, 3
+             on conflict (workspace, uid, published_run) do update
+             set last_used_at = excluded.last_used_at, run = excluded.run";
+        run(conn, "begin").await?;
+        let started = Instant::now();
+        run(conn, raise).await?;
+        times.push(started.elapsed().as_secs_f64() / f64::from(RAISED));
+        run(conn, "rollback").await?;
+    }
+    Ok(median(&mut times))
+}
+
 /// The versions of the longest history's runs set to NULL, in one statement: its time without capture
 /// and with it, and how long the table took to be right.
 async fn nulled(
@@ -266,8 +299,7 @@ async fn nulled(
 ) -> Result<[f64; 3], Failure> {
     let null = "update app.saved_run set parent_version_id = null where workspace_id = 5";
     drop(drain);
-    program.run_plain(&["capture", "uninstall"])?;
-    // Rolled back both times, so that both find the same; the second is done once more for good.
+    // Rolled back, so that all find the same, and once more for good.
     let timed = async |conn: &mut PgConnection| {
         run(conn, "vacuum app.saved_run").await?;
         run(conn, "checkpoint").await?;
@@ -276,16 +308,21 @@ async fn nulled(
         Ok::<_, Failure>(started.elapsed().as_secs_f64())
     };
     timed(conn).await?;
-    let without = timed(conn).await?;
-    program.run_plain(&["capture", "install"])?;
-    let with = timed(conn).await?;
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        for (command, times) in [("uninstall", &mut without), ("install", &mut with)] {
+            program.run_plain(&["capture", command])?;
+            times.push(timed(conn).await?);
+        }
+    }
     let _drain = program
         .serve_followed(&[("RECENTS_AUDIT", "false")])
         .await?;
     run(conn, null).await?;
     let started = Instant::now();
     settle(conn).await?;
-    Ok([without, with, started.elapsed().as_secs_f64()])
+    let right = started.elapsed().as_secs_f64();
+    Ok([median(&mut without), median(&mut with), right])
 }
 
 fn tell(
@@ -295,7 +332,7 @@ fn tell(
     mut large: [Vec<f64>; WAYS.len()],
     seen: &mut [f64],
     [first, last]: [u64; 2],
-    [without, with, right]: [f64; 3],
+    [raising, without, with, right]: [f64; 4],
 ) {
     report.heading("Capture");
     report.line(&format!(
@@ -319,8 +356,13 @@ fn tell(
         .map(Into::into)
         .into(),
     ];
+    let cores = std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64);
+    let mut bound = 0.0;
     for (load, mut rates) in LOADS.iter().zip(rates) {
         let [nothing, index, noted, captured] = [0, 1, 2, 3].map(|at| median(&mut rates[at]));
+        if !load.slow && !load.hot {
+            bound = 1.0 / (nothing / noted + ROWS_OF_A_USE * raising * nothing / cores);
+        }
         rows.push(vec![
             load.name.into(),
             format!("{} tx/s", digits(nothing)),
@@ -351,6 +393,13 @@ fn tell(
         target("≤ 1.2", with <= 1.2 * without),
     ]);
     report.table(&rows);
+    report.line(&format!(
+        "A row of the table that a plain statement of {} raises takes PostgreSQL {}, and a use has two: where these \
+         share cores that are never idle with single rows in autocommit, uniform, these can have {bound:.2}, if nobody \
+         maps a run or takes a note.",
+        grouped(u64::from(RAISED)),
+        time(raising),
+    ));
     let (p50, p99) = (percentile(seen, 0.5), percentile(seen, 0.99));
     report.table(&[
         ["", "figure", "target"].map(Into::into).into(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, PgPool};
 
 use super::parts::{Part, has_column, parts, read_whole, statements};
+use super::session::Again;
 use super::{Database, History, HistoryError, Lookup, session};
 use crate::model::RawUse;
 
@@ -112,7 +113,7 @@ impl History {
                 pair = Some((of.workspace.to_owned(), of.published_run.to_owned()));
             }
         };
-        self.look_up_within(TIMEOUT, Lookup::Runs(keys), take)
+        self.look_up_within(TIMEOUT, Lookup::Runs(keys), Again(take))
             .await?;
         Ok(pair)
     }

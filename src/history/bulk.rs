@@ -13,7 +13,7 @@ use super::conflict::Patience;
 use super::id_type::{IdType, Types};
 use super::look_up::TIMEOUT;
 use super::mapping::From;
-use super::session::{Taker, settings};
+use super::session::{self, Taker, settings};
 use super::{History, HistoryError};
 use crate::model::RawUse;
 use crate::store::{PG_BEGIN, time_from_postgres};
@@ -73,11 +73,7 @@ async fn read_once(
         .await
         .map_err(HistoryError::Database)?;
     let mapping = history.mapping_in(conn).await?;
-    // It has its tables from here on. A function of the mapping that waits for something waits for the row.
-    sqlx::raw_sql("set local lock_timeout = 0")
-        .execute(&mut *conn)
-        .await
-        .map_err(HistoryError::Database)?;
+    session::has_its_tables(conn).await?;
     let text = mapping.bulk(window);
     let copy = format!("copy ({text}) to stdout (format binary)");
     let mut chunks = conn

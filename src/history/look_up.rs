@@ -141,15 +141,19 @@ impl History {
             Lookup::Runs(_) => session::begin_look_up(pool, timeout).await?,
             _ => session::begin(pool, timeout).await?,
         };
-        // Only by the types of now is it known that an id names nothing.
+        let takes_again = take.takes_again();
         let anew;
-        let mapping = match lookup.is_accepted(mapping.types) {
+        // Only by the types of now is it known that an id names nothing.
+        let mapping = match takes_again && lookup.is_accepted(mapping.types) {
             true => mapping,
             false => {
                 anew = self.mapping_in(&mut tx).await?;
                 &*anew
             }
         };
+        if !takes_again {
+            session::has_its_tables(&mut tx).await?;
+        }
         let types = mapping.types;
         let mut query = sqlx::query(AssertSqlSafe(lookup.text(mapping)));
         if let Some(Window(from, last)) = lookup.window() {

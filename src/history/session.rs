@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
 
 use super::conflict::LOCK_TIMEOUT;
 use super::{History, HistoryError};
@@ -89,6 +89,13 @@ async fn begin_with(
 ) -> Result<Transaction<'static, Postgres>, HistoryError> {
     let begin = AssertSqlSafe(format!("{PG_BEGIN} read only; {settings}"));
     pool.begin_with(begin).await.map_err(HistoryError::Database)
+}
+
+/// From here on, the transaction has the tables of the mapping, because it was described. What a function of it
+/// waits for, the rows wait for: with some of them taken, nothing could be tried again.
+pub(super) async fn has_its_tables(conn: &mut PgConnection) -> Result<(), HistoryError> {
+    let waits = sqlx::raw_sql("set local lock_timeout = 0").execute(conn);
+    waits.await.map(drop).map_err(HistoryError::Database)
 }
 
 /// Codes of a statement that was ended, or that waited for a lock for as long as it may: PostgreSQL's, and

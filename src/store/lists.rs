@@ -47,11 +47,11 @@ macro_rules! reads {
 }
 
 /// Lists from their start, which is what most ask for.
-static READS: [Read; 9] = reads!(
+static READS: [Read; 14] = reads!(
     "read_",
     "visible_",
     Begins::First,
-    [1, 2, 4, 8, 16, 32, 64, 100, 250]
+    [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 100, 250]
 );
 
 /// Lists from behind an item, which takes the database a third longer.
