@@ -88,7 +88,7 @@ pub async fn run(
             let says = match count(&store, &history, &metrics, &mut drain, &mut oldest).await {
                 Ok(notes) => {
                     if installed && notes == Notes::None {
-                        tracing::info!(UNINSTALLED);
+                        tracing::info!("{UNINSTALLED}");
                     }
                     installed = notes == Notes::Ours;
                     match notes {
@@ -121,7 +121,7 @@ pub async fn run(
             }
             // Somebody took capture away meanwhile.
             Err(_) if installed && matches!(whose(&history, &mut drain).await, Ok(Notes::None)) => {
-                tracing::info!(UNINSTALLED);
+                tracing::info!("{UNINSTALLED}");
                 installed = false;
                 BUSY
             }

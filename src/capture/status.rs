@@ -36,7 +36,7 @@ pub struct Status {
     pub set_aside: u64,
     /// Some of them, each with its error.
     pub examples: Vec<(String, String)>,
-    /// An index on the history that computing a row again would use: statements, one a line.
+    /// The indexes on the history that looking at a run or computing a row again would use: statements, one a line.
     pub index: Option<String>,
 }
 
@@ -96,7 +96,7 @@ pub async fn of(
         .await
         .map_err(CheckError::Store)?;
     let index = match history {
-        Some(history) => history.index_advice().await,
+        Some(history) => history.advice().await,
         None => Ok(None),
     };
     Ok(Status {

@@ -265,7 +265,7 @@ fn lines(status: &Status, misfit: Option<&str>) -> String {
     }
     if let Some(index) = &status.index {
         text += &format!(
-            "advice     computing one row again reads the whole history; this ends that:\n\
+            "advice     a run is found, or a row computed, by reading the whole history; this ends that:\n\
              \x20          {}\n",
             index.replace('\n', "\n           ")
         );

@@ -17,6 +17,18 @@ const FEW_RUNS: i64 = 10_000;
 const SAMPLE: u32 = 100;
 
 impl History {
+    /// The indexes that it lacks, of both kinds.
+    pub(crate) async fn advice(&self) -> Result<Option<String>, HistoryError> {
+        let key = self.key_advice().await?;
+        let row = match self.index_advice().await {
+            // Without the other one, no run is found in time to ask with.
+            Err(HistoryError::TimedOut(_)) if key.is_some() => None,
+            row => row?,
+        };
+        let both: Vec<String> = key.into_iter().chain(row).collect();
+        Ok((!both.is_empty()).then(|| both.join("\n")))
+    }
+
     /// The index that finding a run by its key lacks: statements that make it, or `None` where it is
     /// found without reading much.
     pub(crate) async fn key_advice(&self) -> Result<Option<String>, HistoryError> {

@@ -52,6 +52,19 @@ async fn an_index_is_advised_where_it_is_missing_and_no_longer_when_it_is_there(
 }
 
 #[tokio::test]
+async fn the_index_of_the_key_is_advised_too_where_it_is_missing() {
+    let setup = large(
+        POSTGRES,
+        "alter table saved_run drop constraint saved_run_pkey;",
+    )
+    .await;
+    let both = format!("create unique index concurrently on public.saved_run (id);\n{PLAIN}");
+    assert_eq!(advice(&setup), both);
+    follow(&setup, &advice(&setup)).await;
+    assert_eq!(advice(&setup), Value::Null);
+}
+
+#[tokio::test]
 async fn an_index_that_is_there_is_not_advised_again_where_most_runs_are_one_workspaces() {
     let index =
         "update saved_run set workspace_id = 'w'; create index on saved_run (workspace_id);";

@@ -184,7 +184,8 @@ async fn a_running_service_says_that_capture_was_uninstalled_and_no_more() {
     setup.recents(&["capture", "uninstall"]).expect(0);
     let uninstalled = "capture was uninstalled: what changes in the history is noted no more";
     until("it is told", async || {
-        server.log.text().contains(uninstalled).then_some(())
+        let told = format!("\"message\":\"{uninstalled}\"");
+        server.log.text().contains(&told).then_some(())
     })
     .await;
     let log = server.log.text();

@@ -164,6 +164,7 @@ async fn details_of_any_number_of_items_and_lists_are_one_statement_unless_per_i
         .post("/v1/runs", &body_of(&uses))
         .await
         .expect(200);
+    tried(&meter).await;
     let asked = async |path: &str, scopes: usize, limit: usize| {
         let sent = meter.statements(Fence::Write, async || {
             let scopes: Vec<_> = (0..scopes)
@@ -211,6 +212,16 @@ async fn details_of_any_number_of_items_and_lists_are_one_statement_unless_per_i
         counts.insert(asked(path, scopes, limit).await.len());
     }
     assert!(counts.len() > 1, "the control: {counts:?}");
+}
+
+/// Waits until the service has tried the query by itself.
+async fn tried(meter: &Meter) {
+    until("the query was tried", async || {
+        let log = meter.server.log.text();
+        log.contains("the query of the details was tried")
+            .then_some(())
+    })
+    .await;
 }
 
 /// Reads a page until it comes from the cache.
