@@ -5,19 +5,29 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 
 use super::outbox;
-use crate::history::LOCK_TIMEOUT;
 use crate::store::sqlstate::{self, LOCK_NOT_AVAILABLE};
 
-/// Tries of [`LOCK_TIMEOUT`] each: the application's own statements wait behind one.
+/// How long a try waits for its locks: the application's own statements wait behind it. Less than the second after
+/// which PostgreSQL looks for deadlocks, so that it is never an application's transaction that has to give way.
+pub(super) const CHANGE_WITHIN: Duration = Duration::from_millis(500);
 const TRIES: u32 = 4;
 const BETWEEN_TRIES: Duration = Duration::from_millis(200);
+/// Before each lock of a change: all of them together wait no longer than one may.
+pub(super) fn within_time() -> String {
+    format!(
+        "select set_config('lock_timeout', greatest(1, {} - 1000 * extract(epoch from clock_timestamp()
+           - transaction_timestamp()))::int::text, true);\n",
+        CHANGE_WITHIN.as_millis()
+    )
+}
+
 /// Two that install or remove at once do so one after the other.
 const ONE_AT_A_TIME: &str = "select pg_advisory_xact_lock(hashtext('recents.capture'))";
 
 /// Begins a change.
 pub(super) async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
     let mut tx = outbox::begin(pool).await?;
-    let timeout = format!("set local lock_timeout = {}", LOCK_TIMEOUT.as_millis());
+    let timeout = format!("set local lock_timeout = {}", CHANGE_WITHIN.as_millis());
     sqlx::raw_sql(AssertSqlSafe(timeout))
         .execute(&mut *tx)
         .await?;

@@ -2,7 +2,7 @@
 
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
-use super::change::{self, patiently};
+use super::change::{self, CHANGE_WITHIN, patiently};
 use super::coverage::{self, Coverage};
 use super::error::{CaptureError, by_hand};
 use super::outbox;
@@ -11,7 +11,7 @@ use super::tables::{
     IS_FOREIGN, drop_strays, foreign_parts, is_of_another, parts_of_others, tables,
 };
 use super::triggers;
-use crate::history::{History, LOCK_TIMEOUT, Mapping};
+use crate::history::{History, Mapping};
 use crate::store::{Store, identity};
 
 /// Capture of one history, for one store.
@@ -60,7 +60,7 @@ impl<'a> Capture<'a> {
             Ok(format!(
                 "begin;\nset local lock_timeout = '{}ms';\n{}{}\
                  -- For the role of the service:\n{}\ncommit;\n",
-                LOCK_TIMEOUT.as_millis(),
+                CHANGE_WITHIN.as_millis(),
                 triggers::install(&self.history.mapping(), &tables, &self.store),
                 drop_strays(&mut conn, &tables).await?,
                 rights::grants(&reader).join("\n"),

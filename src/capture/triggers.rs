@@ -6,6 +6,7 @@
 
 use sha2::{Digest, Sha256};
 
+use super::change::within_time;
 use crate::history::mapping::Mapping;
 
 /// Bytes of the keys in a row of the outbox, about: half a page, so that two rows fill one.
@@ -135,6 +136,7 @@ pub(super) fn description(mapping: &Mapping) -> String {
 pub(super) fn install(mapping: &Mapping, tables: &[Table], store: &str) -> String {
     let mut sql = SCHEMA.to_owned() + &create_functions(mapping);
     for table in tables {
+        sql += &within_time();
         sql += &triggers(mapping, &table.name, table.is_partitioned);
     }
     sql += &outbox(mapping);

@@ -3,11 +3,10 @@
 
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
-use super::change::{self, patiently};
+use super::change::{self, CHANGE_WITHIN, patiently};
 use super::error::{CaptureError, by_hand};
 use super::tables::{ours, owns_tables};
 use super::triggers::owner_in_sql;
-use crate::history::LOCK_TIMEOUT;
 
 /// Whether the schema is there and nothing is in it.
 const SCHEMA_IS_EMPTY: &str = "select exists (select from pg_namespace where nspname = 'recents')
@@ -58,7 +57,7 @@ pub async fn owner(pool: &PgPool) -> Result<Option<String>, CaptureError> {
 pub async fn uninstall_sql(pool: &PgPool) -> Result<String, CaptureError> {
     let done = async { statements(&mut *pool.acquire().await?).await };
     let sql = done.await.map_err(CaptureError::Database)?;
-    let timeout = LOCK_TIMEOUT.as_millis();
+    let timeout = CHANGE_WITHIN.as_millis();
     Ok(format!(
         "begin;\nset local lock_timeout = '{timeout}ms';\n{sql}do $recents$ begin
   if ({SCHEMA_IS_EMPTY}) then
@@ -91,6 +90,7 @@ async fn statements(conn: &mut PgConnection) -> Result<String, sqlx::Error> {
     let (mut locks, mut drops, mut last) = (String::new(), String::new(), None);
     for (trigger, table) in &triggers {
         if last.replace(table) != Some(table) {
+            locks += &change::within_time();
             locks += &format!("lock table only {table} in access exclusive mode;\n");
         }
         drops += &format!("drop trigger {trigger} on {table};\n");

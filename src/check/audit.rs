@@ -10,7 +10,7 @@ use super::verify::note_again;
 use super::{CheckError, Difference, complete, supported};
 use crate::config::HistoryConfig;
 use crate::history::mapping::From;
-use crate::history::{self, History, HistoryError, Range, Unmappable};
+use crate::history::{self, Again, History, HistoryError, Range, Unmappable};
 use crate::jobs::BACKFILL;
 use crate::model::{Key, RawUse};
 use crate::record::Fold;
@@ -301,7 +301,7 @@ impl Audit {
                         fold.add(&usage);
                     }
                 };
-                let scanned = history.scan(Range::Window(&from, &end), take).await;
+                let scanned = history.scan(Range::Window(&from, &end), Again(take)).await;
                 let uses = fold.into_sorted();
                 let seen = match scanned {
                     Ok(()) => complete::outdone(&self.store, &uses).await,

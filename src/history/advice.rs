@@ -19,10 +19,13 @@ const SAMPLE: u32 = 100;
 impl History {
     /// The indexes that it lacks, of both kinds.
     pub(crate) async fn advice(&self) -> Result<Option<String>, HistoryError> {
-        let key = self.key_advice().await?;
+        let key = match self.key_advice().await {
+            Err(HistoryError::TimedOut(_)) => None,
+            key => key?,
+        };
         let row = match self.index_advice().await {
-            // Without the other one, no run is found in time to ask with.
-            Err(HistoryError::TimedOut(_)) if key.is_some() => None,
+            // As where the table is locked, or no run is found in time to ask with.
+            Err(HistoryError::TimedOut(_)) => None,
             row => row?,
         };
         let both: Vec<String> = key.into_iter().chain(row).collect();
@@ -141,7 +144,7 @@ fn lacks(
     parts: &[Part],
     read_whole: Result<Vec<(String, String)>, sqlx::Error>,
 ) -> Result<bool, HistoryError> {
-    let read_whole = read_whole.map_err(HistoryError::Database)?;
+    let read_whole = session::timed_out(read_whole.map_err(HistoryError::Database), TIMEOUT)?;
     let is_read = |part: &&Part| !part.has_index && read_whole.contains(&part.relation);
     let runs: i64 = parts.iter().filter(is_read).map(|part| part.runs).sum();
     Ok(runs >= FEW_RUNS)

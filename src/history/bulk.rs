@@ -9,11 +9,11 @@ use sqlx::{AssertSqlSafe, PgPool, Postgres};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
-use super::conflict::Patience;
+use super::conflict::{self, Patience};
 use super::id_type::{IdType, Types};
 use super::look_up::TIMEOUT;
 use super::mapping::From;
-use super::session::{self, Taker, settings};
+use super::session::{Taker, settings};
 use super::{History, HistoryError};
 use crate::model::RawUse;
 use crate::store::{PG_BEGIN, time_from_postgres};
@@ -48,7 +48,10 @@ pub(super) async fn read(
     let mut any = false;
     loop {
         match read_once(history, pool, window, timeout, take, &mut any).await {
-            Err(error) if !any && patience.tries_again(&error).await => {}
+            Err(error) if patience.tries_again(&error) && (!any || take.begins_again()) => {
+                any = false;
+                conflict::pause().await;
+            }
             read => return read,
         }
     }
@@ -73,14 +76,19 @@ async fn read_once(
         .await
         .map_err(HistoryError::Database)?;
     let mapping = history.mapping_in(conn).await?;
-    session::has_its_tables(conn).await?;
     let text = mapping.bulk(window);
+    // Planning locks the partitions, too. From here on it has its tables, and waits with what a function of the
+    // mapping waits for.
+    let locks = AssertSqlSafe(format!("explain {text}; set local lock_timeout = 0"));
+    sqlx::raw_sql(locks)
+        .execute(&mut *conn)
+        .await
+        .map_err(HistoryError::Database)?;
     let copy = format!("copy ({text}) to stdout (format binary)");
     let mut chunks = conn
         .copy_out_raw(&copy)
         .await
         .map_err(HistoryError::Database)?;
-    *any = true;
     let (mut texts, mut carried, mut in_header) = (Texts::new(mapping.types), Vec::new(), true);
     while let Some(chunk) = chunks.try_next().await.map_err(HistoryError::Database)? {
         // The server sends a row a chunk; the protocol promises nothing of that.
@@ -99,7 +107,7 @@ async fn read_once(
             (rest, in_header) = (header, false);
         }
         while let Some((fields, behind)) = tuple(rest) {
-            rest = behind;
+            (rest, *any) = (behind, true);
             if take.take(texts.raw(fields).map_err(HistoryError::Database)?) {
                 take.hand_over().await;
             }

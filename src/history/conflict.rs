@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use super::HistoryError;
 use crate::store::sqlstate::{self, DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, SERIALIZATION_FAILURE};
 
-/// How long a statement waits for a lock at a time: less than the second after which PostgreSQL looks for
-/// deadlocks, so that it is never an application's transaction that has to give way.
-pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a statement waits for a lock at a time: less than the second after which PostgreSQL looks for deadlocks,
+/// also where it waits for several one after the other, so that it is not an application's transaction that has to
+/// give way.
+pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_millis(250);
 /// Whoever waits for our locks has had them by then.
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 
@@ -31,14 +32,14 @@ impl Patience {
         }
     }
 
-    /// Whether to try again, a moment after it failed like this; no row may have been taken.
-    pub(super) async fn tries_again(&self, error: &HistoryError) -> bool {
-        match error {
-            HistoryError::Database(error) if is_conflict(error) && Instant::now() < self.until => {
-                tokio::time::sleep(BETWEEN_TRIES).await;
-                true
-            }
-            _ => false,
-        }
+    /// Whether to try again, behind a [`pause`], what failed like this.
+    pub(super) fn tries_again(&self, error: &HistoryError) -> bool {
+        let is_of_others = matches!(error, HistoryError::Database(error) if is_conflict(error));
+        is_of_others && Instant::now() < self.until
     }
+}
+
+/// Lets others go first.
+pub(super) async fn pause() {
+    tokio::time::sleep(BETWEEN_TRIES).await;
 }

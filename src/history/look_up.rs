@@ -6,7 +6,7 @@ use futures_util::TryStreamExt;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 
-use super::conflict::Patience;
+use super::conflict::{self, Patience};
 use super::id_type::Types;
 use super::mapping::{From, Mapping};
 use super::session::Taker;
@@ -94,8 +94,9 @@ impl History {
                     .look_up_in_postgres(pool, timeout, &mapping, lookup, &mut any, &mut take)
                     .await;
                 match read {
-                    Err(error)
-                        if (!any || take.takes_again()) && patience.tries_again(&error).await => {}
+                    Err(error) if patience.tries_again(&error) && (!any || take.begins_again()) => {
+                        conflict::pause().await;
+                    }
                     // Behind a row it is not of the types, which the whole statement was read with.
                     Err(error) if !any => {
                         match self.mapping_behind(&error, &mapping, timeout).await? {
@@ -141,19 +142,15 @@ impl History {
             Lookup::Runs(_) => session::begin_look_up(pool, timeout).await?,
             _ => session::begin(pool, timeout).await?,
         };
-        let takes_again = take.takes_again();
-        let anew;
         // Only by the types of now is it known that an id names nothing.
-        let mapping = match takes_again && lookup.is_accepted(mapping.types) {
+        let anew;
+        let mapping = match lookup.is_accepted(mapping.types) {
             true => mapping,
             false => {
                 anew = self.mapping_in(&mut tx).await?;
                 &*anew
             }
         };
-        if !takes_again {
-            session::has_its_tables(&mut tx).await?;
-        }
         let types = mapping.types;
         let mut query = sqlx::query(AssertSqlSafe(lookup.text(mapping)));
         if let Some(Window(from, last)) = lookup.window() {

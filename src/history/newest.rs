@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, PgPool, Row};
 
-use super::conflict::Patience;
+use super::conflict::{self, Patience};
 use super::id_type::Types;
 use super::look_up::Lookup;
 use super::mapping::Mapping;
@@ -36,7 +36,7 @@ impl History {
                 Database::Sqlite(_) => self.newest_of_sqlite(scopes).await,
             };
             match found {
-                Err(error) if patience.tries_again(&error).await => {}
+                Err(error) if patience.tries_again(&error) => conflict::pause().await,
                 Err(error) => match self.mapping_behind(&error, &mapping, TIMEOUT).await? {
                     Some(now) => mapping = now,
                     None => return session::timed_out(Err(error), TIMEOUT),

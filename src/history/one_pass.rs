@@ -61,6 +61,14 @@ impl Taker for &mut OnePass<'_> {
     async fn hand_over(&mut self) {
         self.send().await;
     }
+
+    fn begins_again(&mut self) -> bool {
+        let nothing_is_told = self.told == Tally::default();
+        if nothing_is_told {
+            self.stretch = Stretch::default();
+        }
+        nothing_is_told
+    }
 }
 
 async fn send(

@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, Executor, PgPool, Row, SqlSafeStr};
 
-use super::conflict::{Patience, is_conflict};
+use super::conflict::{self, Patience, is_conflict};
 use super::id_type::{IdType, Types};
 use super::look_up;
 use super::mapping::{self, Mapping};
@@ -110,7 +110,7 @@ pub(crate) async fn connect_within(
         loop {
             let described = describe_postgres(&pool, config, &judged, timeout).await;
             match described {
-                Err(error) if patience.tries_again(&error).await => {}
+                Err(error) if patience.tries_again(&error) => conflict::pause().await,
                 described => break session::timed_out(described, timeout)?,
             }
         }

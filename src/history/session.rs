@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 
 use super::conflict::LOCK_TIMEOUT;
 use super::{History, HistoryError};
@@ -25,8 +25,8 @@ pub trait Taker: Send {
         async {}
     }
 
-    /// Whether rows that it took may be given to it again, as where the same is read once more.
-    fn takes_again(&self) -> bool {
+    /// Begins anew, where it can: the same is read once more, from the start.
+    fn begins_again(&mut self) -> bool {
         false
     }
 }
@@ -47,7 +47,7 @@ impl<F: FnMut(RawUse<'_>) + Send> Taker for Again<F> {
         false
     }
 
-    fn takes_again(&self) -> bool {
+    fn begins_again(&mut self) -> bool {
         true
     }
 }
@@ -91,13 +91,6 @@ async fn begin_with(
     pool.begin_with(begin).await.map_err(HistoryError::Database)
 }
 
-/// From here on, the transaction has the tables of the mapping, because it was described. What a function of it
-/// waits for, the rows wait for: with some of them taken, nothing could be tried again.
-pub(super) async fn has_its_tables(conn: &mut PgConnection) -> Result<(), HistoryError> {
-    let waits = sqlx::raw_sql("set local lock_timeout = 0").execute(conn);
-    waits.await.map(drop).map_err(HistoryError::Database)
-}
-
 /// Codes of a statement that was ended, or that waited for a lock for as long as it may: PostgreSQL's, and
 /// SQLite's `SQLITE_INTERRUPT`.
 const ENDED: [&str; 3] = [QUERY_CANCELED, LOCK_NOT_AVAILABLE, "9"];
@@ -108,7 +101,8 @@ pub(super) fn timed_out<T>(
     timeout: Duration,
 ) -> Result<T, HistoryError> {
     match read {
-        Err(HistoryError::Database(error)) if was_ended(&error) => {
+        // Where there is no time-out, it was for a lock.
+        Err(HistoryError::Database(error)) if was_ended(&error) && !timeout.is_zero() => {
             Err(HistoryError::TimedOut(timeout))
         }
         read => read,

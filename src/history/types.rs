@@ -8,7 +8,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Column, Connection, Executor, PgConnection, SqlSafeStr, Statement};
 use sqlx::{PgPool, SqlitePool, TypeInfo};
 
-use super::conflict::Patience;
+use super::conflict::{self, Patience};
 use super::id_type::{IdType, Types};
 use super::mapping::Mapping;
 use super::open::{bad_key, said};
@@ -137,9 +137,10 @@ impl History {
                 Err(error) => {
                     // Its locks are what others may wait for.
                     drop(tx);
-                    if !patience.tries_again(&error).await {
+                    if !patience.tries_again(&error) {
                         return Err(error);
                     }
+                    conflict::pause().await;
                 }
                 mapping => return mapping,
             }

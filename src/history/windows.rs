@@ -14,6 +14,7 @@ use super::around::{Around, Part};
 use super::mapping::From;
 use super::order::Order;
 use super::scan::Range;
+use super::session::Taker;
 use super::stretch::{Gathered, MAX_GATHERED_BYTES, Sender, Stretch, Stretches};
 use super::unmappable::Unmappable;
 use super::{History, HistoryError};
@@ -219,19 +220,41 @@ async fn read(
     let (mut stretch, started, now) = (Stretch::default(), Instant::now(), Time::now());
     let mut around = Around::of(&history, &unmappable, window);
     while let Some(part) = around.next() {
-        let mut taken = Stretch::default();
-        let take = |raw: RawUse<'_>| taken.take(raw, now, &gathered);
-        let scanned = history.scan(Range::Window(&part.from, &part.end), take);
+        let mut taker = Taking {
+            taken: Stretch::default(),
+            now,
+            gathered: &gathered,
+        };
+        let scanned = history.scan(Range::Window(&part.from, &part.end), &mut taker);
         let scanned = scanned.await;
         // A part that fails counts for nothing; its uses do no harm.
         if scanned.is_ok() {
-            stretch.tally.add(&taken.tally);
-            stretch.grew += taken.grew;
+            stretch.tally.add(&taker.taken.tally);
+            stretch.grew += taker.taken.grew;
         }
         around.was(part, scanned).await?;
     }
     stretch.tally.unmappable = around.passed_over;
     Ok((stretch, started.elapsed()))
+}
+
+/// Takes a part of a window.
+struct Taking<'a> {
+    taken: Stretch,
+    now: Time,
+    gathered: &'a Gathered,
+}
+
+impl Taker for &mut Taking<'_> {
+    fn take(&mut self, raw: RawUse<'_>) -> bool {
+        self.taken.take(raw, self.now, self.gathered);
+        false
+    }
+
+    fn begins_again(&mut self) -> bool {
+        self.taken = Stretch::default();
+        true
+    }
 }
 
 /// What is said outward of a window whose task ended by itself.

@@ -123,7 +123,7 @@ async fn a_good_history_is_read_by_five_statements_a_window_and_proven_by_less_t
         assert!(ended.status.success(), "{ended:?}");
         counts.push(way.executed());
     }
-    // Its end, the beginning of a transaction, what it waits for no longer, COPY, and its end. Which connections there
+    // Its end, the beginning of a transaction, the locks, COPY, and the transaction's end. Which connections there
     // are is chance, and each has some statements of its own.
     let each = (counts[0] - counts[1]) as f64 / 20.0;
     assert_eq!(each.round(), 5.0, "{counts:?}");

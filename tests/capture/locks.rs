@@ -204,3 +204,46 @@ async fn an_autovacuum_of_the_history_keeps_nobody_from_installing_and_uninstall
         );
     }
 }
+
+/// Each of them is let go soon after it is waited for: only together they take long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_installation_waits_no_longer_for_many_tables_than_for_one() {
+    const TABLES: usize = 6;
+    let setup = setup().await;
+    let mut beside = setup.source().connect().await;
+    let mut held = Vec::new();
+    for table in 0..TABLES {
+        let child = format!("create table child_{table} () inherits (saved_run)");
+        beside.execute(&child).await;
+        let mut writer = setup.source().connect().await;
+        let write =
+            format!("begin; insert into child_{table} values ({table}, 'w', null, 1, now())");
+        writer.execute(&write).await;
+        held.push(Some(writer));
+    }
+    let waiting = "select a.relation::regclass || ' ' || round(1000 * extract(epoch from clock_timestamp() - a.waitstart))
+                       || ' ' || round(1000 * extract(epoch from clock_timestamp() - s.xact_start))
+                   from pg_locks a join pg_stat_activity s using (pid)
+                   where not a.granted and a.waitstart is not null and s.application_name = 'recents'
+                     and a.database = (select oid from pg_database where datname = current_database())";
+    let mut installs = setup.start(&["capture", "install"]);
+    let mut longest = 0;
+    while installs.child.try_wait().expect("it runs").is_none() {
+        for seen in beside.texts(waiting).await {
+            let parts: Vec<_> = seen.split(' ').collect();
+            let [table, waits, since] = parts[..] else {
+                panic!("{seen}");
+            };
+            longest = since.parse::<u64>().expect("milliseconds").max(longest);
+            let number = table.strip_prefix("child_").map(str::parse::<usize>);
+            if let Some(Ok(number)) = number
+                && waits.parse::<u64>().expect("milliseconds") > 150
+                && let Some(mut writer) = held[number].take()
+            {
+                writer.execute("commit").await;
+            }
+        }
+    }
+    installs.ended().await.expect(0);
+    assert!((150..800).contains(&longest), "it waited for {longest} ms");
+}

@@ -6,7 +6,7 @@ use super::{post, post_json, post_with_key, reaches};
 use crate::capture::followed::{serve, serve_with};
 use crate::support::history::{Gate, Setup};
 use crate::support::snapshot::{assert_snapshot, places, sections};
-use crate::support::{Server, TestDb, both};
+use crate::support::{Server, TestDb, both, until};
 
 both!(
     every_invalid_request_is_named_and_makes_no_job,
@@ -193,7 +193,10 @@ async fn of_two_re_syncs_of_a_scope_the_second_is_refused_with_the_firsts_job(db
             .iter()
             .any(|job| refused.json()["job"] == **job)
     );
-    assert!(closed.waiting().await > 0, "the first is still at work");
+    until("the first is still at work", async || {
+        (closed.waiting().await > 0).then_some(())
+    })
+    .await;
     closed.open().await;
     for job in [&first, &second] {
         reaches(&server, job, "succeeded").await;
