@@ -66,6 +66,11 @@ impl CaptureError {
     }
 }
 
+/// Statements, under each other.
+pub(crate) fn these_mend_it(grants: &[String]) -> String {
+    format!("these mend it:\n  {}", grants.join("\n  "))
+}
+
 /// Who may do it always: the table's owner has no right on what is ours.
 pub(super) fn by_hand(command: &str) -> String {
     format!("a superuser runs what `recents capture {command} --print` shows")

@@ -4,7 +4,7 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use super::change::{self, CHANGE_WITHIN, patiently};
 use super::coverage::{self, Coverage};
-use super::error::{CaptureError, by_hand};
+use super::error::{CaptureError, by_hand, these_mend_it};
 use super::outbox;
 use super::rights;
 use super::tables::{
@@ -151,39 +151,44 @@ impl<'a> Capture<'a> {
 
     /// What lets a role install that lacks a right.
     async fn mend(&self) -> String {
-        let grants = self.missing_grants().await.unwrap_or_default();
+        let grants = missing_grants(self.history).await.unwrap_or_default();
         let by_hand = by_hand("install");
         match grants.is_empty() {
             true => by_hand,
-            false => format!("these mend it:\n{grants}or {by_hand}"),
+            false => format!("{}\nor {by_hand}", these_mend_it(&grants)),
         }
     }
+}
 
-    /// What the role needs for installing and does not have, a statement a line.
-    async fn missing_grants(&self) -> Result<String, sqlx::Error> {
-        let mut conn = self.pool.acquire().await?;
-        let database: Vec<String> = sqlx::query_scalar(
-            "select format('grant create on database %I to %I;', current_database(), current_user)
-             where to_regnamespace('recents') is null
-               and not has_database_privilege(current_database(), 'create')
-             union all
-             select format('grant usage, create on schema recents to %I;', current_user)
-             where not (has_schema_privilege(to_regnamespace('recents'), 'usage')
-                        and has_schema_privilege(to_regnamespace('recents'), 'create'))",
-        )
-        .fetch_all(&mut *conn)
-        .await?;
-        let mut lines = database;
-        for table in tables(&mut conn, &self.history.mapping().table).await? {
-            let grant = sqlx::query_scalar::<_, String>(
-                "select format('grant trigger on %s to %I;', $1, current_user)
-                 where not has_table_privilege($2::oid, 'trigger')",
-            );
-            let grant = grant.bind(&table.name).bind(table.oid);
-            lines.extend(grant.fetch_optional(&mut *conn).await?);
-        }
-        Ok(lines.iter().map(|line| format!("  {line}\n")).collect())
+/// What the role needs for installing and does not have, a statement a line.
+///
+/// # Errors
+/// Where the history does not answer.
+pub(crate) async fn missing_grants(history: &History) -> Result<Vec<String>, sqlx::Error> {
+    let Some(pool) = outbox::pool(history) else {
+        return Ok(Vec::new());
+    };
+    let mut conn = pool.acquire().await?;
+    let mut lines: Vec<String> = sqlx::query_scalar(
+        "select format('grant create on database %I to %I;', current_database(), current_user)
+         where to_regnamespace('recents') is null
+           and not has_database_privilege(current_database(), 'create')
+         union all
+         select format('grant usage, create on schema recents to %I;', current_user)
+         where not (has_schema_privilege(to_regnamespace('recents'), 'usage')
+                    and has_schema_privilege(to_regnamespace('recents'), 'create'))",
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    for table in tables(&mut conn, &history.mapping().table).await? {
+        let grant = sqlx::query_scalar::<_, String>(
+            "select format('grant trigger on %s to %I;', $1, current_user)
+             where not has_table_privilege($2::oid, 'trigger')",
+        );
+        let grant = grant.bind(&table.name).bind(table.oid);
+        lines.extend(grant.fetch_optional(&mut *conn).await?);
     }
+    Ok(lines)
 }
 
 /// Why some table of the history cannot have triggers that see the changed rows.

@@ -18,7 +18,7 @@ pub mod install;
 mod made;
 pub(crate) mod outbox;
 mod position;
-mod rights;
+pub(crate) mod rights;
 pub mod service;
 mod settled;
 pub mod status;

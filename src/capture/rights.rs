@@ -3,6 +3,7 @@
 use sqlx::PgPool;
 
 use crate::history::HistoryError;
+use crate::store::Store;
 use crate::store::sqlstate::{self, INSUFFICIENT_PRIVILEGE};
 
 /// The statements that let `role`, as SQL writes it, take notes.
@@ -33,6 +34,26 @@ pub(super) async fn missing(pool: &PgPool) -> Result<Vec<String>, sqlx::Error> {
     Ok(grants
         .filter_map(|(grant, lacks)| lacks.then_some(grant))
         .collect())
+}
+
+/// What a role lacks for reading which store it is, and whether its tables are up to date.
+///
+/// # Errors
+/// Where the store does not answer.
+pub(crate) async fn to_read(store: &Store) -> Result<Vec<String>, sqlx::Error> {
+    let Store::Postgres(pool, _) = store else {
+        return Ok(Vec::new());
+    };
+    let lacks = sqlx::query_scalar(
+        "select format('grant usage on schema recents to %I;', current_user)
+         where not has_schema_privilege(to_regnamespace('recents'), 'usage')
+         union all
+         select format('grant select on all tables in schema recents to %I;', current_user)
+         where exists (
+             select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+             where n.nspname = 'recents' and c.relkind = 'r' and not has_table_privilege(c.oid, 'select'))",
+    );
+    lacks.fetch_all(&**pool).await
 }
 
 /// Whether the role may take notes.

@@ -1,18 +1,21 @@
 //! `recents capture`: the triggers that follow the history.
 
+use std::error::Error;
+
 use clap::{Args, Subcommand};
 use serde_json::json;
 use sqlx::PgPool;
 
 use super::backfill::{configured, connect};
-use super::output::{print, thousands};
-use super::{Done, Failure, Json, migrated, open_existing};
-use crate::capture::error::CaptureError;
-use crate::capture::install::Capture;
+use super::output::{chain, lacks_a_right, print, thousands};
+use super::{Done, Failure, Json, migrated, open, open_existing};
+use crate::capture::error::{CaptureError, these_mend_it};
+use crate::capture::install::{self, Capture};
+use crate::capture::rights;
 use crate::capture::status::{self, Status};
 use crate::capture::uninstall;
 use crate::config::{Config, HistoryConfig};
-use crate::history::{self, HistoryError};
+use crate::history::{self, History, HistoryError};
 use crate::jobs::BACKFILL;
 use crate::store::{identity, job};
 
@@ -68,7 +71,12 @@ pub(super) async fn run(config: &Config, command: &CaptureCommand) -> Result<Don
 
 async fn install(config: &Config, args: &InstallArgs) -> Result<Done, Failure> {
     let history = connect(config).await?;
-    let store = migrated(config, args.print.print).await?;
+    let store = match migrated(config, args.print.print).await {
+        Err(Failure::Failed(error)) if lacks_a_right(&*error) => {
+            return Err(with_grants(config, &history, error).await);
+        }
+        store => store?,
+    };
     let done = async {
         let capture = Capture::of(&history, &store, args.take_over);
         let capture = capture.await.map_err(failure)?;
@@ -93,6 +101,24 @@ async fn install(config: &Config, args: &InstallArgs) -> Result<Done, Failure> {
     store.close().await;
     history.close().await;
     done.map(|()| Done::Complete)
+}
+
+/// The same error, with all that the role lacks for an installation where it may not even look at the table.
+async fn with_grants(
+    config: &Config,
+    history: &History,
+    error: Box<dyn Error + Send + Sync>,
+) -> Failure {
+    let mut grants = Vec::new();
+    if let Ok(store) = open(config) {
+        grants = rights::to_read(&store).await.unwrap_or_default();
+        store.close().await;
+    }
+    grants.extend(install::missing_grants(history).await.unwrap_or_default());
+    match grants.is_empty() {
+        true => Failure::Failed(error),
+        false => Failure::failed(format!("{}; {}", chain(&*error), these_mend_it(&grants))),
+    }
 }
 
 /// Whatever the mapping: it may no longer fit, and the triggers with it.

@@ -57,6 +57,24 @@ async fn status_tells_the_grants_that_the_role_lacks_and_no_others() {
     as_role(&setup, &url, &["capture", "status"], 0);
 }
 
+/// Also where it may not yet look at the table.
+#[tokio::test]
+async fn who_installs_hears_at_once_of_all_that_it_lacks() {
+    let mut setup = setup(POSTGRES).await;
+    let reads = "grant select on saved_run, saved_run_version to %";
+    let url = setup.store.role(&[reads]).await;
+    let install = |code| {
+        let mut command: Command = setup.command(&["capture", "install"]);
+        command.env("RECENTS_DATABASE_URL", &url);
+        command.env("RECENTS_HISTORY_URL", &url);
+        Ended::from(command.output().expect("it runs")).expect(code)
+    };
+    let lacks = grants(&install(1).err);
+    assert_eq!(lacks.matches("grant ").count(), 4, "{lacks}");
+    setup.source().execute(&lacks).await;
+    install(0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_that_may_not_drain_says_what_lets_it() {
     let (setup, url) = installed_by_another().await;

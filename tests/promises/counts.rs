@@ -46,7 +46,7 @@ async fn a_batch_of_any_number_of_scopes_is_one_statement(db: TestDb) {
         .post("/v1/runs", &runs(1_000))
         .await
         .expect(200);
-    for (count, statement) in [(1, "read_1"), (10, "read_12"), (100, "read_100")] {
+    for (count, statement) in [(1, "read_1"), (10, "read_16"), (100, "read_100")] {
         let fence = Fence::Write;
         let sent = meter.statements(fence, async || {
             let answer = meter

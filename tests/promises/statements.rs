@@ -80,7 +80,7 @@ async fn requests_of_any_size_share_few_prepared_statements() {
     found.sort_unstable();
     found.dedup();
     let expected = [
-        "raise", "read_1", "read_100", "read_12", "read_2", "read_64",
+        "raise", "read_1", "read_100", "read_16", "read_2", "read_64",
     ];
     assert_eq!(found, expected);
 }
