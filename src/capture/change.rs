@@ -12,6 +12,9 @@ use crate::store::sqlstate::{self, LOCK_NOT_AVAILABLE};
 pub(super) const CHANGE_WITHIN: Duration = Duration::from_millis(500);
 const TRIES: u32 = 4;
 const BETWEEN_TRIES: Duration = Duration::from_millis(200);
+/// Two that install or remove at once do so one after the other.
+const ONE_AT_A_TIME: &str = "select pg_advisory_xact_lock(hashtext('recents.capture'))";
+
 /// Before each lock of a change: all of them together wait no longer than one may.
 pub(super) fn within_time() -> String {
     format!(
@@ -20,9 +23,6 @@ pub(super) fn within_time() -> String {
         CHANGE_WITHIN.as_millis()
     )
 }
-
-/// Two that install or remove at once do so one after the other.
-const ONE_AT_A_TIME: &str = "select pg_advisory_xact_lock(hashtext('recents.capture'))";
 
 /// Begins a change.
 pub(super) async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {

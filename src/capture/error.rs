@@ -32,8 +32,8 @@ pub enum CaptureError {
     },
     /// A transaction holds the table.
     #[error(
-        "a transaction holds {table}, as a `vacuum` does that the role may not end, and did not let go within 2 seconds, so nothing \
-         was changed; try again in a quieter moment"
+        "a transaction holds {table}, as a `vacuum` does that the role may not end, and did not let go \
+         within 2 seconds, so nothing was changed; try again in a quieter moment"
     )]
     Locked {
         /// The history's table.
