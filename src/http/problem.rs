@@ -45,7 +45,7 @@ pub enum Code {
     IdempotencyKeyReused,
     /// A fault of the service.
     Internal,
-    /// The database is out of reach.
+    /// The database is out of reach, too slow, or without its tables.
     DatabaseUnavailable,
     /// The database has no room left.
     StorageFull,
@@ -149,7 +149,7 @@ impl Code {
             Self::DatabaseUnavailable => (
                 "database_unavailable",
                 StatusCode::SERVICE_UNAVAILABLE,
-                "The database is out of reach",
+                "The database is unavailable",
             ),
             Self::StorageFull => (
                 "storage_full",
@@ -303,10 +303,9 @@ impl IntoResponse for Problem {
 impl From<&StoreError> for Problem {
     fn from(error: &StoreError) -> Self {
         match error {
-            StoreError::Unavailable(_) => Self::new(
-                Code::DatabaseUnavailable,
-                "the database is out of reach; try again",
-            ),
+            StoreError::Unavailable(_) => {
+                Self::new(Code::DatabaseUnavailable, format!("{error}; try again"))
+            }
             StoreError::Conflict(_) => Self::new(
                 Code::DatabaseUnavailable,
                 "the database is busy with conflicting work; try again",
