@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SetOnce};
 
 use super::source::{PRIMARY, Read, Source, WHATEVER};
 use crate::cache::{Cache, Changes, Counts, Entry};
 use crate::model::Scope;
-use crate::store::StoreError;
 use crate::store::lists::{ListStart, MAX_SCOPES};
+use crate::store::{AtHand, StoreError};
 
 /// Queries at once at the most, of those that take long.
 const QUERIES: usize = 4;
@@ -88,7 +88,7 @@ struct Load {
     rows: u32,
     /// What a replica must have replayed.
     least: u64,
-    done: watch::Sender<Option<Loaded>>,
+    done: Arc<SetOnce<Loaded>>,
 }
 
 impl Loader {
@@ -130,17 +130,8 @@ impl Loader {
             awaited
         };
         let mut loaded = Vec::with_capacity(scopes.len());
-        for mut done in awaited {
-            let done = match done.wait_for(Option::is_some).await {
-                Ok(done) => done.clone(),
-                // Its task panicked.
-                Err(_) => None,
-            };
-            let broken_off = || Failed {
-                error: Arc::new(StoreError::Other(sqlx::Error::WorkerCrashed)),
-                for_a_token: false,
-            };
-            loaded.push(done.unwrap_or_else(|| Err(broken_off())));
+        for done in awaited {
+            loaded.push(done.wait().await.clone());
         }
         loaded
     }
@@ -154,26 +145,26 @@ impl Queue {
         least: u64,
         may_join: MayJoin<'_>,
         kept: Kept<'_>,
-    ) -> watch::Receiver<Option<Loaded>> {
+    ) -> Arc<SetOnce<Loaded>> {
         if let Some((began, load)) = self.under_way.get(scope)
             && load.rows >= rows
             && load.least >= least
             && may_join(scope, began)
         {
-            return load.done.subscribe();
+            return Arc::clone(&load.done);
         }
         // A load is kept before it is under way no longer: one that ended since the caller looked is there.
         if let Some(entry) = kept(scope) {
-            return watch::Sender::new(Some(Ok(entry))).subscribe();
+            return Arc::new(SetOnce::from(Ok(entry)));
         }
         let load = self.waiting.entry(scope.clone()).or_insert_with(|| {
             self.order.push_back(scope.clone());
-            let done = watch::Sender::new(None);
+            let done = Arc::default();
             Load { rows, least, done }
         });
         load.rows = load.rows.max(rows);
         load.least = load.least.max(least);
-        load.done.subscribe()
+        Arc::clone(&load.done)
     }
 
     /// Takes what the next query loads.
@@ -219,6 +210,7 @@ impl Shared {
         let batch = Batch {
             shared: self,
             loads,
+            is_part: false,
         };
         Some((began, batch))
     }
@@ -229,13 +221,14 @@ impl Shared {
             shared: &self,
             is_stuck: false,
         };
+        let mut at_hand = AtHand::default();
         loop {
             // What came meanwhile is read off its sockets first, and goes with it.
             tokio::task::yield_now().await;
             let Some((began, batch)) = self.begin() else {
                 return;
             };
-            let mut query = std::pin::pin!(batch.read());
+            let mut query = std::pin::pin!(batch.read(&mut at_hand));
             let loaded = match tokio::time::timeout(SLOW, &mut query).await {
                 Ok(loaded) => loaded,
                 Err(_) => {
@@ -297,6 +290,8 @@ impl Drop for Task<'_> {
 struct Batch<'a> {
     shared: &'a Shared,
     loads: Vec<(Scope, Load)>,
+    /// Whether it is a part of another one, which answers for what this one is not given the time for.
+    is_part: bool,
 }
 
 impl Batch<'_> {
@@ -306,7 +301,7 @@ impl Batch<'_> {
         rows.unwrap_or(1)
     }
 
-    async fn read(&self) -> Result<Read, StoreError> {
+    async fn read(&self, at_hand: &mut AtHand) -> Result<Read, StoreError> {
         let least = self.loads.iter().map(|(_, load)| load.least).max();
         let start = |(scope, _): &(Scope, Load)| ListStart {
             scope: scope.clone(),
@@ -316,7 +311,7 @@ impl Batch<'_> {
         self.shared.counts.queries.fetch_add(1, Ordering::Relaxed);
         let source = &self.shared.source;
         source
-            .read(&starts, self.rows(), least.unwrap_or(PRIMARY))
+            .read(&starts, self.rows(), least.unwrap_or(PRIMARY), at_hand)
             .await
     }
 
@@ -332,8 +327,9 @@ impl Batch<'_> {
                 let alone = Batch {
                     shared: self.shared,
                     loads: vec![load.clone()],
+                    is_part: true,
                 };
-                let loaded = alone.read().await;
+                let loaded = alone.read(&mut AtHand::default()).await;
                 alone.finish(began, loaded);
             });
         apart.await;
@@ -355,13 +351,7 @@ impl Batch<'_> {
             for_a_token: self.loads.iter().any(|(_, load)| load.least > WHATEVER),
         };
         for (_, load) in &self.loads {
-            load.done.send_if_modified(|done| {
-                let waits = done.is_none();
-                if waits {
-                    *done = Some(Err(failed.clone()));
-                }
-                waits
-            });
+            let _ = load.done.set(Err(failed.clone()));
         }
     }
 
@@ -378,7 +368,7 @@ impl Batch<'_> {
                         let changes = &self.shared.changes;
                         kept.keep(changes, scope.clone(), Arc::clone(&entry));
                     }
-                    load.done.send_replace(Some(Ok(entry)));
+                    let _ = load.done.set(Ok(entry));
                 }
             }
             Err(error) => self.fail(error),
@@ -388,13 +378,58 @@ impl Batch<'_> {
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
+        let waits = |(_, load): &(Scope, Load)| !load.done.initialized();
+        if !self.is_part && self.loads.iter().any(waits) {
+            // Its task panicked.
+            self.fail(StoreError::Other(sqlx::Error::WorkerCrashed));
+        }
         let mut queue = self.shared.queue();
         for (scope, load) in &self.loads {
             // A later load of the same scope may have taken its place.
-            let own = |(_, under_way): &(Began, Load)| under_way.done.same_channel(&load.done);
+            let own = |(_, under_way): &(Began, Load)| Arc::ptr_eq(&under_way.done, &load.done);
             if queue.under_way.get(scope).is_some_and(own) {
                 queue.under_way.remove(scope);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::CacheSettings;
+    use crate::model::Id;
+    use crate::read::source::Table;
+    use crate::store::{PoolSettings, Store};
+
+    #[tokio::test]
+    async fn who_waits_for_a_load_that_panics_hears_of_it() {
+        let settings = PoolSettings {
+            size: 1,
+            statement_timeout: SLOW,
+            behind_pooler: false,
+        };
+        let store = Store::open("sqlite::memory:", settings).expect("a pool");
+        let cache = CacheSettings {
+            capacity: 0,
+            ttl: SLOW,
+            stale_if_error: SLOW,
+        };
+        let changes = Arc::clone(store.changes());
+        let table = Source::Table(Arc::new(Table::new(store, None, cache)));
+        let loader = Loader::new(table, changes, Arc::new(Cache::Off), Arc::default());
+        let scope = Scope {
+            workspace: Id::new("w").expect("an id"),
+            uid: None,
+        };
+        let load = |queue: &mut Queue| queue.load(&scope, 1, PRIMARY, &|_, _| true, &|_| None);
+        let first = load(&mut loader.0.queue());
+        let (_, batch) = loader.0.begin().expect("a load that waits");
+        let joined = load(&mut loader.0.queue());
+        drop(batch);
+        for waits in [first, joined] {
+            assert!(waits.get().is_some_and(Result::is_err));
+        }
+        assert!(loader.0.queue().under_way.is_empty());
     }
 }

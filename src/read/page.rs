@@ -12,7 +12,7 @@ use super::Cursor;
 use crate::details::Candidate;
 use crate::model::{Scope, Time};
 use crate::store::lists::{self, ListStart};
-use crate::store::{Conn, Store, StoreError};
+use crate::store::{AtHand, Conn, Store, StoreError};
 
 /// A page's items unless asked otherwise.
 pub const DEFAULT_LIMIT: u32 = 4;
@@ -114,7 +114,7 @@ pub async fn pages(
     limit: u32,
 ) -> Result<Vec<Page>, StoreError> {
     let starts: Vec<_> = requests.into_iter().map(ListStart::from).collect();
-    let lists = read(store, &starts, limit + 1).await?;
+    let lists = read(store, &mut AtHand::default(), &starts, limit + 1).await?;
     let pages = starts
         .iter()
         .zip(lists)
@@ -125,13 +125,14 @@ pub async fn pages(
 /// The first `rows` items of each list, within [`READ_TIMEOUT`].
 pub(super) async fn read(
     store: &Store,
+    at_hand: &mut AtHand,
     starts: &[ListStart],
     rows: u32,
 ) -> Result<Vec<Vec<RecentWorkflow>>, StoreError> {
     let read = async {
-        let mut session = store.one_session().await?;
+        let mut session = at_hand.take(store).await?;
         let lists = read_by(&mut session.conn(), starts, rows).await?;
-        session.done().await?;
+        at_hand.keep(session, store).await?;
         Ok(lists)
     };
     tokio::time::timeout(READ_TIMEOUT, read)

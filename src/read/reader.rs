@@ -17,7 +17,7 @@ use crate::model::{Key, Newest, Scope, Time};
 use crate::settings::ReadPath;
 use crate::store::dismissal::Dismissed;
 use crate::store::lists::ListStart;
-use crate::store::{Store, StoreError, Token};
+use crate::store::{AtHand, Store, StoreError, Token};
 
 /// Reads lists for a service.
 #[derive(Debug)]
@@ -294,7 +294,10 @@ impl Reader {
             None => {
                 let least = self.least(how.token);
                 let mut reading = Box::pin(async {
-                    let read = self.table.read(starts, rows, least).await;
+                    let read = self
+                        .table
+                        .read(starts, rows, least, &mut AtHand::default())
+                        .await;
                     match &read {
                         Ok(read) if read.is_stale() => self.away.gone(&self.table.primary),
                         Ok(_) => self.away.back(),

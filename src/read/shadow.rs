@@ -12,8 +12,8 @@ use super::page::{self, RecentWorkflow};
 use crate::check::{CheckError, complete, supported};
 use crate::history::Unmappable;
 use crate::model::{Key, Newest};
-use crate::store::Store;
 use crate::store::lists::ListStart;
+use crate::store::{AtHand, Store};
 
 /// Comparisons at the same time. More answers than can be compared are not: a look at the table takes
 /// less time than the answer did …
@@ -99,7 +99,7 @@ impl Shadow {
         };
         let shadow = Arc::clone(self);
         tokio::spawn(async move {
-            match page::read(&shadow.store, &starts, rows).await {
+            match page::read(&shadow.store, &mut AtHand::default(), &starts, rows).await {
                 Ok(table) => {
                     for ((start, history), table) in starts.iter().zip(&lists).zip(&table) {
                         shadow.compare_one(start, rows, history, table).await;
@@ -174,7 +174,9 @@ impl Shadow {
         }
         let start = std::slice::from_ref(start);
         let history = self.history.read(start, rows).await?.pop();
-        let table = page::read(&self.store, start, rows).await?.pop();
+        let table = page::read(&self.store, &mut AtHand::default(), start, rows)
+            .await?
+            .pop();
         let again = Apart::of(&history.unwrap_or_default(), &table.unwrap_or_default());
         let is_same = again == seen;
         if is_same {

@@ -10,7 +10,7 @@ use super::page::{self, RecentWorkflow};
 use super::replica::{READ_WITHIN, Replica};
 use crate::cache::{ByReplica, CacheSettings};
 use crate::store::lists::ListStart;
-use crate::store::{Store, StoreError};
+use crate::store::{AtHand, Store, StoreError};
 
 /// What a replica must have replayed for a read. The least that any has.
 pub(super) const WHATEVER: u64 = 0;
@@ -50,9 +50,10 @@ impl Source {
         starts: &[ListStart],
         rows: u32,
         least: u64,
+        at_hand: &mut AtHand,
     ) -> Result<Read, StoreError> {
         match self {
-            Self::Table(table) => table.read(starts, rows, least).await,
+            Self::Table(table) => table.read(starts, rows, least, at_hand).await,
             Self::Replica(table) => table.read_replica(starts, rows).await,
             Self::History(history) => Ok(Read {
                 lists: history.read(starts, rows).await?,
@@ -129,6 +130,7 @@ impl Table {
         starts: &[ListStart],
         rows: u32,
         least: u64,
+        at_hand: &mut AtHand,
     ) -> Result<Read, StoreError> {
         let (replica, started) = (self.replica.as_ref(), Instant::now());
         if let Some(replica) = replica.filter(|_| least < PRIMARY)
@@ -145,7 +147,10 @@ impl Table {
         {
             return Ok(read);
         }
-        match (page::read(&self.primary, starts, rows).await, or_stale) {
+        match (
+            page::read(&self.primary, at_hand, starts, rows).await,
+            or_stale,
+        ) {
             (Ok(lists), _) => Ok(Read {
                 lists,
                 by_replica: None,

@@ -4,6 +4,7 @@
 //! What differs between the databases (a qualified name, a clock, how rows are passed in) is a
 //! token of [`statement`].
 
+mod at_hand;
 pub(crate) mod audit;
 mod change;
 mod codec;
@@ -38,6 +39,7 @@ use tokio::runtime::Handle;
 
 use crate::cache::{Changed, Changes, Reason};
 
+pub(crate) use at_hand::AtHand;
 pub use change::Position;
 pub(crate) use change::{CHANNEL, Reached, own_channel, ping_listener, reached_by};
 pub(crate) use codec::time_from_postgres;
@@ -191,6 +193,15 @@ impl Store {
                 .await?;
         });
         Ok(())
+    }
+
+    /// Whether there is a connection for whoever comes next, beside one that is kept.
+    fn has_more(&self) -> bool {
+        let behind_pooler = matches!(self, Self::Postgres(pool, _) if pool.behind_pooler);
+        !behind_pooler
+            && on_both!(Self, self, |pool, _dialect| {
+                pool.num_idle() > 0 || pool.size() < pool.options().get_max_connections()
+            })
     }
 
     /// Connections of the pool: (idle, in use).
