@@ -1,5 +1,10 @@
 //! Capture makes no application transaction wait for another one.
 
+use std::sync::Arc;
+
+use recents::history::{Stretches, Unmappable, connect, one_pass};
+
+use super::parts::PARTITIONS;
 use crate::races::drain::{assert_exact, blocked, drain, lock_row, stepping};
 use crate::support::history::layout::POSTGRES;
 use crate::support::history::{History, Run, Setup};
@@ -24,6 +29,11 @@ const UPSERTING: &str = "
 const LOCK_TIMEOUT: &str = "set lock_timeout = '100ms'";
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 const DEADLOCK: &str = "40P01";
+
+/// Sessions that begin now do not look for deadlocks: somebody else would find out.
+const LOOKS_LATE: &str = "do $$ begin
+        execute format('alter database %I set deadlock_timeout = 60000', current_database());
+    end $$";
 
 /// What a transaction does about a run.
 type Change = fn(i64) -> String;
@@ -147,10 +157,7 @@ async fn who_locks_the_tables_of_the_mapping_one_by_one_is_never_the_one_that_gi
         setup.recents(&["capture", "install"]).expect(0);
         setup.recents(&["backfill"]).expect(0);
         let mut beside = setup.source().connect().await;
-        let looks_late = "do $$ begin
-            execute format('alter database %I set deadlock_timeout = 60000', current_database());
-        end $$";
-        beside.execute(looks_late).await;
+        beside.execute(LOOKS_LATE).await;
         beside
             .execute("insert into saved_run values (5, 'w1', null, 1, now())")
             .await;
@@ -172,6 +179,35 @@ async fn who_locks_the_tables_of_the_mapping_one_by_one_is_never_the_one_that_gi
         let (drain, _) = drain.await.expect("it ends");
         assert_exact(&setup, drain, second).await;
     }
+}
+
+/// A partition is locked when a query is planned, behind those before it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_locks_partitions_one_by_one_is_never_the_one_that_gives_way_to_a_reading_of_all() {
+    let store = TestDb::migrated(Backend::Postgres).await;
+    let setup = Setup::of(store, History::random(PARTITIONS, 79, 400)).await;
+    let mut beside = setup.source().connect().await;
+    beside.execute(LOOKS_LATE).await;
+    let history = Arc::new(connect(&setup.config()).await.expect("it opens"));
+    let mut application = setup.source().connect().await;
+    application
+        .execute("set deadlock_timeout = 700; begin; lock table part in access exclusive mode")
+        .await;
+    let kept_off = one_pass(Arc::clone(&history), None, Unmappable::default());
+    blocked(&mut beside, 1).await;
+    application
+        .execute("lock table part_0_0 in access exclusive mode; commit")
+        .await;
+    let alone = one_pass(history, None, Unmappable::default());
+    assert_eq!(all_of(kept_off).await, all_of(alone).await);
+}
+
+async fn all_of(mut reading: Stretches) -> u64 {
+    let mut scanned = 0;
+    while let Some(stretch) = reading.next().await.expect("it is read") {
+        scanned += stretch.tally.scanned;
+    }
+    scanned
 }
 
 /// Of a large table, it takes minutes.

@@ -7,7 +7,7 @@ use crate::support::history::{History, Layout, Setup};
 use crate::support::{Backend, TestDb};
 
 /// Partitions by key, one with partitions of its own, another with columns in other places.
-const PARTITIONS: Layout = Layout {
+pub(super) const PARTITIONS: Layout = Layout {
     name: "partitions",
     after: "partition by range (id)",
     parts: "create table part_0 partition of saved_run for values from (minvalue) to (300)
