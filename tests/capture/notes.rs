@@ -10,9 +10,22 @@ use crate::support::history::{History, Setup};
 use crate::support::{Backend, TestDb, both, until};
 
 both!(
+    a_use_names_its_run_where_there_is_a_history,
     a_use_that_the_history_does_not_know_goes,
     a_run_whose_mapping_fails_is_set_aside_and_the_rest_goes_on,
 );
+
+async fn a_use_names_its_run_where_there_is_a_history(db: TestDb) {
+    let followed = plain(db, 69, 10).await;
+    let hook = followed.server.public;
+    let unnamed = json!({"runs": [{"workspace": "w", "published_run": "p"}]});
+    let refused = hook.post("/v1/runs", &unnamed).await.expect(400).json();
+    assert_eq!(refused["errors"][0]["pointer"], "#/runs/0/run", "{refused}");
+    let no_use = json!({"runs": [{"workspace": "w", "published_run": null}]});
+    let skipped = hook.post("/v1/runs", &no_use).await.expect(200).json();
+    let expected = json!({"applied": 0, "superseded": 0, "skipped": 1});
+    assert_eq!(skipped, expected);
+}
 
 async fn a_use_that_the_history_does_not_know_goes(db: TestDb) {
     let followed = plain(db, 70, 100).await;

@@ -53,7 +53,7 @@ struct RunItem {
     published_run: Option<IdInput>,
     #[schema(schema_with = uid_input, required = false)]
     uid: Option<IdInput>,
-    /// The run's key in the history; required where a history is configured.
+    /// The run's key in the history; required of a use where a history is configured.
     run: Option<IdInput>,
     /// When; the server's now unless given.
     #[schema(format = DateTime, example = "2026-11-20T10:00:00Z")]
@@ -181,7 +181,7 @@ fn run(item: &Value, at: usize, now: Time, app: &App, errors: &mut Vec<FieldErro
         );
     }
     let uid = fields.uid();
-    let run = match app.has_history {
+    let run = match app.has_history && !matches!(published_run, Field::Null) {
         true => fields.required_id("run"),
         false => fields.id("run").here(),
     };
