@@ -62,6 +62,11 @@ impl Entry {
         self.by_replica.is_some_and(|replica| replica.is_stale)
     }
 
+    /// Whether a page of any limit can be cut from it.
+    pub fn has_every_page(&self) -> bool {
+        self.is_whole || self.items.len() >= ROWS as usize
+    }
+
     /// Of a load that began at a generation, and at a time.
     pub fn new(
         items: Vec<RecentWorkflow>,

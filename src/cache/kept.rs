@@ -128,11 +128,12 @@ impl Kept {
         is_current.then_some(entry)
     }
 
-    /// Keeps a list, unless something that concerns it was forgotten since its load began.
+    /// Keeps a list, unless something that concerns it was forgotten since its load began, or it was read for
+    /// somebody who needed less of it than others may, when nothing was to be kept.
     pub(crate) fn keep(&self, changes: &Changes, scope: Scope, entry: Arc<Entry>) {
         let generations = &changes.generations;
         let (workspace, uid) = (&scope.workspace, scope.uid_column());
-        if generations.is_current(entry.began, workspace, uid) {
+        if entry.has_every_page() && generations.is_current(entry.began, workspace, uid) {
             self.lists.insert(scope, entry);
         }
     }

@@ -150,7 +150,9 @@ async fn a_token_that_this_database_cannot_know_is_answered_uncached() {
     let db = TestDb::migrated(Backend::Postgres).await;
     let [a, _] = replicas(&db).await;
     let path = list_path("w", None);
-    write(a.public, "w", 7).await;
+    for after in 3..=7 {
+        write(a.public, "w", after).await;
+    }
     let elsewhere = Position {
         database: 1,
         timeline: 1,
@@ -164,6 +166,15 @@ async fn a_token_that_this_database_cannot_know_is_answered_uncached() {
         assert_eq!(newest(&read.expect(200)), 7);
         assert_eq!(came_by(&a, "bypass").await, before + 1.0);
     }
+    // What it reads is cut to its limit: whoever reads more of the list is not given that.
+    let invalidate = json!({"all": true});
+    let invalidated = a.admin.post("/admin/v1/cache/invalidate", &invalidate);
+    invalidated.await.expect(204);
+    let first = path.clone() + "?limit=1";
+    let read = a.public.get_with(&first, &[(SESSION_TOKEN, &token)]).await;
+    assert_eq!(read.expect(200).published_runs(), ["p2"]);
+    let all = a.public.get(&path).await.expect(200).published_runs();
+    assert_eq!(all, ["p2", "p1", "p0", "p4"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
