@@ -15,11 +15,12 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(200);
 /// Two that install or remove at once do so one after the other.
 const ONE_AT_A_TIME: &str = "select pg_advisory_xact_lock(hashtext('recents.capture'))";
 
-/// Before each lock of a change: all of them together wait no longer than one may.
-pub(super) fn within_time() -> String {
+/// Before a statement of a change that takes so many locks: all of them together wait no longer than one may.
+pub(super) fn within_time(locks: usize) -> String {
     format!(
-        "select set_config('lock_timeout', greatest(1, {} - 1000 * extract(epoch from clock_timestamp()
-           - transaction_timestamp()))::int::text, true);\n",
+        "select set_config('lock_timeout', greatest(1, (least(1, extract(epoch from
+           current_setting('deadlock_timeout')::interval)) * {} - 1000 * extract(epoch from clock_timestamp()
+           - transaction_timestamp())) / {locks})::int::text, true);\n",
         CHANGE_WITHIN.as_millis()
     )
 }
@@ -27,8 +28,7 @@ pub(super) fn within_time() -> String {
 /// Begins a change.
 pub(super) async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
     let mut tx = outbox::begin(pool).await?;
-    let timeout = format!("set local lock_timeout = {}", CHANGE_WITHIN.as_millis());
-    sqlx::raw_sql(AssertSqlSafe(timeout))
+    sqlx::raw_sql(AssertSqlSafe(within_time(1)))
         .execute(&mut *tx)
         .await?;
     sqlx::query(ONE_AT_A_TIME).execute(&mut *tx).await?;

@@ -2,6 +2,7 @@
 
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
+use super::change::within_time;
 use super::triggers::Table;
 
 /// The history's table and all its partitions and children, parents first.
@@ -86,7 +87,7 @@ pub(super) async fn drop_strays(
     tables: &[Table],
 ) -> Result<String, sqlx::Error> {
     let strays = strays(conn, tables).await?;
-    let drop = |(trigger, table)| format!("drop trigger {trigger} on {table};\n");
+    let drop = |(trigger, table)| within_time(1) + &format!("drop trigger {trigger} on {table};\n");
     Ok(strays.into_iter().map(drop).collect())
 }
 

@@ -136,7 +136,7 @@ pub(super) fn description(mapping: &Mapping) -> String {
 pub(super) fn install(mapping: &Mapping, tables: &[Table], store: &str) -> String {
     let mut sql = SCHEMA.to_owned() + &create_functions(mapping);
     for table in tables {
-        sql += &within_time();
+        sql += &within_time(1);
         sql += &triggers(mapping, &table.name, table.is_partitioned);
     }
     sql += &outbox(mapping);

@@ -80,21 +80,27 @@ async fn tables(pool: &PgPool) -> Result<Vec<String>, sqlx::Error> {
 /// before their partitions, as by everybody who writes them, and the outbox behind them. A role that may
 /// not do that, but owns the functions, drops the triggers with them.
 async fn statements(conn: &mut PgConnection) -> Result<String, sqlx::Error> {
-    let is_owner = owns_tables(conn).await?;
-    let triggers = if is_owner {
-        ours(conn).await?
-    } else {
-        Vec::new()
-    };
-    let cascade = if is_owner { "" } else { " cascade" };
-    let (mut locks, mut drops, mut last) = (String::new(), String::new(), None);
-    for (trigger, table) in &triggers {
-        if last.replace(table) != Some(table) {
-            locks += &change::within_time();
-            locks += &format!("lock table only {table} in access exclusive mode;\n");
+    let triggers = ours(conn).await?;
+    let mut tables: Vec<&String> = triggers.iter().map(|(_, table)| table).collect();
+    tables.dedup();
+    let mut before = String::new();
+    let cascade = match owns_tables(conn).await? {
+        true => {
+            for table in tables {
+                before += &change::within_time(1);
+                before += &format!("lock table only {table} in access exclusive mode;\n");
+            }
+            for (trigger, table) in &triggers {
+                before += &format!("drop trigger {trigger} on {table};\n");
+            }
+            ""
         }
-        drops += &format!("drop trigger {trigger} on {table};\n");
-    }
+        // The first function that goes takes every table's lock.
+        false => {
+            before += &change::within_time(tables.len().max(1));
+            " cascade"
+        }
+    };
     // Of the catalogue, which every role may read.
     let rest: Vec<String> = sqlx::query_scalar(
         "select format('drop function recents.%I()%s;', p.proname, $1) || E'\\n'
@@ -108,5 +114,5 @@ async fn statements(conn: &mut PgConnection) -> Result<String, sqlx::Error> {
     .bind(cascade)
     .fetch_all(conn)
     .await?;
-    Ok(locks + &drops + &rest.concat())
+    Ok(before + &rest.concat())
 }

@@ -10,6 +10,15 @@ use crate::store::sqlstate::{self, DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, SERIAL
 /// also where it waits for several one after the other, so that it is not an application's transaction that has to
 /// give way.
 pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_millis(250);
+/// Sets that for a transaction, or less where PostgreSQL looks for deadlocks sooner than behind a second.
+pub(super) fn set_lock_timeout() -> String {
+    format!(
+        "select set_config('lock_timeout', greatest(1, least(1, extract(epoch from
+           current_setting('deadlock_timeout')::interval)) * {})::int::text, true)",
+        LOCK_TIMEOUT.as_millis()
+    )
+}
+
 /// Whoever waits for our locks has had them by then.
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 
@@ -36,6 +45,23 @@ impl Patience {
     pub(super) fn tries_again(&self, error: &HistoryError) -> bool {
         let is_of_others = matches!(error, HistoryError::Database(error) if is_conflict(error));
         is_of_others && Instant::now() < self.until
+    }
+}
+
+/// Asks, and asks again what others kept from being read, for as long as it lasts.
+pub(super) async fn patiently<T, F>(
+    lasts: Duration,
+    mut ask: impl FnMut() -> F,
+) -> Result<T, HistoryError>
+where
+    F: Future<Output = Result<T, HistoryError>>,
+{
+    let patience = Patience::of(lasts);
+    loop {
+        match ask().await {
+            Err(error) if patience.tries_again(&error) => pause().await,
+            answer => return answer,
+        }
     }
 }
 

@@ -2,12 +2,22 @@
 
 use std::time::Duration;
 
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, PgPool};
 
+use super::conflict;
 use super::look_up::TIMEOUT;
 use super::mapping::{From, Mapping};
 use super::{Database, History, HistoryError, session};
-use crate::store::on_both;
+
+/// The texts of a column, of PostgreSQL, which locks the table and its partitions one after the other.
+async fn texts(pool: &PgPool, timeout: Duration, text: &str) -> Result<Vec<String>, HistoryError> {
+    let ask = || async {
+        let mut tx = session::begin(pool, timeout).await?;
+        let texts = sqlx::query_scalar(AssertSqlSafe(text)).fetch_all(&mut *tx);
+        texts.await.map_err(HistoryError::Database)
+    };
+    conflict::patiently(timeout, ask).await
+}
 
 impl History {
     /// The last key of a walk; `None` where the history is empty.
@@ -42,21 +52,18 @@ impl History {
         let Database::Postgres(pool) = &self.database else {
             return self.texts(self.mapping().sample_keys(each)).await;
         };
-        let mut tx = session::begin(pool, timeout).await?;
-        let keys = sqlx::query_scalar(AssertSqlSafe(self.mapping().sample_keys(each)));
-        let keys = keys
-            .fetch_all(&mut *tx)
-            .await
-            .map_err(HistoryError::Database);
-        session::timed_out(keys, timeout)
+        let text = self.mapping().sample_keys(each);
+        session::timed_out(texts(pool, timeout, &text).await, timeout)
     }
 
     async fn texts(&self, text: String) -> Result<Vec<String>, HistoryError> {
-        let query = AssertSqlSafe(text);
-        on_both!(Database, &self.database, |pool, _dialect| {
-            sqlx::query_scalar(query).fetch_all(pool).await
-        })
-        .map_err(HistoryError::Database)
+        match &self.database {
+            Database::Postgres(pool) => texts(pool, TIMEOUT, &text).await,
+            Database::Sqlite(pool) => sqlx::query_scalar(AssertSqlSafe(text))
+                .fetch_all(pool)
+                .await
+                .map_err(HistoryError::Database),
+        }
     }
 
     /// The key that ends the next window of `runs` runs, with the number of its runs: `last` where
@@ -108,25 +115,40 @@ impl History {
         last: &str,
         runs: u32,
     ) -> Result<(String, u64), HistoryError> {
-        let boundary = AssertSqlSafe(mapping.boundary(from));
-        let count = AssertSqlSafe(mapping.count(from));
-        on_both!(Database, &self.database, |pool, _dialect| {
-            async {
-                let offset = i64::from(runs) - 1;
-                let end = sqlx::query_scalar(boundary)
-                    .bind(from.key())
-                    .bind(last)
-                    .bind(offset);
-                if let Some(end) = end.fetch_optional(pool).await? {
-                    return Ok((end, u64::from(runs)));
+        let (boundary, count) = (mapping.boundary(from), mapping.count(from));
+        // Both databases' connections understand it.
+        macro_rules! end {
+            ($conn:expr) => {
+                async {
+                    let end = sqlx::query_scalar(AssertSqlSafe(boundary.as_str()))
+                        .bind(from.key())
+                        .bind(last)
+                        .bind(i64::from(runs) - 1);
+                    if let Some(end) = end.fetch_optional(&mut *$conn).await? {
+                        return Ok((end, u64::from(runs)));
+                    }
+                    let count = sqlx::query_scalar(AssertSqlSafe(count.as_str()));
+                    let count = count.bind(from.key()).bind(last);
+                    let count: i64 = count.fetch_one(&mut *$conn).await?;
+                    Ok((last.to_owned(), count.unsigned_abs()))
                 }
-                let count = sqlx::query_scalar(count).bind(from.key()).bind(last);
-                let count: i64 = count.fetch_one(pool).await?;
-                Ok((last.to_owned(), count.unsigned_abs()))
+                .await
+                .map_err(HistoryError::Database)
+            };
+        }
+        match &self.database {
+            Database::Postgres(pool) => {
+                let ask = || async {
+                    let mut tx = session::begin(pool, TIMEOUT).await?;
+                    end!(tx)
+                };
+                conflict::patiently(TIMEOUT, ask).await
             }
-            .await
-        })
-        .map_err(HistoryError::Database)
+            Database::Sqlite(pool) => {
+                let mut conn = pool.acquire().await.map_err(HistoryError::Database)?;
+                end!(conn)
+            }
+        }
     }
 
     /// About how many runs there are: from PostgreSQL's statistics where there are some; SQLite has
@@ -141,16 +163,16 @@ impl History {
             }
         };
         // Partitions have the rows, their parent has none.
-        let query = sqlx::query_scalar(
-            "select sum(greatest(c.reltuples, 0))::bigint from pg_catalog.pg_class c
+        let text = "select sum(greatest(c.reltuples, 0))::bigint from pg_catalog.pg_class c
              where c.relkind <> 'p' and (c.oid = to_regclass($1)
-                or c.oid in (select relid from pg_catalog.pg_partition_tree(to_regclass($1))))",
-        );
-        let about: Option<i64> = query
-            .bind(&self.mapping().table)
-            .fetch_one(pool)
-            .await
-            .map_err(HistoryError::Database)?;
+                or c.oid in (select relid from pg_catalog.pg_partition_tree(to_regclass($1))))";
+        let table = &self.mapping().table;
+        let ask = || async {
+            let mut tx = session::begin(pool, TIMEOUT).await?;
+            let about = sqlx::query_scalar(text).bind(table).fetch_one(&mut *tx);
+            about.await.map_err(HistoryError::Database)
+        };
+        let about: Option<i64> = conflict::patiently(TIMEOUT, ask).await?;
         Ok(about.map(i64::unsigned_abs).filter(|runs| *runs > 0))
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 
-use super::conflict::LOCK_TIMEOUT;
+use super::conflict::set_lock_timeout;
 use super::{History, HistoryError};
 use crate::history::Database;
 use crate::model::RawUse;
@@ -57,11 +57,11 @@ impl<F: FnMut(RawUse<'_>) + Send> Taker for Again<F> {
 /// history would pass for all of it.
 pub(super) fn settings(timeout: Duration) -> String {
     format!(
-        "set local statement_timeout = {}; set local lock_timeout = {}; set local timezone = 'UTC'; \
+        "set local statement_timeout = {}; {}; set local timezone = 'UTC'; \
          set local datestyle = 'ISO'; set local search_path = public; \
          set local standard_conforming_strings = on; set local row_security = off",
         timeout.as_millis(),
-        LOCK_TIMEOUT.as_millis()
+        set_lock_timeout()
     )
 }
 

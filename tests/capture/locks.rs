@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use recents::history::{Stretches, Unmappable, connect, one_pass};
+use recents::history::{Stretches, Unmappable, connect, one_pass, windows};
 
 use super::parts::PARTITIONS;
 use crate::races::drain::{assert_exact, blocked, drain, lock_row, stepping};
+use crate::support::command::Ended;
 use crate::support::history::layout::POSTGRES;
 use crate::support::history::{History, Run, Setup};
 use crate::support::{Backend, Beside, Cluster, TestDb, until};
@@ -189,17 +190,33 @@ async fn who_locks_partitions_one_by_one_is_never_the_one_that_gives_way_to_a_re
     let mut beside = setup.source().connect().await;
     beside.execute(LOOKS_LATE).await;
     let history = Arc::new(connect(&setup.config()).await.expect("it opens"));
-    let mut application = setup.source().connect().await;
-    application
-        .execute("set deadlock_timeout = 700; begin; lock table part in access exclusive mode")
-        .await;
-    let kept_off = one_pass(Arc::clone(&history), None, Unmappable::default());
-    blocked(&mut beside, 1).await;
-    application
-        .execute("lock table part_0_0 in access exclusive mode; commit")
-        .await;
-    let alone = one_pass(history, None, Unmappable::default());
-    assert_eq!(all_of(kept_off).await, all_of(alone).await);
+    let at_once = || one_pass(Arc::clone(&history), None, Unmappable::default());
+    let walk = || {
+        // Down to the smallest key.
+        let last = i64::MIN.to_string();
+        windows::walk(
+            Arc::clone(&history),
+            None,
+            last,
+            1_000,
+            Unmappable::default(),
+        )
+    };
+    let readings: [&dyn Fn() -> Stretches; 2] = [&at_once, &walk];
+    for read in readings {
+        let mut application = setup.source().connect().await;
+        application
+            .execute("set deadlock_timeout = 700; begin; lock table part in access exclusive mode")
+            .await;
+        let kept_off = read();
+        blocked(&mut beside, 1).await;
+        application
+            .execute("lock table part_0_0 in access exclusive mode; commit")
+            .await;
+        let scanned = all_of(kept_off).await;
+        assert_eq!(scanned, all_of(read()).await);
+        assert!(scanned > 0, "nothing was read");
+    }
 }
 
 async fn all_of(mut reading: Stretches) -> u64 {
@@ -241,19 +258,26 @@ async fn an_autovacuum_of_the_history_keeps_nobody_from_installing_and_uninstall
     }
 }
 
-/// Each of them is let go soon after it is waited for: only together they take long.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_installation_waits_no_longer_for_many_tables_than_for_one() {
-    const TABLES: usize = 6;
+/// Tables that hold runs, each of which somebody writes.
+const TABLES: usize = 6;
+
+async fn with_children() -> Setup {
     let setup = setup().await;
+    for table in 0..TABLES {
+        let child = format!("create table child_{table} () inherits (saved_run)");
+        setup.source().execute(&child).await;
+    }
+    setup
+}
+
+/// How long a command waits for locks in one transaction, in milliseconds. Each table is let go soon after it is
+/// waited for: only together they take long.
+async fn waits_for_many(setup: &Setup, args: &[&str]) -> (u64, Ended) {
     let mut beside = setup.source().connect().await;
     let mut held = Vec::new();
     for table in 0..TABLES {
-        let child = format!("create table child_{table} () inherits (saved_run)");
-        beside.execute(&child).await;
         let mut writer = setup.source().connect().await;
-        let write =
-            format!("begin; insert into child_{table} values ({table}, 'w', null, 1, now())");
+        let write = format!("begin; lock table child_{table} in row exclusive mode");
         writer.execute(&write).await;
         held.push(Some(writer));
     }
@@ -262,9 +286,9 @@ async fn an_installation_waits_no_longer_for_many_tables_than_for_one() {
                    from pg_locks a join pg_stat_activity s using (pid)
                    where not a.granted and a.waitstart is not null and s.application_name = 'recents'
                      and a.database = (select oid from pg_database where datname = current_database())";
-    let mut installs = setup.start(&["capture", "install"]);
+    let mut command = setup.start(args);
     let mut longest = 0;
-    while installs.child.try_wait().expect("it runs").is_none() {
+    while command.child.try_wait().expect("it runs").is_none() {
         for seen in beside.texts(waiting).await {
             let parts: Vec<_> = seen.split(' ').collect();
             let [table, waits, since] = parts[..] else {
@@ -280,6 +304,74 @@ async fn an_installation_waits_no_longer_for_many_tables_than_for_one() {
             }
         }
     }
-    installs.ended().await.expect(0);
+    (longest, command.ended().await)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_installation_waits_no_longer_for_many_tables_than_for_one() {
+    let setup = with_children().await;
+    let install = ["capture", "install"];
+    let (longest, ended) = waits_for_many(&setup, &install).await;
+    ended.expect(0);
     assert!((150..800).contains(&longest), "it waited for {longest} ms");
+    // What is no part of the history any more still has its triggers.
+    for table in 0..TABLES {
+        let leave = format!("alter table child_{table} no inherit saved_run");
+        setup.source().execute(&leave).await;
+    }
+    let (longest, ended) = waits_for_many(&setup, &install).await;
+    ended.expect(0);
+    assert!((150..800).contains(&longest), "it waited for {longest} ms");
+}
+
+/// Their functions take the triggers along, and nothing can be locked before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_owns_no_table_uninstalls_without_waiting_longer_for_many() {
+    let mut setup = with_children().await;
+    let mut grants = vec![
+        "grant usage, create on schema recents to %".to_owned(),
+        "grant all on all tables in schema recents to %".to_owned(),
+        "grant select on saved_run_version to %".to_owned(),
+        "grant select, trigger on saved_run to %".to_owned(),
+    ];
+    grants.extend((0..TABLES).map(|table| format!("grant select, trigger on child_{table} to %")));
+    let grants: Vec<&str> = grants.iter().map(String::as_str).collect();
+    let url = setup.store.role(&grants).await;
+    let by_role = |command| ["capture", command, "--database-url", &url];
+    setup.recents(&by_role("install")).expect(0);
+    let (longest, _) = waits_for_many(&setup, &by_role("uninstall")).await;
+    assert!((50..800).contains(&longest), "it waited for {longest} ms");
+    setup.recents(&by_role("uninstall")).expect(0);
+}
+
+/// A deadlock that is looked for sooner is found with whoever waits by then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_deadlocks_are_looked_for_sooner_a_query_waits_for_less() {
+    let setup = setup().await;
+    let mut beside = setup.source().connect().await;
+    let sooner = LOOKS_LATE.replace("60000", "200");
+    beside.execute(&sooner).await;
+    let history = Arc::new(connect(&setup.config()).await.expect("it opens"));
+    let mut application = setup.source().connect().await;
+    application
+        .execute("begin; lock table saved_run_version in access exclusive mode")
+        .await;
+    let reading = one_pass(history, None, Unmappable::default());
+    let waits =
+        "select waitstart || '|' || round(1000 * extract(epoch from clock_timestamp() - waitstart))
+                 from pg_locks where not granted and waitstart is not null
+                   and database = (select oid from pg_database where datname = current_database())";
+    let (mut tries, mut longest) = (Vec::new(), 0);
+    while tries.len() < 4 {
+        for wait in beside.texts(waits).await {
+            let (begun, so_long) = wait.split_once('|').expect("two parts");
+            longest = so_long.parse::<u64>().expect("milliseconds").max(longest);
+            if tries.last().is_none_or(|last| last != begun) {
+                tries.push(begun.to_owned());
+            }
+        }
+    }
+    assert!(longest < 150, "it waited for {longest} ms");
+    application.execute("commit").await;
+    assert_eq!(all_of(reading).await, 4);
 }
