@@ -191,6 +191,17 @@ pub(crate) async fn missing_grants(history: &History) -> Result<Vec<String>, sql
     Ok(lines)
 }
 
+/// Why capture cannot be installed on a history, if so.
+///
+/// # Errors
+/// Where the history does not answer.
+pub(crate) async fn obstacle(
+    pool: &PgPool,
+    mapping: &Mapping,
+) -> Result<Option<String>, sqlx::Error> {
+    problem_of_tables(&mut *pool.acquire().await?, mapping).await
+}
+
 /// Why some table of the history cannot have triggers that see the changed rows.
 async fn problem_of_tables(
     conn: &mut PgConnection,

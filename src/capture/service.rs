@@ -70,6 +70,7 @@ pub async fn run(
     let (mut installed, mut retried, mut told) = (false, None::<Instant>, Repeated::default());
     let mut looked_for = Instant::now();
     let mut oldest = Oldest::default();
+    let mut counted = Instant::now();
     loop {
         if retried.is_none_or(|at| at.elapsed() > RETRY_EVERY) {
             retried = Some(Instant::now());
@@ -87,6 +88,7 @@ pub async fn run(
             looked = Some(Instant::now());
             let says = match count(&store, &history, &metrics, &mut drain, &mut oldest).await {
                 Ok(notes) => {
+                    counted = Instant::now();
                     if installed && notes == Notes::None {
                         tracing::info!("{UNINSTALLED}");
                     }
@@ -99,7 +101,12 @@ pub async fn run(
                         Notes::None | Notes::Ours => None,
                     }
                 }
-                Err(error) => Some(error),
+                Err(error) => {
+                    // Nobody knows what waits: whatever came since may.
+                    let lag = counted.elapsed().as_secs_f64();
+                    metrics.capture_lag.set(lag.max(metrics.capture_lag.get()));
+                    Some(error)
+                }
             };
             match says {
                 Some(error) if told.is_news(&error) => {

@@ -7,13 +7,15 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
+use serde_json::json;
 use tokio::sync::watch;
 
 use super::output::{columns, duration, print, thousands};
 use super::progress::Progress;
-use super::{Done, Failure, open, serve, signals, usage};
+use super::{Done, Failure, Json, open, serve, signals, usage};
 use crate::config::Config;
 use crate::history::{self, windows};
 use crate::jobs::backfill::{self, Event, Options, Origin, Outcome};
@@ -35,6 +37,8 @@ pub(super) struct DemoArgs {
     /// Do not serve at the end
     #[arg(long)]
     no_serve: bool,
+    #[command(flatten)]
+    json: Json,
 }
 
 /// Runs the demo; `flags` may name other addresses to listen on.
@@ -137,6 +141,8 @@ async fn seed(
         .map(String::from)
         .to_vec(),
     ];
+    let mut lines = Vec::new();
+    let seconds = |took: Duration| (took.as_secs_f64() * 1e6).round() / 1e6;
     for workspace in &samples {
         let times = questions::ask(&path, &store, workspace).await?;
         let faster = times.distinct_on.as_secs_f64() / times.table.as_secs_f64().max(1e-9);
@@ -149,6 +155,20 @@ async fn seed(
             duration(times.table),
             format!("{}x", thousands(faster as u64)),
         ]);
+        lines.push(json!({
+            "workspace": workspace.name,
+            "runs": workspace.runs,
+            "published_runs": workspace.published_runs,
+            "distinct_on_seconds": seconds(times.distinct_on),
+            "skip_scan_seconds": seconds(times.skip_scan),
+            "recents_seconds": seconds(times.table),
+        }));
+    }
+    if args.json.json {
+        print(serde_json::to_string_pretty(&lines)? + "\n")?;
+        store.close().await;
+        history.close().await;
+        return Ok(Done::Complete);
     }
     print(format_args!(
         "The last four workflows of a workspace, in process:\n\n{}",

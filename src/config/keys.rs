@@ -168,7 +168,7 @@ pub const KEYS: [Key; 29] = [
     key(
         "migrate_on_start",
         Some("true"),
-        "whether serve and commands that write bring the schema up to date first",
+        "whether serve, backfill and capture install bring the schema up to date first",
     ),
     key("log.format", Some("text"), "text or json"),
     key(

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::config::DetailsConfig;
 use crate::settings::{DetailsMode, Settings};
-use crate::telemetry::{Metrics, chain};
+use crate::telemetry::{Metrics, Repeated, chain};
 use cards::Cards;
 use loads::Loads;
 use source::Source;
@@ -69,6 +69,9 @@ pub enum DetailsError {
          published_run and the columns of the details)"
     )]
     Refused(String),
+    /// The role may not read what the query reads; somebody may grant it any time.
+    #[error("details.query: {0}; grant the role select on it, and usage on its schema")]
+    Denied(String),
     /// The database does not answer.
     #[error("the database of the details is out of reach")]
     Database(#[source] sqlx::Error),
@@ -110,22 +113,29 @@ impl Details {
         })
     }
 
-    /// Asks the database whether it understands the query. One that is away is waited for.
+    /// Asks the database whether it understands the query. One that is away is waited for, and so is a right:
+    /// lists come without details meanwhile.
     ///
     /// # Errors
     /// [`DetailsError::Refused`] with what it says instead.
     pub async fn check(&self) -> Result<(), DetailsError> {
+        let mut said = Repeated::default();
         loop {
             match self.loads.source().check().await {
                 Ok(()) => {
                     tracing::info!("the query of the details was tried");
                     return Ok(());
                 }
-                Err(DetailsError::Database(error)) => tracing::warn!(
-                    error = chain(&error),
-                    "the query of the details cannot be tried yet; trying again"
-                ),
-                Err(refused) => return Err(refused),
+                Err(refused @ DetailsError::Refused(_)) => return Err(refused),
+                Err(error) => {
+                    let error = chain(&error);
+                    if said.is_news(&error) {
+                        tracing::warn!(
+                            error,
+                            "the query of the details cannot be tried yet; trying again"
+                        );
+                    }
+                }
             }
             tokio::time::sleep(CHECK_AGAIN).await;
         }

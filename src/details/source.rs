@@ -16,6 +16,7 @@ use super::{DetailsError, MAX_STATEMENTS};
 use crate::config::DetailsConfig;
 use crate::history::{Database, LOCK_TIMEOUT, read_only_postgres, read_only_sqlite, sqlite};
 use crate::store::pg_pool;
+use crate::store::sqlstate::{self, INSUFFICIENT_PRIVILEGE};
 
 /// The longest that details may take, also where their database is away: a page comes without them
 /// then, and a visitor waits for that page.
@@ -98,11 +99,16 @@ impl Source {
     }
 }
 
-/// Tells a query that its database refuses from a database that is away.
+/// Tells a query that its database refuses from a database that is away, or that lets the role not read.
 fn failure(error: sqlx::Error) -> DetailsError {
-    match error.as_database_error() {
-        Some(said) if is_of_the_query(said) => DetailsError::Refused(said.message().to_owned()),
-        _ => DetailsError::Database(error),
+    let Some(said) = error.as_database_error() else {
+        return DetailsError::Database(error);
+    };
+    let words = said.message().to_owned();
+    match is_of_the_query(said) {
+        true if sqlstate::is(&error, INSUFFICIENT_PRIVILEGE) => DetailsError::Denied(words),
+        true => DetailsError::Refused(words),
+        false => DetailsError::Database(error),
     }
 }
 

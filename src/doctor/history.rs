@@ -5,7 +5,7 @@ use sqlx::PgPool;
 
 use super::findings::{Findings, is_no_answer, said};
 use super::{CLOSE_WITHIN, STATEMENT_WITHIN, grants};
-use crate::capture::status;
+use crate::capture::{install, status};
 use crate::config::{Config, HistoryConfig};
 use crate::history::{self, Database, History, HistoryError};
 use crate::store::Store;
@@ -204,7 +204,7 @@ async fn capture(
         Ok(coverage) => coverage,
         Err(error) => return findings.unknown(check, &error),
     };
-    let install = "recents capture install";
+    let command = "recents capture install";
     let problems = coverage.tables.iter().filter_map(|covered| {
         let problem = covered.problem.as_ref()?;
         Some(format!("{}: {problem}", covered.table))
@@ -213,7 +213,11 @@ async fn capture(
     if !coverage.installed && problems.is_empty() {
         let detail =
             "not installed: only the hook tells of uses, and deleted runs stay until the audit";
-        return findings.warn(check, detail, install);
+        let obstacle = match mapping.as_deref() {
+            Some(mapping) => install::obstacle(pool, mapping).await.ok().flatten(),
+            None => None,
+        };
+        return findings.warn(check, detail, obstacle.as_deref().unwrap_or(command));
     }
     let grants = match coverage.installed {
         true => status::missing_grants(pool).await.unwrap_or_default(),
@@ -240,19 +244,19 @@ async fn capture(
         (_, false) => {
             let told = problems.join("; ");
             let mend = match told.contains("capture install`") {
-                true => install,
+                true => command,
                 false => "as it says",
             };
             findings.fail(check, told, mend);
         }
         (true, true) if coverage.tables.is_empty() => {
-            findings.fail(check, "installed, and on no table", install);
+            findings.fail(check, "installed, and on no table", command);
         }
         (true, true) => findings.ok(check, "installed, on the table and all its partitions"),
         (false, true) => findings.fail(
             check,
             "of another version, changed by hand, or for another key",
-            install,
+            command,
         ),
     }
     if !grants.is_empty() {

@@ -205,12 +205,11 @@ async fn details(config: &Config, findings: &mut Findings<'_>) {
         Ok(()) => findings.ok("details", "the database understands the query"),
         Err(error @ DetailsError::Database(_)) => findings.unknown("details", &error),
         Err(error) => {
-            let told = said(&error);
-            let mend = match told.contains("permission denied") {
-                true => "grant the role select on it, and usage on its schema",
-                false => "mend details.query",
+            let mend = match error {
+                DetailsError::Denied(_) => "as it says",
+                _ => "mend details.query",
             };
-            findings.fail("details", told, mend);
+            findings.fail("details", said(&error), mend);
         }
     }
 }

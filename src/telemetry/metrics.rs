@@ -194,7 +194,8 @@ impl Metrics {
         );
         registry.register_with_unit(
             "capture_lag",
-            "How long the oldest has waited, of the outbox or of the notes of the table",
+            "How long the oldest has waited, of the outbox or of the notes of the table; while they cannot be \
+             counted, since when",
             seconds(),
             self.capture_lag.clone(),
         );

@@ -9,6 +9,7 @@ use super::install::setup;
 use crate::support::command::Ended;
 use crate::support::history::Setup;
 use crate::support::history::layout::POSTGRES;
+use crate::support::until;
 
 /// Installed and filled by somebody else; and the url of a role that only reads the history.
 async fn installed_by_another() -> (Setup, String) {
@@ -93,6 +94,12 @@ async fn a_service_that_may_not_drain_says_what_lets_it() {
     let both = says("the outbox is not drained", 2).await;
     let role = both.trim_end_matches(';').rsplit(' ').next();
     let role = role.unwrap_or_default();
+    // How much waits, nobody knows; since when, it does.
+    until("the lag grows", async || {
+        let lag = server.metric("recents_capture_lag_seconds").await;
+        (lag > 1.0).then_some(())
+    })
+    .await;
     // Now it may look, and not take.
     let look = format!("{both} revoke update, delete on recents.outbox from {role}");
     conn.execute(&look).await;

@@ -307,6 +307,12 @@ async fn dropped_tables_are_told_as_dropped() {
     let (verdict, detail, mend) = finding(&told, "capture");
     assert_eq!((&*verdict, &*mend), ("warning", "recents capture install"));
     assert!(detail.starts_with("not installed"), "{detail}");
+    // Where that would be refused, so is the advice.
+    let of = "create table whole () inherits (saved_run); alter table saved_run rename to part;
+              alter table whole rename to saved_run";
+    setup.store.execute(of).await;
+    let (_, _, mend) = finding(&doctor(&setup, &[], 1), "capture");
+    assert!(mend.contains("part"), "{mend}");
     never_says(&told, &["does not exist", "could not be looked at"]);
 }
 

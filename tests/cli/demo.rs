@@ -40,6 +40,11 @@ fn the_demo_compares_the_ways_and_leaves_a_table_that_its_history_proves() {
         let faster = row.last().and_then(|last| last.strip_suffix('x'));
         assert!(faster.is_some(), "{row:?}");
     }
+    let mut demo = command(dir.path());
+    let ended = run(demo.args(["demo", "--no-serve", "--runs", "1000", "--json"])).expect(0);
+    let told: Value = serde_json::from_str(&ended.out).expect("JSON");
+    assert_eq!(told[4]["published_runs"], 10, "{told}");
+    assert!(told[4]["recents_seconds"].as_f64() > Some(0.0), "{told}");
     let mut verify = command(dir.path());
     verify.args(["verify", "--json"]).envs([
         (

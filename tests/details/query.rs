@@ -8,9 +8,11 @@ use recents::details::{Detail, Details, DetailsError};
 use serde_json::json;
 
 use super::{LONG, Setup, card};
+use crate::support::client::list_path;
 use crate::support::cluster::temp_dir;
 use crate::support::command::{command, run};
-use crate::support::{Backend, Cluster, Server, TestDb, both, until};
+use crate::support::uses::body_of;
+use crate::support::{Backend, Cluster, Server, TestDb, Use, both, until};
 
 both!(
     a_server_with_a_query_that_its_database_refuses_ends_with_2_and_says_why,
@@ -170,6 +172,44 @@ async fn the_query_runs_on_the_historys_database(db: TestDb) {
         .log
         .message("the query of the details was tried")
         .await;
+}
+
+#[tokio::test]
+async fn a_right_that_is_missing_costs_the_details_and_no_list() {
+    let mut db = TestDb::migrated(Backend::Postgres).await;
+    db.execute("create table workflow (id text primary key, title text); insert into workflow values ('p', 't')")
+        .await;
+    let grants = [
+        "grant usage on schema recents to %",
+        "grant all on all tables in schema recents to %",
+    ];
+    let url = db.role(&grants).await;
+    let query = "select id as published_run, title from workflow where id = any($1)";
+    let server = Server::with(&url, &["--details-query", query]).await;
+    let told = server
+        .log
+        .message("the query of the details cannot be tried yet; trying again")
+        .await;
+    assert!(told["error"].to_string().contains("grant"), "{told}");
+    server
+        .public
+        .post("/v1/runs", &body_of(&[Use::new("w", "p", 1)]))
+        .await
+        .expect(200);
+    let path = list_path("w", None) + "?expand=details";
+    let without = server.public.get(&path).await.expect(200);
+    assert_eq!(without.published_runs(), ["p"]);
+    assert_eq!(without.header("recents-details"), Some("unavailable"));
+    db.execute("grant select on workflow to public").await;
+    server
+        .log
+        .message("the query of the details was tried")
+        .await;
+    let with = server.public.get(&path).await.expect(200).json();
+    assert_eq!(
+        with["recent_workflows"][0]["details"],
+        json!({"title": "t"})
+    );
 }
 
 #[tokio::test]
