@@ -2,7 +2,9 @@
 
 use crate::history::HistoryError;
 use crate::store::StoreError;
-use crate::store::sqlstate::{INSUFFICIENT_PRIVILEGE, LOCK_NOT_AVAILABLE, code};
+use crate::store::sqlstate::{
+    FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, LOCK_NOT_AVAILABLE, READ_ONLY, code,
+};
 
 /// Why capture could not be installed, removed or looked at.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +41,12 @@ pub enum CaptureError {
         /// The history's table.
         table: String,
     },
+    /// The database takes no writes.
+    #[error(
+        "the history's database takes no writes, as a standby does, so nothing was changed; `history.url` \
+         has to name its primary"
+    )]
+    ReadOnly,
     /// The database failed.
     #[error("the history's database failed")]
     Database(#[source] sqlx::Error),
@@ -61,6 +69,13 @@ impl CaptureError {
             (Some(LOCK_NOT_AVAILABLE), _) => Self::Locked {
                 table: table.into(),
             },
+            (Some(READ_ONLY), _) => Self::ReadOnly,
+            // The code alone is that of much else.
+            (Some(FEATURE_NOT_SUPPORTED), Some(database))
+                if database.message().contains("read-write mode") =>
+            {
+                Self::ReadOnly
+            }
             _ => Self::Database(error),
         }
     }

@@ -106,8 +106,8 @@ fn by_sqlstate(code: &str, ends_session: bool) -> fn(sqlx::Error) -> StoreError 
         // deadlock, serialization failure, lock timeout
         (_, "40P01" | "40001" | "55P03") => StoreError::Conflict,
         _ if ends_session => StoreError::Unavailable,
-        // read only: a standby, until somebody promotes it or the primary is back
-        (_, "25006") => StoreError::Unavailable,
+        // until somebody promotes it or the primary is back
+        (_, sqlstate::READ_ONLY) => StoreError::Unavailable,
         // connection, resources, operator intervention (57014: statement timeout), still starting
         ("08" | "53" | "57", _) => StoreError::Unavailable,
         // no such table, no such schema

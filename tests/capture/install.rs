@@ -7,7 +7,7 @@ use crate::support::command::Ended;
 use crate::support::history::layout::{ALL, POSTGRES};
 use crate::support::history::setup::same;
 use crate::support::history::{History, Layout, Run, Setup};
-use crate::support::{Backend, TestDb};
+use crate::support::{Backend, Beside, Cluster, TestDb, until};
 
 /// What of ours stands in the history's database, the table's own things apart.
 pub(super) const TRACES: &str = "
@@ -383,4 +383,19 @@ async fn notes_that_wait_survive_another_type_of_the_key() {
     assert_eq!(conn.texts(notes).await, before);
     let kind = "select pg_typeof(keys)::text from recents.outbox limit 1";
     assert_eq!(conn.texts(kind).await, ["bigint[]"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_history_that_takes_no_writes_is_told_as_that() {
+    let cluster = Cluster::start();
+    let setup = Setup::plain(TestDb::apart(&cluster.url).await, 76, 10).await;
+    let standby = cluster.standby();
+    let mut replayed = Beside::connect(Backend::Postgres, &standby.url).await;
+    let there = "select to_regclass('saved_run')::text where to_regclass('saved_run') is not null";
+    until("the standby has the history", async || {
+        replayed.texts(there).await.pop()
+    })
+    .await;
+    let ended = setup.recents(&["capture", "install", "--history-url", &standby.url]);
+    assert!(ended.err.contains("as a standby does"), "{ended:?}");
 }
