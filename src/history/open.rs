@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, Executor, PgPool, Row, SqlSafeStr};
 
-use super::conflict::{self, Patience, is_conflict};
+use super::conflict::{self, is_conflict};
 use super::id_type::{IdType, Types};
 use super::look_up;
 use super::mapping::{self, Mapping};
@@ -106,14 +106,8 @@ pub(crate) async fn connect_within(
         history
     } else {
         let pool = connect_postgres_within(config, timeout).await?;
-        let patience = Patience::of(timeout);
-        loop {
-            let described = describe_postgres(&pool, config, &judged, timeout).await;
-            match described {
-                Err(error) if patience.tries_again(&error) => conflict::pause().await,
-                described => break session::timed_out(described, timeout)?,
-            }
-        }
+        let describe = || describe_postgres(&pool, config, &judged, timeout);
+        session::timed_out(conflict::patiently(timeout, describe).await, timeout)?
     };
     history.try_out().await?;
     Ok(history)

@@ -8,7 +8,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Column, Connection, Executor, PgConnection, SqlSafeStr, Statement};
 use sqlx::{PgPool, SqlitePool, TypeInfo};
 
-use super::conflict::{self, Patience};
+use super::conflict;
 use super::id_type::{IdType, Types};
 use super::mapping::Mapping;
 use super::open::{bad_key, said};
@@ -130,21 +130,11 @@ impl History {
         pool: &PgPool,
         timeout: Duration,
     ) -> Result<Arc<Mapping>, HistoryError> {
-        let patience = Patience::of(timeout);
-        loop {
+        let ask = || async {
             let mut tx = session::begin(pool, timeout).await?;
-            match self.mapping_in(&mut tx).await {
-                Err(error) => {
-                    // Its locks are what others may wait for.
-                    drop(tx);
-                    if !patience.tries_again(&error) {
-                        return Err(error);
-                    }
-                    conflict::pause().await;
-                }
-                mapping => return mapping,
-            }
-        }
+            self.mapping_in(&mut tx).await
+        };
+        conflict::patiently(timeout, ask).await
     }
 }
 
