@@ -133,6 +133,12 @@ impl Table {
         at_hand: &mut AtHand,
     ) -> Result<Read, StoreError> {
         let (replica, started) = (self.replica.as_ref(), Instant::now());
+        // Kept while the replica answers, it would rest, and die, unasked.
+        let mut none = AtHand::default();
+        let at_hand = match replica {
+            Some(_) => &mut none,
+            None => at_hand,
+        };
         if let Some(replica) = replica.filter(|_| least < PRIMARY)
             && let Some(read) = replica.read(starts, rows, least, &self.primary).await
         {

@@ -1,5 +1,5 @@
 //! The connection of one who reads again and again. Each one that is given back is asked whether it lives, which
-//! takes both sides as long as some lists do.
+//! costs the database as much as some lists do.
 
 use super::{Pooled, Store, StoreError};
 
