@@ -78,7 +78,7 @@ pub(crate) struct Apply<'a> {
 }
 
 /// What was read.
-struct Read {
+pub(super) struct Read {
     /// The rows that were noted, as they were before,
     seen: HashMap<Key, Newest>,
     /// what the noted runs say,
@@ -117,13 +117,26 @@ impl Apply<'_> {
                 }
             }
         };
+        self.follow(noted, read?, notes).await
+    }
+
+    /// Writes what follows from what was read, and lets the notes go.
+    ///
+    /// # Errors
+    /// As [`Self::noted`].
+    pub(super) async fn follow(
+        &self,
+        noted: Noted,
+        read: Read,
+        notes: Held,
+    ) -> Result<Applied, CheckError> {
         let Read {
             seen,
             said,
             best,
             set_aside,
             tries_again,
-        } = read?;
+        } = read;
         let (runs, uses) = (noted.runs.len() as u64, said.len() as u64);
         let looked = Looked {
             runs: noted.runs,
@@ -146,7 +159,10 @@ impl Apply<'_> {
     }
 
     /// Looks at what is noted.
-    async fn read(&self, noted: &Noted) -> Result<Read, CheckError> {
+    ///
+    /// # Errors
+    /// [`CheckError`]; nothing is written.
+    pub(super) async fn read(&self, noted: &Noted) -> Result<Read, CheckError> {
         let seen = self.rows_of(&noted.keys).await?;
         let aside = self.aside(&noted.runs).await?;
         let (said, fails) = self.map(&noted.runs).await?;

@@ -5,13 +5,14 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
 use super::apply::{Applied, Apply, HOLD, Noted};
 use super::batch::Batch;
-use super::beside::Beside;
+use super::beside::{Beside, Lane};
 use super::everything::Everything;
 use super::outbox::{self, Notes, Taken};
 use super::position::Position;
@@ -60,8 +61,10 @@ pub struct Drain {
     expects_notes: bool,
     /// Whether anything may be set aside; then what can be mapped again is looked for with each step.
     set_aside: bool,
-    /// Rows that are being computed. Meanwhile, no notes of the table are taken.
+    /// Rows that are being computed.
     beside: Beside,
+    /// Whether notes of the same rows were passed over meanwhile.
+    passed_over: bool,
     /// Whether some were computed since the last step: what is fresh may lead to others, which are then among the next.
     computed: bool,
     /// While the rows of the whole table are being noted.
@@ -104,6 +107,7 @@ impl Drain {
             expects_notes: false,
             set_aside: true,
             beside: Beside::default(),
+            passed_over: false,
             computed: false,
             everything: None,
             batch: Batch::first(),
@@ -132,19 +136,22 @@ impl Drain {
         if with_outbox && outbox_first {
             outbox = self.take_outbox().await?;
         }
-        let takes_notes = outbox.is_none() && !self.beside.is_at_work();
-        let (mut holding, notes) = match takes_notes {
-            true => self.take_notes().await?,
-            false => (None, Vec::new()),
+        let lane = self.beside.free().filter(|_| outbox.is_none());
+        let (mut holding, notes) = match lane {
+            Some(lane) => self.take_notes(lane).await?,
+            None => (None, Vec::new()),
         };
-        let few_notes = takes_notes && notes.len() < self.batch.notes(NOTES) as usize;
+        let few_notes =
+            lane == Some(Lane::InOrder) && notes.len() < self.batch.notes(NOTES) as usize;
         let (rows, notes): (Vec<_>, Vec<_>) = notes
             .into_iter()
             .partition(|(_, note)| matches!(note, Note::Key(_)));
-        if !rows.is_empty() {
+        if let Some(lane) = lane
+            && !rows.is_empty()
+        {
             // No transaction stays open meanwhile: two drains may do the same then, which only costs.
             holding = None;
-            self.compute(rows);
+            self.compute(lane, rows);
         }
         if with_outbox && !outbox_first {
             outbox = self.take_outbox().await?;
@@ -193,12 +200,12 @@ impl Drain {
     }
 
     /// Computes these rows, together: without a fitting index, each look reads the whole history.
-    fn compute(&mut self, rows: Vec<(i64, Note)>) {
-        let ids = rows.iter().map(|(id, _)| *id).collect();
-        let noted = Noted::of(Vec::new(), rows);
+    fn compute(&mut self, lane: Lane, rows: Vec<(i64, Note)>) {
         let (store, history) = (self.store.clone(), Arc::clone(&self.history));
         let (metrics, forgets) = (self.metrics.clone(), self.set_aside);
-        self.beside.begin(async move {
+        self.beside.begin(lane, rows, |rows, is_read| async move {
+            let ids = rows.iter().map(|(id, _)| *id).collect();
+            let noted = Noted::of(Vec::new(), rows);
             let metrics = metrics.as_deref();
             let apply = Apply {
                 store: &store,
@@ -207,7 +214,9 @@ impl Drain {
                 fence: None,
                 forgets,
             };
-            apply.noted(noted, Held { tx: None, ids }).await
+            let read = apply.read(&noted).await?;
+            is_read.store(true, Ordering::Relaxed);
+            apply.follow(noted, read, Held { tx: None, ids }).await
         });
     }
 
@@ -215,6 +224,9 @@ impl Drain {
     async fn hear_of_rows(&mut self, within: Duration) -> Result<(), CheckError> {
         if let Some(applied) = self.beside.ended(within).await {
             self.computed = true;
+            if std::mem::take(&mut self.passed_over) {
+                self.notes.restart();
+            }
             self.heard(applied?);
         }
         Ok(())
@@ -301,10 +313,30 @@ impl Drain {
         Ok(Notes::of(history, &identity).await?)
     }
 
+    /// Takes notes of the table; none of those that are being worked off.
+    async fn take_notes(
+        &mut self,
+        lane: Lane,
+    ) -> Result<(Option<Tx>, Vec<(i64, Note)>), StoreError> {
+        let (holding, mut notes) = match lane {
+            Lane::InOrder => self.take_in_order().await?,
+            Lane::Fresh => {
+                let most = self.batch.notes(NEWEST);
+                let notes = note::unseen(&self.store, self.notes.newest(), most).await?;
+                self.notes.saw(notes.iter().map(|(id, _)| *id));
+                (None, notes)
+            }
+        };
+        let taken = notes.len();
+        notes.retain(|(id, note)| !self.beside.computes(*id, note));
+        self.passed_over |= notes.len() < taken;
+        Ok((holding.filter(|_| !notes.is_empty()), notes))
+    }
+
     /// In PostgreSQL the notes are locked, so that no other drain does the same work meanwhile; in
     /// SQLite that would lock out every writer, and where there is but one connection, ourselves. Where
     /// none are expected, a transaction for them would be three requests instead of one.
-    async fn take_notes(&mut self) -> Result<(Option<Tx>, Vec<(i64, Note)>), StoreError> {
+    async fn take_in_order(&mut self) -> Result<(Option<Tx>, Vec<(i64, Note)>), StoreError> {
         let (behind, newest) = self.notes.next(Instant::now());
         let take = Take {
             behind,
@@ -317,7 +349,7 @@ impl Drain {
             Store::Postgres(pool, _) if expected && pool.options().get_max_connections() > 1 => {
                 let mut tx = self.store.begin().await?;
                 let notes = note::take(tx.conn(), take).await?;
-                ((!notes.is_empty()).then_some(tx), notes)
+                (Some(tx), notes)
             }
             _ => (None, note::look(&self.store, take).await?),
         };

@@ -46,6 +46,16 @@ impl Position {
         (0, self.newest)
     }
 
+    /// Behind this note, a look finds what nobody saw yet, and nothing else.
+    pub(super) fn newest(&self) -> i64 {
+        self.newest
+    }
+
+    /// Of those, `taken` were seen. Whatever else came is found where the next look in order begins.
+    pub(super) fn saw(&mut self, taken: impl Iterator<Item = i64>) {
+        self.newest = taken.fold(self.newest, i64::max);
+    }
+
     /// Begins anew with the next look.
     pub(super) fn restart(&mut self) {
         self.from_the_start = None;
@@ -60,7 +70,7 @@ impl Position {
         now: Instant,
     ) {
         self.more = more;
-        self.newest = taken.fold(self.newest, i64::max);
+        self.saw(taken);
         if self
             .seen
             .back()
@@ -166,5 +176,19 @@ mod tests {
         assert_eq!(position.next(now), (4, 91));
         read(&mut position, &[5], None, now);
         assert_eq!(position.next(now), (90, 91));
+    }
+
+    #[test]
+    fn a_look_for_what_nobody_saw_yet_passes_over_nothing_for_the_next_one_in_order() {
+        let start = Instant::now();
+        let mut position = at(start);
+        read(&mut position, &[10], None, start);
+        assert_eq!(position.newest(), 10);
+        position.saw([20, 30].into_iter());
+        assert_eq!(position.newest(), 30);
+        let later = start + LATE - BIT;
+        assert_eq!(position.next(later), (0, 30), "one of 11 to 29 may be left");
+        read(&mut position, &[], None, later);
+        assert_eq!(position.next(start + LATE + BIT), (0, 30));
     }
 }

@@ -155,7 +155,7 @@ async fn vacuum(conn: &mut PgConnection, findings: &mut Findings<'_>) {
         Ok(_) => {}
     }
     let tables = "select c.relname, coalesce(array_to_string(c.reloptions, ' '), ''), s.n_dead_tup,
-                s.n_live_tup, pg_size_pretty(pg_total_relation_size(c.oid)),
+                greatest(s.n_live_tup, c.reltuples::bigint, 0), pg_size_pretty(pg_total_relation_size(c.oid)),
                 extract(epoch from clock_timestamp() - greatest(s.last_autovacuum, s.last_vacuum))
          from pg_class c join pg_namespace n on n.oid = c.relnamespace
          left join pg_stat_user_tables s on s.relid = c.oid
@@ -187,7 +187,7 @@ async fn vacuum(conn: &mut PgConnection, findings: &mut Findings<'_>) {
                 format!("alter table recents.{table} set ({});", missing.join(", ")),
             );
         }
-        let detail = format!("recents.{table} has {live} rows and {dead} dead ones, {size}");
+        let detail = format!("recents.{table} has about {live} rows and {dead} dead ones, {size}");
         let is_late =
             number::<f64>(&row, 5).map_or(dead > NEVER_VACUUMED, |seconds| seconds > LATE_VACUUM);
         match is_late && dead > MANY_DEAD && dead > 2 * live {

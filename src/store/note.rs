@@ -12,10 +12,11 @@ use super::{Conn, Store, StoreError, Tx, on_both, recent};
 use crate::capture::decide::{Change, LookAgain};
 use crate::model::{Key, Newest};
 
-pub(super) const STATEMENTS: [&Statement; 13] = [
+pub(super) const STATEMENTS: [&Statement; 14] = [
     &NOTE_RUNS,
     &NOTE_KEYS,
     &TAKE,
+    &UNSEEN,
     &WAITING,
     &LET_GO,
     &SET_ASIDE,
@@ -49,6 +50,12 @@ static TAKE: Statement = Statement::new("take_notes", || {
     let old = part("t.id > $1 and t.id <= $2 and t.error is null order by t.id limit $3");
     let new = part("t.id > {greatest}($1, $2) and t.error is null order by t.id desc limit $4");
     format!("{old} union all {new}")
+});
+
+static UNSEEN: Statement = Statement::new("unseen_notes", || {
+    "select t.id, t.run, t.workspace, t.uid, t.published_run from {recents}note as t
+     where t.id > $1 and t.error is null order by t.id desc limit $2"
+        .into()
 });
 
 static WAITING: Statement = Statement::new("waiting_notes", || {
@@ -262,8 +269,26 @@ pub(crate) async fn waiting(
     after: i64,
     limit: u32,
 ) -> Result<Vec<(i64, Note)>, StoreError> {
+    behind(store, &WAITING, after, limit).await
+}
+
+/// The newest notes behind `after`, without keeping them from others.
+pub(crate) async fn unseen(
+    store: &Store,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<(i64, Note)>, StoreError> {
+    behind(store, &UNSEEN, after, limit).await
+}
+
+async fn behind(
+    store: &Store,
+    statement: &'static Statement,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<(i64, Note)>, StoreError> {
     on_both!(Store, store, |pool, dialect| {
-        let query = sqlx::query(WAITING.run(dialect))
+        let query = sqlx::query(statement.run(dialect))
             .bind(after)
             .bind(i64::from(limit));
         let rows = query.fetch_all(pool).await?;

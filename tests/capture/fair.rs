@@ -111,13 +111,8 @@ const SLOW: &str = "
         return id;
     end $$";
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_change_is_seen_while_a_row_is_computed() {
-    let runs = [
-        Run::new(1, "w", 1, 1),
-        Run::new(2, "w", 1, 2),
-        Run::new(3, "w", 1, 3),
-    ];
+/// A history of these runs, whose mapping of run 2 waits when the lock is had; and who has it, and an application.
+async fn slow(runs: &[Run]) -> (Followed, [Beside; 2]) {
     let store = TestDb::migrated(Backend::Postgres).await;
     let mut setup = Setup::of(store, History::of(POSTGRES, runs.into())).await;
     setup.source().execute(SLOW).await;
@@ -133,6 +128,17 @@ async fn a_change_is_seen_while_a_row_is_computed() {
         .await;
     followed.quiet().await;
     lock.execute("select pg_advisory_lock(4712)").await;
+    (followed, [lock, application])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_is_seen_while_a_row_is_computed() {
+    let (followed, [mut lock, mut application]) = slow(&[
+        Run::new(1, "w", 1, 1),
+        Run::new(2, "w", 1, 2),
+        Run::new(3, "w", 1, 3),
+    ])
+    .await;
     application
         .execute("delete from saved_run where id = 3")
         .await;
@@ -144,6 +150,45 @@ async fn a_change_is_seen_while_a_row_is_computed() {
     until("the change is seen", async || {
         let rows = followed.setup.store.rows().await;
         rows.keys().any(|key| key.0 == "fresh").then_some(())
+    })
+    .await;
+    lock.execute("select pg_advisory_unlock(4712)").await;
+    followed.assert_exact("when the row is computed").await;
+}
+
+/// Also where the first row is noted again meanwhile: it is not computed twice at a time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_is_seen_while_another_row_is_computed() {
+    let runs = [
+        Run::new(1, "w", 1, 1),
+        Run::new(2, "w", 1, 2),
+        Run::new(3, "w", 1, 3),
+        Run::new(5, "other", 1, 1),
+        Run::new(6, "other", 1, 2),
+    ];
+    let (followed, [mut lock, mut application]) = slow(&runs).await;
+    application
+        .execute("delete from saved_run where id = 3")
+        .await;
+    blocked(&mut application, 1).await;
+    let noted = "select count(*)::text from recents.note where workspace = 'w'";
+    let once = number(&mut application, noted).await;
+    application
+        .execute("insert into saved_run values (3, 'w', null, 1, now()); delete from saved_run where id = 3")
+        .await;
+    until("the row is noted again", async || {
+        (number(&mut application, noted).await > once).then_some(())
+    })
+    .await;
+    application
+        .execute("delete from saved_run where id = 6")
+        .await;
+    until("the deletion is seen", async || {
+        let rows = followed.setup.store.rows().await;
+        let other = rows.iter().find(|(key, _)| key.0 == "other");
+        other
+            .is_some_and(|(_, (_, run))| run.as_deref() == Some("5"))
+            .then_some(())
     })
     .await;
     lock.execute("select pg_advisory_unlock(4712)").await;

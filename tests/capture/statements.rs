@@ -96,11 +96,12 @@ const TIME: i64 = 1_767_225_600_000_000;
 /// Sent when there is time for it, in whichever round that is: what other processes are told, the end of a
 /// transaction that only read, whose beginning is counted, what a new connection is asked first, and the looks
 /// for what is fresh while rows are computed.
-const APART: [&str; 4] = [
+const APART: [&str; 5] = [
     "pg_notify",
     "ROLLBACK",
     "set_config('synchronous_commit'",
     "false as is_new from recents.outbox",
+    "where t.id > $1 and t.error is null order by t.id desc limit $2",
 ];
 
 /// A hook and a drain, of which every statement is seen.
