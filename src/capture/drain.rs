@@ -16,19 +16,14 @@ use super::beside::{Beside, Lane};
 use super::everything::Everything;
 use super::outbox::{self, Notes, Taken};
 use super::position::Position;
+use super::table_notes::{self, TableNotes};
 use super::write::Held;
 use crate::check::CheckError;
 use crate::history::History;
-use crate::store::note::{self, Note, Take};
-use crate::store::{Store, StoreError, Tx, identity};
+use crate::store::note::{self, Note};
+use crate::store::{Store, StoreError, identity};
 use crate::telemetry::{Metrics, metrics::Source};
 
-/// Notes of the table that are taken together, oldest first: each look at the history has a cost of its own,
-/// and so many keep back what is fresh in the outbox for about a hundred milliseconds.
-const NOTES: u32 = 4_000;
-/// And as many of those that came since, newest first: the rows of a statement over millions of runs do not
-/// keep back the one row of another. As many as a request of the hook may leave.
-const NEWEST: u32 = 2_000;
 /// A step with nothing else to do waits so long for rows that are being computed.
 const BESIDE: Duration = Duration::from_millis(25);
 /// A drain of a command waits so long for notes that another one took.
@@ -56,15 +51,11 @@ pub struct Drain {
     /// The store's, once it was asked.
     identity: Option<Arc<str>>,
     outbox: Position,
-    notes: Position,
-    /// Whether the last step worked, so that there must be notes of its own now.
-    expects_notes: bool,
+    notes: TableNotes,
     /// Whether anything may be set aside; then what can be mapped again is looked for with each step.
     set_aside: bool,
     /// Rows that are being computed.
     beside: Beside,
-    /// Whether notes of the same rows were passed over meanwhile.
-    passed_over: bool,
     /// Whether some were computed since the last step: what is fresh may lead to others, which are then among the next.
     computed: bool,
     /// While the rows of the whole table are being noted.
@@ -98,16 +89,14 @@ impl Drain {
     /// A drain at the start.
     pub fn new(store: Store, history: Arc<History>, metrics: Option<Arc<Metrics>>) -> Self {
         Self {
+            notes: TableNotes::of(store.clone()),
             store,
             history,
             metrics,
             identity: None,
             outbox: Position::new(),
-            notes: Position::new(),
-            expects_notes: false,
             set_aside: true,
             beside: Beside::default(),
-            passed_over: false,
             computed: false,
             everything: None,
             batch: Batch::first(),
@@ -138,11 +127,11 @@ impl Drain {
         }
         let lane = self.beside.free().filter(|_| outbox.is_none());
         let (mut holding, notes) = match lane {
-            Some(lane) => self.take_notes(lane).await?,
+            Some(lane) => self.notes.take(lane, &self.batch, &self.beside).await?,
             None => (None, Vec::new()),
         };
         let few_notes =
-            lane == Some(Lane::InOrder) && notes.len() < self.batch.notes(NOTES) as usize;
+            lane == Some(Lane::InOrder) && notes.len() < table_notes::most(&self.batch) as usize;
         let (rows, notes): (Vec<_>, Vec<_>) = notes
             .into_iter()
             .partition(|(_, note)| matches!(note, Note::Key(_)));
@@ -224,9 +213,7 @@ impl Drain {
     async fn hear_of_rows(&mut self, within: Duration) -> Result<(), CheckError> {
         if let Some(applied) = self.beside.ended(within).await {
             self.computed = true;
-            if std::mem::take(&mut self.passed_over) {
-                self.notes.restart();
-            }
+            self.notes.rows_are_computed();
             self.heard(applied?);
         }
         Ok(())
@@ -239,7 +226,7 @@ impl Drain {
             self.notes.restart();
         }
         // What was raised was noted.
-        self.expects_notes = true;
+        self.notes.expect();
     }
 
     /// Notes some more rows, where all of them have to be looked at; returns whether that is so.
@@ -247,7 +234,7 @@ impl Drain {
         let Some(everything) = &mut self.everything else {
             return Ok(false);
         };
-        self.expects_notes = true;
+        self.notes.expect();
         if everything.note_more(&self.store).await? {
             let ids = everything.ids.clone();
             let identity = self.identity().await?;
@@ -311,53 +298,6 @@ impl Drain {
     pub(super) async fn whose_notes(&mut self, history: &History) -> Result<Notes, CheckError> {
         let identity = self.identity().await?;
         Ok(Notes::of(history, &identity).await?)
-    }
-
-    /// Takes notes of the table; none of those that are being worked off.
-    async fn take_notes(
-        &mut self,
-        lane: Lane,
-    ) -> Result<(Option<Tx>, Vec<(i64, Note)>), StoreError> {
-        let (holding, mut notes) = match lane {
-            Lane::InOrder => self.take_in_order().await?,
-            Lane::Fresh => {
-                let most = self.batch.notes(NEWEST);
-                let notes = note::unseen(&self.store, self.notes.newest(), most).await?;
-                self.notes.saw(notes.iter().map(|(id, _)| *id));
-                (None, notes)
-            }
-        };
-        let taken = notes.len();
-        notes.retain(|(id, note)| !self.beside.computes(*id, note));
-        self.passed_over |= notes.len() < taken;
-        Ok((holding.filter(|_| !notes.is_empty()), notes))
-    }
-
-    /// In PostgreSQL the notes are locked, so that no other drain does the same work meanwhile; in
-    /// SQLite that would lock out every writer, and where there is but one connection, ourselves. Where
-    /// none are expected, a transaction for them would be three requests instead of one.
-    async fn take_in_order(&mut self) -> Result<(Option<Tx>, Vec<(i64, Note)>), StoreError> {
-        let (behind, newest) = self.notes.next(Instant::now());
-        let take = Take {
-            behind,
-            newest,
-            old: self.batch.notes(NOTES),
-            new: self.batch.notes(NEWEST),
-        };
-        let expected = std::mem::take(&mut self.expects_notes);
-        let (holding, notes) = match &self.store {
-            Store::Postgres(pool, _) if expected && pool.options().get_max_connections() > 1 => {
-                let mut tx = self.store.begin().await?;
-                let notes = note::take(tx.conn(), take).await?;
-                (Some(tx), notes)
-            }
-            _ => (None, note::look(&self.store, take).await?),
-        };
-        let ids = || notes.iter().map(|(id, _)| *id);
-        let old = || ids().filter(|id| *id <= newest);
-        let more = old().max().filter(|_| old().count() >= take.old as usize);
-        self.notes.read(ids(), more, Instant::now());
-        Ok((holding, notes))
     }
 
     /// Works off the notes that stand now, then those that they led to, a few times over: what others

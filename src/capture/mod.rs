@@ -22,6 +22,7 @@ pub(crate) mod rights;
 pub mod service;
 mod settled;
 pub mod status;
+mod table_notes;
 mod tables;
 mod touched;
 mod triggers;

@@ -1,0 +1,118 @@
+//! Taking the notes of the table.
+
+use std::time::Instant;
+
+use super::batch::Batch;
+use super::beside::{Beside, Lane};
+use super::position::Position;
+use crate::store::note::{self, Note, Take};
+use crate::store::{Store, StoreError, Tx};
+
+/// Notes that are taken together, oldest first: each look at the history has a cost of its own,
+/// and so many keep back what is fresh in the outbox for about a hundred milliseconds.
+const NOTES: u32 = 4_000;
+/// And as many of those that came since, newest first: the rows of a statement over millions of runs do not
+/// keep back the one row of another. As many as a request of the hook may leave.
+const NEWEST: u32 = 2_000;
+/// Of those that come while rows are computed: few, so that what is behind them does not wait for long either.
+const FRESH: u32 = 200;
+
+/// Of notes in order, at most so many are taken together.
+pub(super) fn most(batch: &Batch) -> u32 {
+    batch.notes(NOTES)
+}
+
+/// The notes of a table, for one drain.
+#[derive(Debug)]
+pub(super) struct TableNotes {
+    store: Store,
+    position: Position,
+    /// Whether there must be some, because rows were written.
+    expected: bool,
+    /// Whether some were passed over, because their rows are being computed.
+    passed_over: bool,
+}
+
+impl TableNotes {
+    pub(super) fn of(store: Store) -> Self {
+        Self {
+            store,
+            position: Position::new(),
+            expected: false,
+            passed_over: false,
+        }
+    }
+
+    /// Hears that rows were written.
+    pub(super) fn expect(&mut self) {
+        self.expected = true;
+    }
+
+    /// Begins anew with the next taking.
+    pub(super) fn restart(&mut self) {
+        self.position.restart();
+    }
+
+    /// Hears that some rows are no longer being computed.
+    pub(super) fn rows_are_computed(&mut self) {
+        if std::mem::take(&mut self.passed_over) {
+            self.restart();
+        }
+    }
+
+    /// Takes some for this lane, none of what is being computed; and the transaction that locks them, where
+    /// there is one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(super) async fn take(
+        &mut self,
+        lane: Lane,
+        batch: &Batch,
+        beside: &Beside,
+    ) -> Result<(Option<Tx>, Vec<(i64, Note)>), StoreError> {
+        let (holding, mut notes) = match lane {
+            Lane::InOrder => self.take_in_order(batch).await?,
+            Lane::Fresh => {
+                let newest = self.position.newest();
+                let notes = note::unseen(&self.store, newest, FRESH).await?;
+                self.position.saw(notes.iter().map(|(id, _)| *id));
+                (None, notes)
+            }
+        };
+        let taken = notes.len();
+        notes.retain(|(id, note)| !beside.computes(*id, note));
+        self.passed_over |= notes.len() < taken;
+        Ok((holding.filter(|_| !notes.is_empty()), notes))
+    }
+
+    /// In PostgreSQL the notes are locked, so that no other drain does the same work meanwhile; in
+    /// SQLite that would lock out every writer, and where there is but one connection, ourselves. Where
+    /// none are expected, a transaction for them would be three requests instead of one.
+    async fn take_in_order(
+        &mut self,
+        batch: &Batch,
+    ) -> Result<(Option<Tx>, Vec<(i64, Note)>), StoreError> {
+        let (behind, newest) = self.position.next(Instant::now());
+        let take = Take {
+            behind,
+            newest,
+            old: most(batch),
+            new: batch.notes(NEWEST),
+        };
+        let expected = std::mem::take(&mut self.expected);
+        let (holding, notes) = match &self.store {
+            Store::Postgres(pool, _) if expected && pool.options().get_max_connections() > 1 => {
+                let mut tx = self.store.begin().await?;
+                let notes = note::take(tx.conn(), take).await?;
+                (Some(tx), notes)
+            }
+            _ => (None, note::look(&self.store, take).await?),
+        };
+        let ids = || notes.iter().map(|(id, _)| *id);
+        let old = || ids().filter(|id| *id <= newest);
+        let more = old().max().filter(|_| old().count() >= take.old as usize);
+        self.position.read(ids(), more, Instant::now());
+        Ok((holding, notes))
+    }
+}
