@@ -124,7 +124,7 @@ pub async fn run(
             }
             Ok(Step::Idle) => {
                 said.well();
-                (pause * 2).clamp(least, IDLE)
+                behind_silence(pause, least)
             }
             // Somebody took capture away meanwhile.
             Err(_) if installed && matches!(whose(&history, &mut drain).await, Ok(Notes::None)) => {
@@ -143,6 +143,11 @@ pub async fn run(
         };
         tokio::time::sleep(pause).await;
     }
+}
+
+/// The next pause where there was nothing to do, [`IDLE`] at the most, or as long as writes are kept apart.
+fn behind_silence(pause: Duration, least: Duration) -> Duration {
+    (pause * 2).min(IDLE).max(least)
 }
 
 /// Whose the notes of the outbox are.
@@ -207,6 +212,13 @@ impl Oldest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pauses_grow_while_nothing_is_to_do_and_are_no_shorter_than_writes_are_kept_apart() {
+        assert_eq!(behind_silence(BUSY, BUSY), BUSY * 2);
+        assert_eq!(behind_silence(IDLE, BUSY), IDLE);
+        assert_eq!(behind_silence(BUSY, IDLE * 2), IDLE * 2);
+    }
 
     #[test]
     fn the_oldest_notes_wait_until_none_of_those_that_stood_is_left() {

@@ -46,7 +46,7 @@ pub(super) fn read_file(values: &mut Values, file: Option<&Path>) -> Result<(), 
                 let place = format_args!("{}: {name}", path.display()).to_string();
                 return Err(ConfigError::new(
                     place,
-                    "is neither text, a number, true nor false",
+                    "is neither text, a whole number, true nor false",
                 ));
             }
         };
@@ -120,6 +120,18 @@ fn set(
     value: String,
     origin: Origin,
 ) -> Result<(), ConfigError> {
+    let twice = match (values.get(key.name), &origin) {
+        (Some((_, Origin::File(_))), Origin::File(_)) => true,
+        (Some((_, Origin::Environment(before))), Origin::Environment(_)) => before != OF_EVERY_TOOL,
+        _ => false,
+    };
+    if twice {
+        let problem = format_args!(
+            "is given twice (from {origin}): itself, and by {}_file",
+            key.name
+        );
+        return Err(ConfigError::new(key.name, problem));
+    }
     let value = if of_file {
         let read = std::fs::read_to_string(&value).map_err(|error| {
             ConfigError::new(

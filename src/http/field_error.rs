@@ -17,6 +17,8 @@ pub enum FieldCode {
     Unreadable,
     /// A path is not UTF-8 when decoded.
     NotUtf8,
+    /// A path with a `%` that encodes nothing.
+    NotEncoded,
     /// A field that there is not.
     UnknownField,
     /// A field that must be there.

@@ -27,6 +27,11 @@ struct Ids {
 
 impl Ids {
     async fn of<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        if !is_encoded(parts.uri.path()) {
+            let detail = "has a `%` that encodes nothing; encoded, it is `%25`";
+            let error = FieldError::parameter("path", FieldCode::NotEncoded, detail);
+            return Err(Problem::invalid(vec![error]));
+        }
         let Path(names) = Path::<Vec<(String, String)>>::from_request_parts(parts, state)
             .await
             .map_err(|_| {
@@ -57,6 +62,12 @@ impl Ids {
             _ => Err(Problem::invalid(self.errors)),
         }
     }
+}
+
+/// Whether two digits stand behind each `%`. Decoded as they are, others would be a second name of another id.
+fn is_encoded(path: &str) -> bool {
+    let mut behind = path.split('%').skip(1).map(str::as_bytes);
+    behind.all(|part| matches!(part, [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit()))
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for ScopePath {

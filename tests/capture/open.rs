@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::followed::{Followed, plain};
-use crate::support::{Backend, TestDb, both, until};
+use crate::support::uses::body_of;
+use crate::support::{Backend, TestDb, Use, both, until};
 
 /// Longer than a drain expects notes of lower ids than those that it saw, which is two seconds.
 const HELD: Duration = Duration::from_secs(3);
@@ -65,6 +66,44 @@ async fn what_a_writer_held_open_noted_is_found_when_it_commits() {
     )
     .await;
     beside(&followed).await;
+    held.execute("commit").await;
+    followed.assert_exact("when it was committed").await;
+}
+
+/// One that keeps versions of rows alive, so that writes are kept apart: silence behind them included.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_goes_on_while_a_transaction_is_open_for_long() {
+    let followed = plain(TestDb::migrated(Backend::Postgres).await, 57, 100).await;
+    let mut held = followed.setup.source().connect().await;
+    held.execute("begin isolation level repeatable read; select count(*) from saved_run")
+        .await;
+    let mut conn = followed.setup.source().connect().await;
+    let is_old = "select 'old' from pg_stat_activity
+                  where datname = current_database() and backend_xmin is not null
+                    and clock_timestamp() - xact_start > interval '6 s'";
+    let mut at = 0;
+    until("the transaction is old", async || {
+        at += 1;
+        let unknown = (900_000 + at).to_string();
+        let uses = body_of(&[Use::new("beside", "p", at).run(&unknown)]);
+        let answer = followed.server.public.post("/v1/runs", &uses).await;
+        answer.expect(200);
+        (!conn.texts(is_old).await.is_empty()).then_some(())
+    })
+    .await;
+    followed.quiet().await;
+    followed
+        .app(&format!(
+            "insert into saved_run values (20000, 'behind silence', null, {VERSION}, now())"
+        ))
+        .await;
+    until("the service goes on", async || {
+        let rows = followed.setup.store.rows().await;
+        rows.keys()
+            .any(|key| key.0 == "behind silence")
+            .then_some(())
+    })
+    .await;
     held.execute("commit").await;
     followed.assert_exact("when it was committed").await;
 }

@@ -39,12 +39,16 @@ fn a_file_with_a_mistake_is_refused_in_one_line_that_names_it() {
         ),
         ("[listen]", "recents.toml: listen: is neither text"),
         (
+            "database_url = 'sqlite://a.db'\ndatabase_url_file = 'url'",
+            "database_url: is given twice (from file recents.toml): itself, and by database_url_file",
+        ),
+        (
             "pool_size_file = 'x'",
             "recents.toml: unknown key `pool_size_file`",
         ),
         (
             "listen = ['a']",
-            "recents.toml: listen: is neither text, a number, true nor false",
+            "recents.toml: listen: is neither text, a whole number, true nor false",
         ),
         (
             "pool_size = 0",
@@ -204,6 +208,22 @@ fn a_wrong_value_of_the_environment_is_refused_and_named() {
             .contains("(from environment RECENTS_POOL_SIZE)"),
         "{}",
         wrong.err
+    );
+    let twice = in_dir(
+        dir.path(),
+        &["config", "check"],
+        &[
+            ("RECENTS_DATABASE_URL", "sqlite://a.db"),
+            ("RECENTS_DATABASE_URL_FILE", "url"),
+        ],
+    )
+    .expect(2);
+    assert!(
+        twice
+            .one_line()
+            .contains("given twice (from environment RECENTS_DATABASE_URL_FILE)"),
+        "{}",
+        twice.err
     );
     let wrong = in_dir(
         dir.path(),

@@ -28,7 +28,7 @@ async fn a_batch_is_answered_in_order_as_each_list_alone(db: TestDb) {
     let scope = |i: usize| match i % 3 {
         0 => json!({"workspace": format!("w{}", 40 - i % 41)}),
         1 => json!({"workspace": format!("w{}", i % 30), "uid": "u1"}),
-        _ => json!({"workspace": "w7", "uid": ""}),
+        _ => json!({"workspace": "w7", "uid": null}),
     };
     for count in [0, 1, 2, 10, 11, 100] {
         let scopes: Vec<_> = (0..count).map(scope).collect();
@@ -63,7 +63,7 @@ async fn bad_batches_are_named(db: TestDb) {
         ),
         (
             "bad scopes",
-            json!({"scopes": ["w", {}, {"workspace": "a\0"}, {"workspace": "w", "uid": 1.5}, {"workspace": "w", "user": "u"}]}),
+            json!({"scopes": ["w", {}, {"workspace": "a\0"}, {"workspace": "w", "uid": 1.5}, {"workspace": "w", "uid": ""}, {"workspace": "w", "user": "u"}]}),
         ),
         ("limit 0", json!({"scopes": one, "limit": 0})),
         ("limit 101", json!({"scopes": one, "limit": 101})),

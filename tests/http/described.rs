@@ -73,6 +73,7 @@ async fn the_codes_of_invalid_places_are_those_that_are_listed() {
             .public
             .get("/v1/workspaces/%FF/recent-workflows")
             .await,
+        server.public.get("/v1/workspaces/%/recent-workflows").await,
         server
             .public
             .get_with(lists, &[("recents-session-token", "made-up")])
@@ -222,6 +223,9 @@ async fn ids_are_accepted_as_they_are_described() {
     for (schema, required) in [
         ("RunItem", json!(["workspace", "published_run"])),
         ("BatchScope", json!(["workspace"])),
+        ("SettingsChange", Value::Null),
+        ("ResyncRequest", Value::Null),
+        ("InvalidateRequest", Value::Null),
     ] {
         let schema = &description["components"]["schemas"][schema];
         assert_eq!(schema["required"], required);

@@ -18,6 +18,7 @@ use crate::http::query::NoParameters;
 
 /// What to forget: one of the three.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(
     dead_code,
     reason = "describes the body; it is read field by field, to name every error"

@@ -28,6 +28,7 @@ const MAX_KEY_BYTES: usize = 255;
 
 /// What to re-sync, and how.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(
     dead_code,
     reason = "describes the body; it is read field by field, to name every error"

@@ -18,16 +18,17 @@ use crate::settings::{Change, Effective, NoValue};
 
 /// What is to be changed; what is not named stays as it is.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(
     dead_code,
     reason = "describes the body; it is read field by field, to name every error"
 )]
 struct SettingsChange {
     /// `auto`, `materialized`, `shadow` or `history`.
-    #[schema(example = "materialized")]
+    #[schema(example = "materialized", nullable = false)]
     read_path: Option<String>,
     /// `batched`, `per_item` or `off`.
-    #[schema(example = "batched")]
+    #[schema(example = "batched", nullable = false)]
     details_mode: Option<String>,
 }
 

@@ -15,7 +15,7 @@ use super::lists::came_by;
 use crate::cache::Via;
 use crate::http::App;
 use crate::http::body::Json;
-use crate::http::describe::{IdInput, uid_input};
+use crate::http::describe::IdInput;
 use crate::http::field_error::{FieldCode, FieldError};
 use crate::http::fields::{Field, Fields};
 use crate::http::problem::Problem;
@@ -56,7 +56,8 @@ struct BatchRequest {
 )]
 struct BatchScope {
     workspace: IdInput,
-    #[schema(schema_with = uid_input, required = false)]
+    /// Missing or null: the workspace's own list. An empty one is refused, so that nobody who is not known is shown
+    /// what everybody used.
     uid: Option<IdInput>,
 }
 
@@ -185,7 +186,7 @@ fn read(body: &Value, errors: &mut Vec<FieldError>) -> (Vec<Scope>, u32, bool) {
             &["workspace", "uid"],
             errors,
         )?;
-        let (workspace, uid) = (fields.required_id("workspace"), fields.uid());
+        let (workspace, uid) = (fields.required_id("workspace"), fields.id("uid").here());
         Some(Scope {
             workspace: workspace?,
             uid,
