@@ -74,10 +74,10 @@ async fn what_a_writer_held_open_noted_is_found_when_it_commits() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_goes_on_while_a_transaction_is_open_for_long() {
     let followed = plain(TestDb::migrated(Backend::Postgres).await, 57, 100).await;
-    let mut held = followed.setup.source().connect().await;
-    held.execute("begin isolation level repeatable read; select count(*) from saved_run")
+    let mut held = followed.setup.store.connect().await;
+    held.execute("begin isolation level repeatable read; select count(*) from recents.note")
         .await;
-    let mut conn = followed.setup.source().connect().await;
+    let mut conn = followed.setup.store.connect().await;
     let is_old = "select 'old' from pg_stat_activity
                   where datname = current_database() and backend_xmin is not null
                     and clock_timestamp() - xact_start > interval '6 s'";
