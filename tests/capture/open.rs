@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::followed::{Followed, plain};
 use crate::support::uses::body_of;
-use crate::support::{Backend, TestDb, Use, both, until};
+use crate::support::{Backend, Beside, TestDb, Use, both, until};
 
 /// Longer than a drain expects notes of lower ids than those that it saw, which is two seconds.
 const HELD: Duration = Duration::from_secs(3);
@@ -78,9 +78,14 @@ async fn a_service_goes_on_while_a_transaction_is_open_for_long() {
     held.execute("begin isolation level repeatable read; select count(*) from recents.note")
         .await;
     let mut conn = followed.setup.store.connect().await;
-    let is_old = "select 'old' from pg_stat_activity
-                  where datname = current_database() and backend_xmin is not null
-                    and clock_timestamp() - xact_start > interval '6 s'";
+    let is_older = async |conn: &mut Beside, seconds: u32| {
+        let old = format!(
+            "select 'old' from pg_stat_activity
+             where datname = current_database() and backend_xmin is not null
+               and clock_timestamp() - xact_start > interval '{seconds} s'"
+        );
+        (!conn.texts(&old).await.is_empty()).then_some(())
+    };
     let mut at = 0;
     until("the transaction is old", async || {
         at += 1;
@@ -88,10 +93,12 @@ async fn a_service_goes_on_while_a_transaction_is_open_for_long() {
         let uses = body_of(&[Use::new("beside", "p", at).run(&unknown)]);
         let answer = followed.server.public.post("/v1/runs", &uses).await;
         answer.expect(200);
-        (!conn.texts(is_old).await.is_empty()).then_some(())
+        is_older(&mut conn, 6).await
     })
     .await;
     followed.quiet().await;
+    let silent = async || is_older(&mut conn, 8).await;
+    until("there was nothing to do for a second", silent).await;
     followed
         .app(&format!(
             "insert into saved_run values (20000, 'behind silence', null, {VERSION}, now())"
