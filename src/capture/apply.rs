@@ -3,13 +3,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::timeout;
 
 use super::write::{Held, Looked};
 use crate::check::CheckError;
-use crate::check::look::{self, LeftOut, Uses};
+use crate::check::look::{self, Found, LeftOut, Uses};
 use crate::history::{History, HistoryError, MOST_UNMAPPABLE, Passed, Unmappable, words};
 use crate::model::{Changes, Key, Newest};
 use crate::store::job::Fence;
@@ -78,15 +79,27 @@ pub(crate) struct Apply<'a> {
 }
 
 /// What was read.
-pub(super) struct Read {
+struct Read {
     /// The rows that were noted, as they were before,
     seen: HashMap<Key, Newest>,
     /// what the noted runs say,
     said: Uses,
     /// and what the rows should be.
-    best: HashMap<Key, Option<Newest>>,
-    set_aside: bool,
+    best: Best,
     tries_again: bool,
+    set_aside: bool,
+}
+
+/// What rows should be.
+#[derive(Default)]
+struct Best {
+    newest: HashMap<Key, Option<Newest>>,
+    set_aside: bool,
+    /// Look-ups of them take long.
+    heavy: Vec<Key>,
+    /// Rows that could not be looked up in time; the others were.
+    late: HashSet<Key>,
+    why: Option<HistoryError>,
 }
 
 /// What came of it.
@@ -98,6 +111,10 @@ pub(crate) struct Applied {
     pub(super) set_aside: bool,
     /// Whether what was set aside is taken again, because a run of it can be mapped.
     pub(super) tries_again: bool,
+    /// The rows of workspaces' lists that are heavy, and those of users with them.
+    pub(super) heavy: Vec<Key>,
+    /// Why some rows could not be looked up in time; their notes stay.
+    pub(super) late: Option<HistoryError>,
 }
 
 impl Apply<'_> {
@@ -117,32 +134,51 @@ impl Apply<'_> {
                 }
             }
         };
-        self.follow(noted, read?, notes).await
+        let mut applied = self.follow(noted, read?, notes).await?;
+        match applied.late.take() {
+            Some(late) => Err(late.into()),
+            None => Ok(applied),
+        }
+    }
+
+    /// The same of what these notes of rows say, which nobody has locked. Tells when the history is read. Where some
+    /// rows could not be looked up in time, their notes stay and the others go.
+    ///
+    /// # Errors
+    /// As [`Self::noted`].
+    pub(super) async fn rows(
+        &self,
+        notes: Vec<(i64, Note)>,
+        is_read: &AtomicBool,
+    ) -> Result<Applied, CheckError> {
+        let all: Vec<_> = notes.iter().map(|(id, note)| (*id, note.clone())).collect();
+        let noted = Noted::of(Vec::new(), all);
+        let read = self.read(&noted).await?;
+        is_read.store(true, Ordering::Relaxed);
+        let is_late = |note: &Note| matches!(note, Note::Key(key) if read.best.late.contains(key));
+        let done = notes.iter().filter(|(_, note)| !is_late(note));
+        let ids = done.map(|(id, _)| *id).collect();
+        self.follow(noted, read, Held { tx: None, ids }).await
     }
 
     /// Writes what follows from what was read, and lets the notes go.
     ///
     /// # Errors
     /// As [`Self::noted`].
-    pub(super) async fn follow(
-        &self,
-        noted: Noted,
-        read: Read,
-        notes: Held,
-    ) -> Result<Applied, CheckError> {
+    async fn follow(&self, noted: Noted, read: Read, notes: Held) -> Result<Applied, CheckError> {
         let Read {
             seen,
             said,
             best,
-            set_aside,
             tries_again,
+            set_aside,
         } = read;
         let (runs, uses) = (noted.runs.len() as u64, said.len() as u64);
         let looked = Looked {
             runs: noted.runs,
             said,
             seen,
-            best,
+            best: best.newest,
         };
         let written = self.write(looked, notes).await?;
         if let Some((metrics, source)) = self.metrics {
@@ -155,6 +191,8 @@ impl Apply<'_> {
             changes: written.changes,
             set_aside,
             tries_again,
+            heavy: best.heavy,
+            late: best.why,
         })
     }
 
@@ -162,14 +200,14 @@ impl Apply<'_> {
     ///
     /// # Errors
     /// [`CheckError`]; nothing is written.
-    pub(super) async fn read(&self, noted: &Noted) -> Result<Read, CheckError> {
+    async fn read(&self, noted: &Noted) -> Result<Read, CheckError> {
         let seen = self.rows_of(&noted.keys).await?;
         let aside = self.aside(&noted.runs).await?;
         let (said, fails) = self.map(&noted.runs).await?;
         let tries_again = self.forget(aside, &fails).await?;
-        let (best, failed) = self.best(&noted.keys, &seen).await?;
+        let best = self.best(&noted.keys, &seen).await?;
         Ok(Read {
-            set_aside: failed || !fails.is_empty(),
+            set_aside: best.set_aside || !fails.is_empty(),
             seen,
             said,
             best,
@@ -243,42 +281,51 @@ impl Apply<'_> {
     /// The greatest use of each of these keys now, without the runs whose mapping fails, which are set
     /// aside; and whether there were any. A row that names one of them, and would go down, is left out: it
     /// may be right. So is a key of which too many fail; it is set aside itself.
-    async fn best(
-        &self,
-        keys: &[Key],
-        seen: &HashMap<Key, Newest>,
-    ) -> Result<(HashMap<Key, Option<Newest>>, bool), CheckError> {
-        let (mut best, mut set_aside) = (HashMap::new(), false);
+    ///
+    /// Rows that take too long are looked for by halves, so that they keep no others back. A job looks at fewer rows
+    /// then instead.
+    async fn best(&self, keys: &[Key], seen: &HashMap<Key, Newest>) -> Result<Best, CheckError> {
+        let mut best = Best::default();
         let mut parts = vec![keys];
         // Known to fail; asked for when something does.
         let mut known = None;
         while let Some(part) = parts.pop() {
             let looked = self.best_of(part, &mut known).await;
-            set_aside |= known.as_ref().is_some_and(|known| !known.is_empty());
+            best.set_aside |= known.as_ref().is_some_and(|known| !known.is_empty());
             match looked {
                 Ok((mut found, fails)) => {
-                    set_aside |= !fails.is_empty();
+                    best.set_aside |= !fails.is_empty();
+                    best.heavy.append(&mut found.heavy);
                     let names_one = |row: &Newest| {
                         let run = row.run.as_deref();
                         run.is_some_and(|run| fails.contains(run))
                     };
                     for key in part {
-                        let (row, newest) = (seen.get(key), found.remove(key));
+                        let (row, newest) = (seen.get(key), found.newest.remove(key));
                         if newest.as_ref() >= row || !row.is_some_and(names_one) {
-                            best.insert(key.clone(), newest);
+                            best.newest.insert(key.clone(), newest);
                         }
                     }
                 }
                 Err(CheckError::History(error)) if error.is_of_the_data() => {
                     if let Some(key) = look::halve(&mut parts, part) {
                         self.set_aside(Note::Key(key.clone()), &error).await?;
-                        set_aside = true;
+                        best.set_aside = true;
+                    }
+                }
+                Err(CheckError::History(error @ HistoryError::TimedOut(_)))
+                    if self.fence.is_none() =>
+                {
+                    if let Some(key) = look::halve(&mut parts, part) {
+                        best.heavy.push(key.of_everyone());
+                        best.late.insert(key.clone());
+                        best.why = Some(error);
                     }
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok((best, set_aside))
+        Ok(best)
     }
 
     /// The greatest use of each of these keys now, and the runs that are left out because they fail.
@@ -289,7 +336,7 @@ impl Apply<'_> {
         &self,
         keys: &[Key],
         known: &mut Option<Vec<String>>,
-    ) -> Result<(HashMap<Key, Newest>, HashSet<String>), CheckError> {
+    ) -> Result<(Found, HashSet<String>), CheckError> {
         let look = |left_out| look::at_keys(self.history, keys.iter(), left_out);
         let known = match known {
             Some(known) => known,

@@ -14,36 +14,48 @@ use crate::check::CheckError;
 use crate::history::HistoryError;
 use crate::model::Key;
 use crate::store::note::Note;
+use crate::store::recent::MAX_KEYS;
 
-/// While rows that were noted before are read for longer than this, those that are noted since are computed beside
-/// them: most look-ups take some milliseconds, and rows that are computed together cost less.
+/// A batch that reads for longer than this makes way for others: most take some milliseconds, and rows that are
+/// computed together cost less.
 const SLOW: Duration = Duration::from_millis(100);
+/// Rows that are known to be heavy, at the most; then it is learnt anew which are.
+const MOST_HEAVY: usize = 10_000;
 
-/// Which notes rows are computed of.
+/// Of each, one batch at the most is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lane {
-    /// All that wait, in their order.
-    InOrder,
-    /// Those that nobody saw yet.
-    Fresh,
+    /// As far as is known, it does not take long.
+    Quick,
+    /// It takes long.
+    Slow,
 }
 
-/// The rows that are being computed: one batch of each lane at the most. Given up when dropped; their notes stay.
+/// The rows that are being computed. Given up when dropped; their notes stay.
 #[derive(Debug, Default)]
 pub(super) struct Beside {
     tasks: JoinSet<Result<Applied, CheckError>>,
     batches: HashMap<Id, Computed>,
+    /// Rows that take long, by the workspaces' lists.
+    heavy: HashSet<Key>,
 }
 
-/// What one of them computes.
+/// What a batch computes.
 #[derive(Debug)]
 struct Computed {
     lane: Lane,
     ids: HashSet<i64>,
-    keys: HashSet<Key>,
+    /// By the workspaces' lists: the rows of users are computed of the same runs.
+    rows: HashSet<Key>,
     began: Instant,
-    /// What is written leads to notes of its own: those are taken together, when all of it is.
     is_read: Arc<AtomicBool>,
+}
+
+impl Computed {
+    /// What is written at once leads to notes that are taken together.
+    fn is_being_written_at_once(&self) -> bool {
+        self.ids.len() <= MAX_KEYS && self.is_read.load(Ordering::Relaxed)
+    }
 }
 
 impl Beside {
@@ -51,24 +63,58 @@ impl Beside {
         !self.tasks.is_empty()
     }
 
-    /// Whose notes can be taken now.
-    pub(super) fn free(&self) -> Option<Lane> {
-        let of = |lane| self.batches.values().find(|batch| batch.lane == lane);
-        match (of(Lane::InOrder), of(Lane::Fresh)) {
-            (None, _) => Some(Lane::InOrder),
-            (Some(batch), None)
-                if batch.began.elapsed() > SLOW && !batch.is_read.load(Ordering::Relaxed) =>
-            {
-                Some(Lane::Fresh)
-            }
-            _ => None,
+    fn batch(&self, lane: Lane) -> Option<&Computed> {
+        self.batches.values().find(|batch| batch.lane == lane)
+    }
+
+    /// Whether a batch of this lane can begin.
+    pub(super) fn is_free(&self, lane: Lane) -> bool {
+        self.batch(lane).is_none()
+    }
+
+    /// Whether notes are to be left where they are for now, because a batch is about to end.
+    pub(super) fn is_about_to_end(&self) -> bool {
+        let quick = self.batch(Lane::Quick);
+        quick.is_some_and(|batch| batch.began.elapsed() <= SLOW)
+            || self
+                .batches
+                .values()
+                .any(Computed::is_being_written_at_once)
+    }
+
+    /// Has a quick batch that turned out to be slow be one, where none is.
+    pub(super) fn make_way(&mut self) {
+        if self.is_free(Lane::Slow) {
+            self.batches
+                .values_mut()
+                .for_each(|batch| batch.lane = Lane::Slow);
+        }
+    }
+
+    /// Learns which rows take long.
+    pub(super) fn are_heavy(&mut self, rows: &[Key]) {
+        if self.heavy.len() + rows.len() > MOST_HEAVY {
+            self.heavy.clear();
+        }
+        self.heavy.extend(rows.iter().cloned());
+    }
+
+    /// In which lane this row is computed.
+    pub(super) fn lane(&self, key: &Key) -> Lane {
+        match self.heavy.contains(&key.of_everyone()) {
+            true => Lane::Slow,
+            false => Lane::Quick,
         }
     }
 
     /// Whether what this note says is being done.
     pub(super) fn computes(&self, id: i64, note: &Note) -> bool {
+        let row = match note {
+            Note::Key(key) if self.is_at_work() => Some(key.of_everyone()),
+            _ => None,
+        };
         self.batches.values().any(|batch| {
-            batch.ids.contains(&id) || matches!(note, Note::Key(key) if batch.keys.contains(key))
+            batch.ids.contains(&id) || row.as_ref().is_some_and(|row| batch.rows.contains(row))
         })
     }
 
@@ -82,14 +128,14 @@ impl Beside {
         Work: Future<Output = Result<Applied, CheckError>> + Send + 'static,
     {
         let is_read = Arc::default();
-        let keys = notes.iter().filter_map(|(_, note)| match note {
-            Note::Key(key) => Some(key.clone()),
+        let rows = notes.iter().filter_map(|(_, note)| match note {
+            Note::Key(key) => Some(key.of_everyone()),
             Note::Run(_) => None,
         });
         let batch = Computed {
             lane,
             ids: notes.iter().map(|(id, _)| *id).collect(),
-            keys: keys.collect(),
+            rows: rows.collect(),
             began: Instant::now(),
             is_read: Arc::clone(&is_read),
         };

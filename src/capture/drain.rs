@@ -5,7 +5,6 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
@@ -16,7 +15,7 @@ use super::beside::{Beside, Lane};
 use super::everything::Everything;
 use super::outbox::{self, Notes, Taken};
 use super::position::Position;
-use super::table_notes::{self, TableNotes};
+use super::table_notes::TableNotes;
 use super::write::Held;
 use crate::check::CheckError;
 use crate::history::History;
@@ -125,22 +124,18 @@ impl Drain {
         if with_outbox && outbox_first {
             outbox = self.take_outbox().await?;
         }
-        let lane = self.beside.free().filter(|_| outbox.is_none());
-        let (mut holding, notes) = match lane {
-            Some(lane) => self.notes.take(lane, &self.batch, &self.beside).await?,
-            None => (None, Vec::new()),
-        };
-        let few_notes =
-            lane == Some(Lane::InOrder) && notes.len() < table_notes::most(&self.batch) as usize;
+        let (mut holding, notes, few_notes) =
+            match outbox.is_none() && !self.beside.is_about_to_end() {
+                true => self.notes.take(&self.batch, &self.beside).await?,
+                false => (None, Vec::new(), false),
+            };
         let (rows, notes): (Vec<_>, Vec<_>) = notes
             .into_iter()
             .partition(|(_, note)| matches!(note, Note::Key(_)));
-        if let Some(lane) = lane
-            && !rows.is_empty()
-        {
+        if !rows.is_empty() {
             // No transaction stays open meanwhile: two drains may do the same then, which only costs.
             holding = None;
-            self.compute(lane, rows);
+            self.compute(rows);
         }
         if with_outbox && !outbox_first {
             outbox = self.take_outbox().await?;
@@ -188,13 +183,25 @@ impl Drain {
         Ok((Step::Worked, few_notes))
     }
 
-    /// Computes these rows, together: without a fitting index, each look reads the whole history.
-    fn compute(&mut self, lane: Lane, rows: Vec<(i64, Note)>) {
+    /// Computes these rows, together: without a fitting index, each look reads the whole history. Those that take long
+    /// apart; and those of which others are being computed later.
+    fn compute(&mut self, rows: Vec<(i64, Note)>) {
+        self.beside.make_way();
+        let is_slow = |(_, note): &(i64, Note)| matches!(note, Note::Key(key) if self.beside.lane(key) == Lane::Slow);
+        let (slow, quick): (Vec<_>, Vec<_>) = rows.into_iter().partition(is_slow);
+        for (lane, rows) in [(Lane::Slow, slow), (Lane::Quick, quick)] {
+            match rows.is_empty() || self.beside.is_free(lane) {
+                true if rows.is_empty() => {}
+                true => self.begin(lane, rows),
+                false => self.notes.pass_over(),
+            }
+        }
+    }
+
+    fn begin(&mut self, lane: Lane, rows: Vec<(i64, Note)>) {
         let (store, history) = (self.store.clone(), Arc::clone(&self.history));
         let (metrics, forgets) = (self.metrics.clone(), self.set_aside);
         self.beside.begin(lane, rows, |rows, is_read| async move {
-            let ids = rows.iter().map(|(id, _)| *id).collect();
-            let noted = Noted::of(Vec::new(), rows);
             let metrics = metrics.as_deref();
             let apply = Apply {
                 store: &store,
@@ -203,9 +210,7 @@ impl Drain {
                 fence: None,
                 forgets,
             };
-            let read = apply.read(&noted).await?;
-            is_read.store(true, Ordering::Relaxed);
-            apply.follow(noted, read, Held { tx: None, ids }).await
+            apply.rows(rows, &is_read).await
         });
     }
 
@@ -214,13 +219,21 @@ impl Drain {
         if let Some(applied) = self.beside.ended(within).await {
             self.computed = true;
             self.notes.rows_are_computed();
-            self.heard(applied?);
+            let mut applied = applied?;
+            let late = applied.late.take();
+            self.heard(applied);
+            if let Some(late) = late {
+                // Their notes were seen.
+                self.notes.restart();
+                return Err(late.into());
+            }
         }
         Ok(())
     }
 
     fn heard(&mut self, applied: Applied) {
         self.set_aside |= applied.set_aside;
+        self.beside.are_heavy(&applied.heavy);
         if applied.tries_again {
             // Those notes are old ones.
             self.notes.restart();

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::batch::Batch;
-use super::beside::{Beside, Lane};
+use super::beside::Beside;
 use super::position::Position;
 use crate::store::note::{self, Note, Take};
 use crate::store::{Store, StoreError, Tx};
@@ -16,11 +16,6 @@ const NOTES: u32 = 4_000;
 const NEWEST: u32 = 2_000;
 /// Of those that come while rows are computed: few, so that what is behind them does not wait for long either.
 const FRESH: u32 = 200;
-
-/// Of notes in order, at most so many are taken together.
-pub(super) fn most(batch: &Batch) -> u32 {
-    batch.notes(NOTES)
-}
 
 /// The notes of a table, for one drain.
 #[derive(Debug)]
@@ -53,6 +48,11 @@ impl TableNotes {
         self.position.restart();
     }
 
+    /// Hears that some of those that were taken are left where they are, because others are being computed.
+    pub(super) fn pass_over(&mut self) {
+        self.passed_over = true;
+    }
+
     /// Hears that some rows are no longer being computed.
     pub(super) fn rows_are_computed(&mut self) {
         if std::mem::take(&mut self.passed_over) {
@@ -60,30 +60,33 @@ impl TableNotes {
         }
     }
 
-    /// Takes some for this lane, none of what is being computed; and the transaction that locks them, where
-    /// there is one.
+    /// Takes some, none of what is being computed, and says whether there are but few; with the transaction that
+    /// locks them, where there is one. While rows are computed, those that nobody saw yet, and seldom all.
     ///
     /// # Errors
     /// [`StoreError`].
     pub(super) async fn take(
         &mut self,
-        lane: Lane,
         batch: &Batch,
         beside: &Beside,
-    ) -> Result<(Option<Tx>, Vec<(i64, Note)>), StoreError> {
-        let (holding, mut notes) = match lane {
-            Lane::InOrder => self.take_in_order(batch).await?,
-            Lane::Fresh => {
+    ) -> Result<(Option<Tx>, Vec<(i64, Note)>, bool), StoreError> {
+        let in_order = !beside.is_at_work() || self.position.is_due(Instant::now());
+        let (holding, mut notes) = match in_order {
+            true => self.take_in_order(batch).await?,
+            false => {
                 let newest = self.position.newest();
                 let notes = note::unseen(&self.store, newest, FRESH).await?;
                 self.position.saw(notes.iter().map(|(id, _)| *id));
+                // There may be more.
+                self.passed_over |= notes.len() >= FRESH as usize;
                 (None, notes)
             }
         };
         let taken = notes.len();
         notes.retain(|(id, note)| !beside.computes(*id, note));
         self.passed_over |= notes.len() < taken;
-        Ok((holding.filter(|_| !notes.is_empty()), notes))
+        let few = in_order && taken < batch.notes(NOTES) as usize;
+        Ok((holding.filter(|_| !notes.is_empty()), notes, few))
     }
 
     /// In PostgreSQL the notes are locked, so that no other drain does the same work meanwhile; in
@@ -97,7 +100,7 @@ impl TableNotes {
         let take = Take {
             behind,
             newest,
-            old: most(batch),
+            old: batch.notes(NOTES),
             new: batch.notes(NEWEST),
         };
         let expected = std::mem::take(&mut self.expected);

@@ -235,12 +235,24 @@ pub(crate) enum LeftOut<'a> {
     Known(&'a [String]),
 }
 
-/// The greatest use of each of these keys now; keys without one have none.
+/// Rows of which more runs were read are heavy: the next look at them takes as long.
+const HEAVY: usize = 10_000;
+
+/// What was found of some keys.
+#[derive(Default)]
+pub(crate) struct Found {
+    /// The greatest use of each; keys without one have none.
+    pub(crate) newest: HashMap<Key, Newest>,
+    /// The rows of workspaces' lists that are heavy, and those of users with them.
+    pub(crate) heavy: Vec<Key>,
+}
+
+/// The greatest use of each of these keys now.
 pub(crate) async fn at_keys<'a>(
     history: &History,
     keys: impl Iterator<Item = &'a Key> + Clone,
     left_out: LeftOut<'_>,
-) -> Result<HashMap<Key, Newest>, HistoryError> {
+) -> Result<Found, HistoryError> {
     let mut pairs: Vec<(&str, &str)> = keys
         .clone()
         .map(|key| {
@@ -250,11 +262,16 @@ pub(crate) async fn at_keys<'a>(
         .collect();
     pairs.sort_unstable();
     pairs.dedup();
-    let mut fold = Fold::default();
+    let (mut fold, mut runs, mut pair) = (Fold::default(), HashMap::new(), String::new());
     if !pairs.is_empty() {
         let take = |raw: RawUse<'_>| {
             if let Ok(usage) = raw.check() {
                 fold.add(&usage);
+                Key::pack_into(&mut pair, usage.workspace, "", usage.published_run);
+                match runs.get_mut(pair.as_str()) {
+                    Some(runs) => *runs += 1,
+                    None => drop(runs.insert(Key::from_packed(&pair), 1)),
+                }
             }
         };
         match left_out {
@@ -269,5 +286,9 @@ pub(crate) async fn at_keys<'a>(
         }
     }
     let mut best: HashMap<Key, Newest> = fold.into_sorted().into_iter().collect();
-    Ok(keys.filter_map(|key| best.remove_entry(key)).collect())
+    let heavy = runs.into_iter().filter(|(_, runs)| *runs > HEAVY);
+    Ok(Found {
+        newest: keys.filter_map(|key| best.remove_entry(key)).collect(),
+        heavy: heavy.map(|(pair, _)| pair).collect(),
+    })
 }

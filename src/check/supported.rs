@@ -1,12 +1,9 @@
 //! The supported-check: the run that a row names still maps to exactly this row.
 
-use std::collections::HashMap;
-
 use super::look::{self, LOOK_AGAIN_AFTER, LeftOut, Notes, Suspects};
 use super::{CheckError, Difference, Found, Kind, Reason};
 use crate::capture::{Touched, settled};
 use crate::history::{History, Unmappable};
-use crate::model::Key;
 use crate::store::recent::{self, MAX_KEYS, RecentRow};
 use crate::store::{Store, dismissal, with_retries};
 
@@ -72,8 +69,8 @@ pub(super) async fn named(
         return Ok(Vec::new());
     }
     let keys = unsupported.iter().map(|((key, _), _)| key);
-    let mut best: HashMap<Key, _> =
-        look::at_keys(history, keys, LeftOut::Found(unmappable)).await?;
+    let found = look::at_keys(history, keys, LeftOut::Found(unmappable)).await?;
+    let mut best = found.newest;
     let differences = unsupported.into_iter().filter_map(|((key, row), reason)| {
         let history = best.remove(&key);
         let kind = match &history {

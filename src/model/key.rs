@@ -55,6 +55,12 @@ impl Key {
         (next(), next(), next())
     }
 
+    /// The key of the same published run in the workspace's own list.
+    pub(crate) fn of_everyone(&self) -> Self {
+        let (workspace, _, published_run) = self.parts();
+        Self::new(workspace, "", published_run)
+    }
+
     /// Whether it is a row of the workspace's own list.
     pub fn is_workspace_list(&self) -> bool {
         self.parts().1.is_empty()

@@ -156,41 +156,108 @@ async fn a_change_is_seen_while_a_row_is_computed() {
     followed.assert_exact("when the row is computed").await;
 }
 
-/// Also where the first row is noted again meanwhile: it is not computed twice at a time.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_deletion_is_seen_while_another_row_is_computed() {
-    let runs = [
+/// The history of a row that takes long, `w`, which a user has too, and of another one.
+fn two_rows() -> [Run; 6] {
+    [
         Run::new(1, "w", 1, 1),
         Run::new(2, "w", 1, 2),
-        Run::new(3, "w", 1, 3),
+        Run::new(3, "w", 1, 4),
+        Run::new(4, "w", 1, 3).by("u"),
         Run::new(5, "other", 1, 1),
         Run::new(6, "other", 1, 2),
-    ];
-    let (followed, [mut lock, mut application]) = slow(&runs).await;
+    ]
+}
+
+impl Followed {
+    /// Waits until the other row is that of the run which is left.
+    async fn other_is_right(&self) {
+        until("the other row is right", async || {
+            let rows = self.setup.store.rows().await;
+            let other = rows.iter().find(|(key, _)| key.0 == "other");
+            other
+                .is_some_and(|(_, (_, run))| run.as_deref() == Some("5"))
+                .then_some(())
+        })
+        .await;
+    }
+}
+
+/// Also where more rows of the same runs are noted meanwhile: they are not computed beside it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_is_seen_while_another_row_is_computed() {
+    let (followed, [mut lock, mut application]) = slow(&two_rows()).await;
     application
         .execute("delete from saved_run where id = 3")
         .await;
     blocked(&mut application, 1).await;
-    let noted = "select count(*)::text from recents.note where workspace = 'w'";
-    let once = number(&mut application, noted).await;
-    application
-        .execute("insert into saved_run values (3, 'w', null, 1, now()); delete from saved_run where id = 3")
+    for (of, more) in [
+        (
+            "",
+            "insert into saved_run values (3, 'w', null, 1, now()); delete from saved_run where id = 3",
+        ),
+        ("u", "delete from saved_run where id = 4"),
+    ] {
+        let noted = format!(
+            "select count(*)::text from recents.note where workspace = 'w' and uid = '{of}'"
+        );
+        let before = number(&mut application, &noted).await;
+        application.execute(more).await;
+        until("the row is noted", async || {
+            (number(&mut application, &noted).await > before).then_some(())
+        })
         .await;
-    until("the row is noted again", async || {
-        (number(&mut application, noted).await > once).then_some(())
-    })
-    .await;
+    }
     application
         .execute("delete from saved_run where id = 6")
         .await;
-    until("the deletion is seen", async || {
-        let rows = followed.setup.store.rows().await;
-        let other = rows.iter().find(|(key, _)| key.0 == "other");
-        other
-            .is_some_and(|(_, (_, run))| run.as_deref() == Some("5"))
-            .then_some(())
-    })
-    .await;
+    followed.other_is_right().await;
     lock.execute("select pg_advisory_unlock(4712)").await;
     followed.assert_exact("when the row is computed").await;
+}
+
+/// Somebody ends what takes long, again and again, as a time-out would.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_cannot_be_computed_in_time_keeps_no_others_back() {
+    let (followed, [mut lock, mut application]) = slow(&two_rows()).await;
+    application
+        .execute("delete from saved_run where id in (3, 6)")
+        .await;
+    blocked(&mut application, 1).await;
+    let cancel = "select pg_cancel_backend(pid)::text from pg_stat_activity
+                  where datname = current_database() and application_name = 'recents'
+                    and wait_event_type = 'Lock'";
+    let ending = async {
+        loop {
+            application.texts(cancel).await;
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = followed.other_is_right() => {}
+        () = ending => {}
+    }
+    lock.execute("select pg_advisory_unlock(4712)").await;
+    followed.assert_exact("when the row is computed").await;
+}
+
+/// It was computed before, of many runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_is_known_to_take_long_is_computed_apart() {
+    let (followed, [mut lock, mut application]) = slow(&two_rows()).await;
+    lock.execute("select pg_advisory_unlock(4712)").await;
+    application
+        .execute(
+            "insert into saved_run select 1000 + n, 'w', null, 1, timestamptz '2020-01-01Z' from generate_series(1, 20000) n;
+             delete from saved_run where id = 3",
+        )
+        .await;
+    followed.assert_exact("when the row was computed").await;
+    lock.execute("select pg_advisory_lock(4712)").await;
+    application
+        .execute("delete from saved_run where id in (4, 6)")
+        .await;
+    blocked(&mut application, 1).await;
+    followed.other_is_right().await;
+    lock.execute("select pg_advisory_unlock(4712)").await;
+    followed.assert_exact("when it was computed again").await;
 }
