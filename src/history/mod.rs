@@ -102,8 +102,8 @@ pub enum HistoryError {
         /// What does not fit and what to do.
         problem: String,
     },
-    /// One query took longer than it may.
-    #[error("a query of the history took longer than {0:?}")]
+    /// One query took longer than it may, or was cancelled: PostgreSQL has one code for both.
+    #[error("a query of the history took longer than {0:?}, or somebody cancelled it")]
     TimedOut(Duration),
     /// The history's database failed or went away.
     #[error("the history cannot be read")]
