@@ -72,7 +72,7 @@ impl TableNotes {
     ) -> Result<(Option<Tx>, Vec<(i64, Note)>, bool), StoreError> {
         let in_order = !beside.is_at_work() || self.position.is_due(Instant::now());
         let (holding, mut notes) = match in_order {
-            true => self.take_in_order(batch).await?,
+            true => self.take_in_order(batch, !beside.is_at_work()).await?,
             false => {
                 let newest = self.position.newest();
                 let notes = note::unseen(&self.store, newest, FRESH).await?;
@@ -91,10 +91,12 @@ impl TableNotes {
 
     /// In PostgreSQL the notes are locked, so that no other drain does the same work meanwhile; in
     /// SQLite that would lock out every writer, and where there is but one connection, ourselves. Where
-    /// none are expected, a transaction for them would be three requests instead of one.
+    /// none are expected, a transaction for them would be three requests instead of one; and where rows are being
+    /// computed (`may_hold` is false), it would keep their notes from going.
     async fn take_in_order(
         &mut self,
         batch: &Batch,
+        may_hold: bool,
     ) -> Result<(Option<Tx>, Vec<(i64, Note)>), StoreError> {
         let (behind, newest) = self.position.next(Instant::now());
         let take = Take {
@@ -103,7 +105,7 @@ impl TableNotes {
             old: batch.notes(NOTES),
             new: batch.notes(NEWEST),
         };
-        let expected = std::mem::take(&mut self.expected);
+        let expected = std::mem::take(&mut self.expected) && may_hold;
         let (holding, notes) = match &self.store {
             Store::Postgres(pool, _) if expected && pool.options().get_max_connections() > 1 => {
                 let mut tx = self.store.begin().await?;
