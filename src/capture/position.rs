@@ -38,17 +38,12 @@ impl Position {
 
     /// Where the next look, now, begins: behind this note; and the newest that was seen.
     pub(super) fn next(&mut self, now: Instant) -> (i64, i64) {
-        if !self.is_due(now) {
+        let recent = |at: Instant| now.duration_since(at) < FROM_THE_START;
+        if self.from_the_start.is_some_and(recent) {
             return (self.more.unwrap_or(self.late), self.newest);
         }
         self.from_the_start = Some(now);
         (0, self.newest)
-    }
-
-    /// Whether the next look, now, begins from the start.
-    pub(super) fn is_due(&self, now: Instant) -> bool {
-        let recent = |at: Instant| now.duration_since(at) < FROM_THE_START;
-        !self.from_the_start.is_some_and(recent)
     }
 
     /// Behind this note, a look finds what nobody saw yet, and nothing else.

@@ -1,6 +1,6 @@
 //! Taking the notes of the table.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::batch::Batch;
 use super::beside::Beside;
@@ -16,12 +16,16 @@ const NOTES: u32 = 4_000;
 const NEWEST: u32 = 2_000;
 /// Of those that come while rows are computed: few, so that what is behind them does not wait for long either.
 const FRESH: u32 = 200;
+/// While rows are computed, all that waits is looked at so often: what commits late may be older than what was seen.
+const IN_ORDER: Duration = Duration::from_secs(5);
 
 /// The notes of a table, for one drain.
 #[derive(Debug)]
 pub(super) struct TableNotes {
     store: Store,
     position: Position,
+    /// When they were last looked at in order.
+    looked: Instant,
     /// Whether there must be some, because rows were written.
     expected: bool,
     /// Whether some were passed over, because their rows are being computed.
@@ -33,6 +37,7 @@ impl TableNotes {
         Self {
             store,
             position: Position::new(),
+            looked: Instant::now(),
             expected: false,
             passed_over: false,
         }
@@ -70,7 +75,7 @@ impl TableNotes {
         batch: &Batch,
         beside: &Beside,
     ) -> Result<(Option<Tx>, Vec<(i64, Note)>, bool), StoreError> {
-        let in_order = !beside.is_at_work() || self.position.is_due(Instant::now());
+        let in_order = !beside.is_at_work() || self.looked.elapsed() > IN_ORDER;
         let (holding, mut notes) = match in_order {
             true => self.take_in_order(batch, !beside.is_at_work()).await?,
             false => {
@@ -98,14 +103,15 @@ impl TableNotes {
         batch: &Batch,
         may_hold: bool,
     ) -> Result<(Option<Tx>, Vec<(i64, Note)>), StoreError> {
-        let (behind, newest) = self.position.next(Instant::now());
+        self.looked = Instant::now();
+        let (behind, newest) = self.position.next(self.looked);
         let take = Take {
             behind,
             newest,
             old: batch.notes(NOTES),
             new: batch.notes(NEWEST),
         };
-        let expected = std::mem::take(&mut self.expected) && may_hold;
+        let expected = may_hold && std::mem::take(&mut self.expected);
         let (holding, notes) = match &self.store {
             Store::Postgres(pool, _) if expected && pool.options().get_max_connections() > 1 => {
                 let mut tx = self.store.begin().await?;
