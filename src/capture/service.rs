@@ -89,8 +89,14 @@ pub async fn run(
             let says = match count(&store, &history, &metrics, &mut drain, &mut oldest).await {
                 Ok(notes) => {
                     counted = Instant::now();
-                    if installed && notes == Notes::None {
-                        tracing::info!("{UNINSTALLED}");
+                    match notes {
+                        Notes::None if installed => tracing::info!("{UNINSTALLED}"),
+                        Notes::Ours if !installed => {
+                            tracing::info!(
+                                "capture is installed: what changes in the history is noted"
+                            );
+                        }
+                        _ => {}
                     }
                     installed = notes == Notes::Ours;
                     match notes {
