@@ -134,10 +134,10 @@ impl Apply<'_> {
                 }
             }
         };
-        let mut applied = self.follow(noted, read?, notes).await?;
-        match applied.late.take() {
+        let mut read = read?;
+        match read.best.why.take() {
             Some(late) => Err(late.into()),
-            None => Ok(applied),
+            None => self.follow(noted, read, notes).await,
         }
     }
 
@@ -286,7 +286,9 @@ impl Apply<'_> {
     /// then instead.
     async fn best(&self, keys: &[Key], seen: &HashMap<Key, Newest>) -> Result<Best, CheckError> {
         let mut best = Best::default();
-        let mut parts = vec![keys];
+        let mut keys = keys.to_vec();
+        keys.sort_by_cached_key(Key::of_everyone);
+        let mut parts = vec![keys.as_slice()];
         // Known to fail; asked for when something does.
         let mut known = None;
         while let Some(part) = parts.pop() {
@@ -316,9 +318,12 @@ impl Apply<'_> {
                 Err(CheckError::History(error @ HistoryError::TimedOut(_)))
                     if self.fence.is_none() =>
                 {
-                    if let Some(key) = look::halve(&mut parts, part) {
-                        best.heavy.push(key.of_everyone());
-                        best.late.insert(key.clone());
+                    tracing::warn!(rows = part.len(), "looking rows up took too long");
+                    if let Some((some, others)) = by_rows(part) {
+                        parts.extend([some, others]);
+                    } else {
+                        best.heavy.extend(part.first().map(Key::of_everyone));
+                        best.late.extend(part.iter().cloned());
                         best.why = Some(error);
                     }
                 }
@@ -378,5 +383,34 @@ impl Apply<'_> {
             metrics.count_runs(source, "rejected", 1);
         }
         with_retries(|| note::set_aside(self.store, note, problem)).await
+    }
+}
+
+/// About half of these keys and the others, those of one published run in a workspace together: they are computed of
+/// the same runs. `None` where there is but one.
+fn by_rows(keys: &[Key]) -> Option<(&[Key], &[Key])> {
+    let begins = |at: &usize| keys[*at].of_everyone() != keys[*at - 1].of_everyone();
+    let middle = (keys.len() / 2).max(1);
+    let behind = (middle..keys.len()).find(begins);
+    let at = behind.or_else(|| (1..middle).rev().find(begins))?;
+    Some(keys.split_at(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_the_same_runs_stay_together() {
+        let keys = |of: &[(&str, &str)]| -> Vec<Key> {
+            of.iter().map(|(w, uid)| Key::new(w, uid, "p")).collect()
+        };
+        let all = keys(&[("a", ""), ("a", "u"), ("a", "v"), ("b", "")]);
+        assert_eq!(by_rows(&all), Some(all.split_at(3)));
+        let all = keys(&[("a", ""), ("b", ""), ("b", "u"), ("b", "v"), ("b", "w")]);
+        assert_eq!(by_rows(&all), Some(all.split_at(1)));
+        assert_eq!(by_rows(&all[1..]), None);
+        assert_eq!(by_rows(&all[..1]), None);
+        assert_eq!(by_rows(&[]), None);
     }
 }
