@@ -239,7 +239,6 @@ pub(crate) enum LeftOut<'a> {
 const HEAVY: usize = 10_000;
 
 /// What was found of some keys.
-#[derive(Default)]
 pub(crate) struct Found {
     /// The greatest use of each; keys without one have none.
     pub(crate) newest: HashMap<Key, Newest>,
