@@ -38,8 +38,13 @@ pub struct Coverage {
 impl Coverage {
     /// Whether every change of the history is noted.
     pub fn is_whole(&self) -> bool {
+        self.current && self.is_noted()
+    }
+
+    /// Whether every table has its triggers, be their functions of this version or not.
+    pub(super) fn is_noted(&self) -> bool {
         let covered = !self.tables.is_empty() && self.tables.iter().all(|t| t.problem.is_none());
-        self.installed && self.current && covered
+        self.installed && covered
     }
 }
 
@@ -102,8 +107,9 @@ async fn look(
     }
     for (_, table) in strays(&mut conn, &tables).await? {
         let problem = "it has triggers of capture and is no part of the history, or no longer; \
-                           `recents capture install` removes them, and `recents verify --repair` \
-                           sees to its runs";
+                           `recents capture install` removes them (where another role owns it, \
+                           `recents capture uninstall` does, and then install), and \
+                           `recents verify --repair` sees to its runs";
         let problem = Some(problem.into());
         if covered.last().is_none_or(|last| last.table != table) {
             covered.push(Covered { table, problem });

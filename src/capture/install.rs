@@ -12,14 +12,16 @@ use super::tables::{
 };
 use super::triggers;
 use crate::history::{History, Mapping};
-use crate::store::{Store, identity};
+use crate::store::{Store, audit, identity};
+use crate::telemetry::chain;
 
 /// Capture of one history, for one store.
 #[derive(Debug)]
 pub struct Capture<'a> {
     history: &'a History,
     pool: &'a PgPool,
-    /// The identity of the store that takes the notes.
+    /// The store that takes the notes, and its identity.
+    table: &'a Store,
     store: String,
     /// Whether it takes them from another store.
     take_over: bool,
@@ -32,13 +34,14 @@ impl<'a> Capture<'a> {
     /// [`CaptureError::NotPostgres`]; [`CaptureError::Store`] where the store does not answer.
     pub async fn of(
         history: &'a History,
-        store: &Store,
+        store: &'a Store,
         take_over: bool,
     ) -> Result<Self, CaptureError> {
         let pool = outbox::pool(history).ok_or(CaptureError::NotPostgres)?;
         Ok(Self {
             history,
             pool,
+            table: store,
             store: identity::of(store).await?,
             take_over,
         })
@@ -71,15 +74,31 @@ impl<'a> Capture<'a> {
     }
 
     /// Installs the triggers, in one transaction. Whatever is there and current stays as it is;
-    /// returns whether anything was changed.
+    /// returns whether anything was changed. Where some changes may have been noted by nobody before, the audit
+    /// begins anew, and what it saw until now proves nothing.
     ///
     /// # Errors
     /// [`CaptureError`]; nothing is changed then.
     pub async fn install(&self) -> Result<bool, CaptureError> {
         let coverage = self.coverage().await?;
-        if coverage.is_whole() && coverage.store.as_ref() == Some(&self.store) {
+        let is_ours = coverage.store.as_ref() == Some(&self.store);
+        if coverage.is_whole() && is_ours {
             return Ok(false);
         }
+        self.make().await?;
+        if !(is_ours && coverage.is_noted())
+            && let Err(error) = audit::begin_anew(self.table).await
+        {
+            let error = chain(&error);
+            tracing::warn!(
+                error,
+                "the audit could not be begun anew; recents verify proves what it would"
+            );
+        }
+        Ok(true)
+    }
+
+    async fn make(&self) -> Result<(), CaptureError> {
         self.check_tables().await?;
         let once = async || {
             let mut tx = change::begin(self.pool).await?;
@@ -115,7 +134,7 @@ impl<'a> Capture<'a> {
         let tables = tables.await.map_err(CaptureError::Database)?;
         let names: Vec<String> = tables.into_iter().map(|table| table.name).collect();
         match patiently(self.pool, &names, once).await {
-            Ok(done) => done.map(|()| true),
+            Ok(done) => done,
             Err(error) => {
                 let table = &self.history.mapping().table;
                 Err(CaptureError::of(error, table, self.mend().await))

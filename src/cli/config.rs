@@ -16,9 +16,6 @@ pub(super) enum ConfigCommand {
 pub(super) fn check(config: &Config, as_json: bool) -> Result<Done, Failure> {
     // A URL that names no database that could be opened is found now, not at the first use.
     wait(async { open(config).map(drop) })?;
-    for name in &config.unknown_environment {
-        eprintln!("{name} is not a key of the configuration; it has no effect");
-    }
     if as_json {
         let values: Map<String, Value> = config
             .explain()

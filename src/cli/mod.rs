@@ -36,6 +36,8 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use output::Refusal;
+
 use crate::config::{Config, ConfigError, KEYS, is_variable};
 use crate::history::{self, HistoryError};
 use crate::store::migrate::MigrateError;
@@ -146,6 +148,10 @@ impl Failure {
 /// Behind an error of a role that lacks a right.
 const ASK_DOCTOR: &str = "; `recents doctor` says which grant is missing";
 
+/// Behind one of a database that may only be read.
+const READ_ONLY: &str = "; only a database that can be written to will do: no standby, no role with \
+                         default_transaction_read_only, and of SQLite a file and a directory that may be written";
+
 impl<E: Error + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::Failed(Box::new(error))
@@ -185,9 +191,10 @@ pub fn run() -> ExitCode {
         Err(Failure::Failed(error)) if output::is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(Failure::Failed(error)) => {
             let told = output::chain(&*error);
-            let mended_by = match output::lacks_a_right(&*error) && !told.contains("grant ") {
-                true => ASK_DOCTOR,
-                false => "",
+            let mended_by = match output::refusal(&*error) {
+                Some(Refusal::LacksARight) if !told.contains("grant ") => ASK_DOCTOR,
+                Some(Refusal::ReadOnly) => READ_ONLY,
+                _ => "",
             };
             eprintln!("recents: {told}{mended_by}");
             ExitCode::FAILURE
@@ -255,7 +262,14 @@ fn dispatch(matches: &ArgMatches) -> Result<Done, Failure> {
 fn load(matches: &ArgMatches, cli: &Cli) -> Result<Config, Failure> {
     let environment = environment().map_err(usage)?;
     let config = Config::load(&flags(matches), &environment, cli.config.as_deref());
-    config.map_err(usage)
+    let config = config.map_err(usage)?;
+    // A misspelt one has a command work on another database. These two tell it their own way.
+    if !matches!(cli.command, Commands::Serve | Commands::Doctor(_)) {
+        for name in &config.unknown_environment {
+            eprintln!("{name} is not a key of the configuration; it has no effect");
+        }
+    }
+    Ok(config)
 }
 
 /// The environment, as far as it is text. One of our variables that is not text must not go unseen: a service

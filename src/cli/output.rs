@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io::{self, Write};
 
-use crate::store::sqlstate::{self, INSUFFICIENT_PRIVILEGE};
+use crate::store::sqlstate::{self, INSUFFICIENT_PRIVILEGE, READ_ONLY};
 pub(super) use crate::telemetry::chain;
 
 /// Writes data to standard output.
@@ -23,11 +23,37 @@ pub(super) fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
         .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
 
+/// Why a database refused something that its operator has to mend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The role lacks a right.
+    LacksARight,
+    /// Nothing can be written there.
+    ReadOnly,
+}
+
+/// SQLite's code of it, in the lowest byte of its extended ones.
+const SQLITE_READONLY: i32 = 8;
+
+/// Why a database refused it, where it did for one of these.
+pub(super) fn refusal(error: &(dyn Error + 'static)) -> Option<Refusal> {
+    let mut causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.find_map(|error| {
+        let code = sqlstate::code(error.downcast_ref::<sqlx::Error>()?)?;
+        let of_sqlite = |code: &str| {
+            Some(code.len() < 5 && code.parse::<i32>().ok()? & 0xff == SQLITE_READONLY)
+        };
+        match &*code {
+            INSUFFICIENT_PRIVILEGE => Some(Refusal::LacksARight),
+            READ_ONLY => Some(Refusal::ReadOnly),
+            code => of_sqlite(code)?.then_some(Refusal::ReadOnly),
+        }
+    })
+}
+
 /// Whether PostgreSQL refused it for a right that the role lacks.
 pub(super) fn lacks_a_right(error: &(dyn Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |&error| error.source())
-        .filter_map(|error| error.downcast_ref::<sqlx::Error>())
-        .any(|error| sqlstate::is(error, INSUFFICIENT_PRIVILEGE))
+    refusal(error) == Some(Refusal::LacksARight)
 }
 
 /// Rows as columns: the first row is the heading; numbers stand to the right.

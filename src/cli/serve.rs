@@ -286,6 +286,7 @@ async fn start_up(
     readiness: &Readiness,
     settings: &Settings,
 ) -> Result<(), Failure> {
+    let mut said = Repeated::default();
     loop {
         let done = async {
             match migrate {
@@ -312,11 +313,19 @@ async fn start_up(
                 return Err(Failure::failed(error));
             }
             Err(error) => {
+                let error = output::chain(&error);
                 if settings.needs_no_table() {
                     // Whoever forces the history does so because the table is away.
                     readiness.set_migrated();
+                    if said.is_news(&error) {
+                        tracing::warn!(
+                            error,
+                            "lists come from the history, without the table; trying again"
+                        );
+                    }
+                } else {
+                    tracing::warn!(error, "not ready yet; trying again");
                 }
-                tracing::warn!(error = output::chain(&error), "not ready yet; trying again");
                 tokio::time::sleep(HEALTH_INTERVAL).await;
             }
         }

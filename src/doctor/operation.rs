@@ -118,7 +118,7 @@ async fn audited(config: &Config, store: &Store, findings: &mut Findings<'_>) {
         Ok(Some(time)) => findings.ok("audit", format!("everything was last looked at {time}")),
         Ok(None) => findings.warn(
             "audit",
-            "the table was never held against the whole history",
+            "the table was not held against the whole history yet, or not since capture was installed",
             "recents verify, or wait for the first pass of recents serve",
         ),
         Err(error) => findings.unknown("audit", &error),

@@ -206,7 +206,8 @@ async fn old_transactions(conn: &mut PgConnection, findings: &mut Findings<'_>) 
                 (select string_agg(distinct c.oid::regclass::text, ', ')
                  from pg_locks l join pg_class c on c.oid = l.relation
                  where l.pid = a.pid and l.granted and l.mode = 'AccessExclusiveLock'
-                   and c.relkind in ('r', 'p'))
+                   and c.relkind in ('r', 'p')),
+                application_name = 'recents'
          from pg_stat_activity a
          where xact_start is not null and datname = current_database() and pid <> pg_backend_pid()
          order by xact_start";
@@ -225,7 +226,12 @@ async fn old_transactions(conn: &mut PgConnection, findings: &mut Findings<'_>) 
     let locks = old.iter().find_map(|row| Some((row, text(row, 4)?)));
     let end = |row: &PgRow| {
         let pid = text(row, 0).unwrap_or_default();
-        format!("select pg_terminate_backend({pid});")
+        match text(row, 5).is_some_and(|is| is == "t") {
+            true => "it is one of recents' own, which ends by itself; where such come again, recents capture status \
+                     names the index that makes them short"
+                .into(),
+            false => format!("select pg_terminate_backend({pid});"),
+        }
     };
     let of = |row: &PgRow| {
         let state = text(row, 2).unwrap_or_default();

@@ -37,9 +37,14 @@ pub(super) async fn connection(
         }
         Err(error) => {
             let text = said(&error);
-            let mend = match text.contains("unsupported startup parameter") {
-                true => "a pooler stands between: set transaction_pooler = true, and listen_url",
-                false => "mend database_url, or start the database",
+            let mend = match &*text {
+                of if of.contains("unsupported startup parameter") => {
+                    "a pooler stands between: set transaction_pooler = true, and listen_url"
+                }
+                of if of.contains("readonly database") => {
+                    "let this user write the file and its directory"
+                }
+                _ => "mend database_url, or start the database",
             };
             findings.fail("connection", text, mend);
             false

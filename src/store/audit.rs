@@ -8,7 +8,7 @@ use super::statement::Statement;
 use super::{Store, StoreError, on_both};
 use crate::model::Time;
 
-pub(super) const STATEMENTS: [&Statement; 4] = [&TAKE, &SAVE, &PASSED, &PASSED_AT];
+pub(super) const STATEMENTS: [&Statement; 5] = [&TAKE, &SAVE, &PASSED, &PASSED_AT, &BEGIN_ANEW];
 
 /// Who took a piece and died is waited for this long. A piece takes a second or two; where it finds
 /// differences, and no index serves, it may read the whole history.
@@ -35,6 +35,11 @@ static PASSED: Statement = Statement::new("audit_passed", || {
 
 static PASSED_AT: Statement = Statement::new("audit_passed_at", || {
     "select passed_at from {recents}audit".into()
+});
+
+static BEGIN_ANEW: Statement = Statement::new("audit_begin_anew", || {
+    "update {recents}audit set fence = fence + 1, cursor = null, next_at = {now}, passed_at = null"
+        .into()
 });
 
 /// The next piece, taken.
@@ -81,6 +86,14 @@ pub(crate) async fn save(
 pub(crate) async fn passed(store: &Store) -> Result<(), StoreError> {
     on_both!(Store, store, |pool, dialect| {
         sqlx::query(PASSED.run(dialect)).execute(pool).await?;
+    });
+    Ok(())
+}
+
+/// Begins a pass anew, and says that nothing was looked at yet: of what has changed since, nobody was told.
+pub(crate) async fn begin_anew(store: &Store) -> Result<(), StoreError> {
+    on_both!(Store, store, |pool, dialect| {
+        sqlx::query(BEGIN_ANEW.run(dialect)).execute(pool).await?;
     });
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::followed::{Followed, plain};
 use super::install::{TRACES, setup};
+use crate::cli::doctor::finding;
 use crate::support::history::Setup;
 use crate::support::history::layout::{ALL, POSTGRES};
 use crate::support::{Backend, TestDb, until};
@@ -62,6 +63,33 @@ async fn what_was_missed_before_another_installation_is_left_to_verify() {
     assert!(!again.err.contains("recents backfill"), "{again:?}");
     setup.recents(&["verify", "--repair"]).expect(3);
     setup.recents(&["verify"]).expect(0);
+}
+
+/// What was proved before says nothing of a time in which nobody noted; a capture that only becomes another version
+/// has no such time.
+#[tokio::test]
+async fn a_proof_from_before_another_installation_is_one_no_longer() {
+    let setup = setup(POSTGRES).await;
+    let audit = || finding(&setup.json(&["doctor"], 0), "audit");
+    setup.recents(&["capture", "install"]).expect(0);
+    setup.recents(&["backfill"]).expect(0);
+    setup.recents(&["verify"]).expect(0);
+    let replaced = "create or replace function recents.capture_deleted() returns trigger language plpgsql
+                    security definer set search_path = pg_catalog, pg_temp as 'begin return null; end'";
+    setup.source().execute(replaced).await;
+    setup.recents(&["capture", "install"]).expect(0);
+    assert_eq!(audit().0, "ok");
+    setup.recents(&["capture", "uninstall"]).expect(0);
+    setup.recents(&["capture", "install"]).expect(0);
+    let (verdict, detail, mend) = audit();
+    assert_eq!(verdict, "warning", "{detail}");
+    assert!(
+        detail.contains("not since capture was installed"),
+        "{detail}"
+    );
+    assert!(mend.starts_with("recents verify"), "{mend}");
+    setup.recents(&["verify"]).expect(0);
+    assert_eq!(audit().0, "ok");
 }
 
 /// Changes that a service follows one after the other, behind an installation that it saw go and come.
