@@ -38,12 +38,25 @@ impl Position {
 
     /// Where the next look, now, begins: behind this note; and the newest that was seen.
     pub(super) fn next(&mut self, now: Instant) -> (i64, i64) {
-        let recent = |at: Instant| now.duration_since(at) < FROM_THE_START;
-        if self.from_the_start.is_some_and(recent) {
-            return (self.more.unwrap_or(self.late), self.newest);
+        if self.is_from_the_start(now) {
+            self.from_the_start = Some(now);
+            return (0, self.newest);
         }
-        self.from_the_start = Some(now);
-        (0, self.newest)
+        (self.more.unwrap_or(self.late), self.newest)
+    }
+
+    /// The same where what is read stays for long: it goes on with what a look left before it begins from the start,
+    /// so that it comes to an end. `None` where nothing was left, and it is too early for that.
+    pub(super) fn next_left(&mut self, now: Instant) -> Option<(i64, i64)> {
+        match self.more {
+            Some(more) => Some((more, self.newest)),
+            None => self.is_from_the_start(now).then(|| self.next(now)),
+        }
+    }
+
+    fn is_from_the_start(&self, now: Instant) -> bool {
+        let is_old = |at: Instant| now.duration_since(at) >= FROM_THE_START;
+        self.from_the_start.is_none_or(is_old)
     }
 
     /// Behind this note, a look finds what nobody saw yet, and nothing else.
@@ -51,13 +64,17 @@ impl Position {
         self.newest
     }
 
-    /// Of those, `taken` were seen. Whatever else came is found where the next look in order begins.
-    pub(super) fn saw(&mut self, taken: impl Iterator<Item = i64>) {
+    /// Of those, `taken` were seen; and whether they were all. The others are left for the next look in order.
+    pub(super) fn saw(&mut self, taken: impl Iterator<Item = i64>, all: bool) {
+        if !all && self.more.is_none() {
+            self.more = Some(self.newest);
+        }
         self.newest = taken.fold(self.newest, i64::max);
     }
 
     /// Begins anew with the next look.
     pub(super) fn restart(&mut self) {
+        self.more = None;
         self.from_the_start = None;
     }
 
@@ -70,7 +87,7 @@ impl Position {
         now: Instant,
     ) {
         self.more = more;
-        self.saw(taken);
+        self.saw(taken, true);
         if self
             .seen
             .back()
@@ -184,11 +201,30 @@ mod tests {
         let mut position = at(start);
         read(&mut position, &[10], None, start);
         assert_eq!(position.newest(), 10);
-        position.saw([20, 30].into_iter());
+        position.saw([20, 30].into_iter(), true);
         assert_eq!(position.newest(), 30);
         let later = start + LATE - BIT;
         assert_eq!(position.next(later), (0, 30), "one of 11 to 29 may be left");
         read(&mut position, &[], None, later);
         assert_eq!(position.next(start + LATE + BIT), (0, 30));
+    }
+
+    #[test]
+    fn what_a_look_left_is_gone_through_to_its_end_where_it_stays() {
+        let start = Instant::now();
+        let mut position = at(start);
+        assert_eq!(position.next_left(start), None, "nothing was left");
+        position.saw([20, 30].into_iter(), false);
+        assert_eq!(position.next_left(start), Some((0, 30)));
+        read(&mut position, &[8, 9], Some(9), start);
+        position.saw([60, 70].into_iter(), false);
+        let late = start + FROM_THE_START;
+        assert_eq!(position.next_left(late), Some((9, 70)), "to its end");
+        read(&mut position, &[61], None, late);
+        assert_eq!(position.next_left(late), Some((0, 70)), "from the start");
+        read(&mut position, &[], None, late);
+        assert_eq!(position.next_left(late), None);
+        position.restart();
+        assert_eq!(position.next_left(late), Some((0, 70)));
     }
 }

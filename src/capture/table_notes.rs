@@ -1,6 +1,6 @@
 //! Taking the notes of the table.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::batch::Batch;
 use super::beside::Beside;
@@ -16,16 +16,12 @@ const NOTES: u32 = 4_000;
 const NEWEST: u32 = 2_000;
 /// Of those that come while rows are computed: few, so that what is behind them does not wait for long either.
 const FRESH: u32 = 200;
-/// While rows are computed, all that waits is looked at so often: what commits late may be older than what was seen.
-const IN_ORDER: Duration = Duration::from_secs(5);
 
 /// The notes of a table, for one drain.
 #[derive(Debug)]
 pub(super) struct TableNotes {
     store: Store,
     position: Position,
-    /// When they were last looked at in order.
-    looked: Instant,
     /// Whether there must be some, because rows were written.
     expected: bool,
     /// Whether some were passed over, because their rows are being computed.
@@ -37,7 +33,6 @@ impl TableNotes {
         Self {
             store,
             position: Position::new(),
-            looked: Instant::now(),
             expected: false,
             passed_over: false,
         }
@@ -66,7 +61,8 @@ impl TableNotes {
     }
 
     /// Takes some, none of what is being computed, and says whether there are but few; with the transaction that
-    /// locks them, where there is one. While rows are computed, those that nobody saw yet, and seldom all.
+    /// locks them, where there is one. While rows are computed, those that nobody saw yet, and now and then all, one
+    /// look after the other: those that are being computed stay, and must not hide the others.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -75,22 +71,28 @@ impl TableNotes {
         batch: &Batch,
         beside: &Beside,
     ) -> Result<(Option<Tx>, Vec<(i64, Note)>, bool), StoreError> {
-        let in_order = !beside.is_at_work() || self.looked.elapsed() > IN_ORDER;
-        let (holding, mut notes) = match in_order {
-            true => self.take_in_order(batch, !beside.is_at_work()).await?,
-            false => {
+        let now = Instant::now();
+        let from = match beside.is_at_work() {
+            true => self.position.next_left(now),
+            false => Some(self.position.next(now)),
+        };
+        let (holding, mut notes) = match from {
+            Some(from) => {
+                self.take_in_order(from, batch, !beside.is_at_work())
+                    .await?
+            }
+            None => {
                 let newest = self.position.newest();
                 let notes = note::unseen(&self.store, newest, FRESH).await?;
-                self.position.saw(notes.iter().map(|(id, _)| *id));
-                // There may be more.
-                self.passed_over |= notes.len() >= FRESH as usize;
+                let all = notes.len() < FRESH as usize;
+                self.position.saw(notes.iter().map(|(id, _)| *id), all);
                 (None, notes)
             }
         };
         let taken = notes.len();
         notes.retain(|(id, note)| !beside.computes(*id, note));
         self.passed_over |= notes.len() < taken;
-        let few = in_order && taken < batch.notes(NOTES) as usize;
+        let few = from.is_some() && taken < batch.notes(NOTES) as usize;
         Ok((holding.filter(|_| !notes.is_empty()), notes, few))
     }
 
@@ -100,11 +102,10 @@ impl TableNotes {
     /// computed (`may_hold` is false), it would keep their notes from going.
     async fn take_in_order(
         &mut self,
+        (behind, newest): (i64, i64),
         batch: &Batch,
         may_hold: bool,
     ) -> Result<(Option<Tx>, Vec<(i64, Note)>), StoreError> {
-        self.looked = Instant::now();
-        let (behind, newest) = self.position.next(self.looked);
         let take = Take {
             behind,
             newest,

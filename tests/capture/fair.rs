@@ -261,3 +261,40 @@ async fn a_row_that_is_known_to_take_long_is_computed_apart() {
     lock.execute("select pg_advisory_unlock(4712)").await;
     followed.assert_exact("when it was computed again").await;
 }
+
+/// More rows of the same runs than are looked at together, and behind them more of others than are taken of those that
+/// come meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notes_that_wait_for_a_row_hide_none_of_those_behind_them() {
+    let (followed, [mut lock, mut application]) = slow(&two_rows()).await;
+    let more = "create index on saved_run (workspace_id, parent_version_id);
+        insert into saved_run select 300000 + n, 'w', 'user' || n, 1, timestamptz '2000-01-01Z' from generate_series(1, 6000) n;
+        insert into saved_run select 500000 + n, 'other' || n / 2, null, 1, now() + n * interval '1 s'
+            from generate_series(2, 2001) n";
+    application.execute(more).await;
+    followed.quiet().await;
+    application
+        .execute("delete from saved_run where id = 3")
+        .await;
+    blocked(&mut application, 1).await;
+    application
+        .execute("delete from saved_run where id between 300000 and 400000")
+        .await;
+    let waiting = "select count(*)::text from recents.note where workspace = 'w'";
+    until("they are noted", async || {
+        (number(&mut application, waiting).await > 6_000).then_some(())
+    })
+    .await;
+    // Of each of those, the newer run.
+    application
+        .execute("delete from saved_run where id > 500000 and id % 2 = 1")
+        .await;
+    let wrong = "select count(*)::text from recents.recent_workflow
+                 where workspace like 'other_%' and run::bigint % 2 = 1";
+    until("the others are right", async || {
+        (number(&mut application, wrong).await == 0).then_some(())
+    })
+    .await;
+    lock.execute("select pg_advisory_unlock(4712)").await;
+    followed.assert_exact("when the row is computed").await;
+}
