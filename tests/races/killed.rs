@@ -14,6 +14,9 @@ use crate::support::history::setup::same;
 use crate::support::history::{Setup, Turnstile, Worker};
 use crate::support::{Backend, TestDb, until};
 
+/// Of the first statement of a drain that matters.
+const TAKES: &str = "as is_new from recents.outbox";
+
 /// A run that comes, one that moves, one that is older than it was, and one that goes.
 fn changes(step: usize) -> String {
     format!(
@@ -34,7 +37,7 @@ async fn a_drain_killed_at_every_step_loses_nothing() {
     let mut worked_off = 0;
     for step in 0.. {
         beside.execute(&changes(step)).await;
-        let turnstile = Turnstile::letting(step, &setup.store.url).await;
+        let turnstile = Turnstile::letting_from(TAKES, step, &setup.store.url).await;
         let mut command = setup.command(&["serve"]);
         command.envs([
             ("RECENTS_DATABASE_URL", turnstile.url.as_str()),
@@ -80,7 +83,7 @@ async fn a_drain_between_two_databases_that_ends_at_every_step_loses_nothing() {
     let mut again = drain(&setup).await;
     for step in 0.. {
         application.execute(&changes(step)).await;
-        let source = Turnstile::letting(step, &setup.source().url).await;
+        let source = Turnstile::letting_from(TAKES, step, &setup.source().url).await;
         let store = source.beside(&setup.store.url).await;
         let mut config = setup.config();
         config.url.clone_from(&source.url);

@@ -153,7 +153,7 @@ impl Meter {
             .find(|statement| statement.text(self.dialect).trim() == text);
         match known {
             Some(statement) => statement.name.to_owned(),
-            None if text.starts_with("notify recents_") => "listening".to_owned(),
+            None if text.contains("notify recents_") => "listening".to_owned(),
             None if text.starts_with("select set_config('synchronous_commit'") => {
                 "connected".to_owned()
             }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,34 +14,66 @@ use tokio::task::{JoinHandle, JoinSet};
 /// The texts of statements, in the order in which they were executed.
 type Statements = Arc<Mutex<Vec<String>>>;
 
+/// Counts requests from one on whose statement has a text.
+struct Counter {
+    from: &'static str,
+    counts: AtomicBool,
+    passed: AtomicUsize,
+    lets: usize,
+}
+
+impl Counter {
+    fn executes(&self, text: &str) {
+        if text.contains(self.from) {
+            self.counts.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether one more may pass.
+    fn lets_pass(&self) -> bool {
+        !self.counts.load(Ordering::SeqCst)
+            || self.passed.fetch_add(1, Ordering::SeqCst) < self.lets
+    }
+}
+
 /// A turnstile before a PostgreSQL server, gone when dropped, with every connection through it.
 pub(crate) struct Turnstile {
     /// The url of the database behind it.
     pub(crate) url: String,
-    passed: Arc<AtomicUsize>,
+    counter: Arc<Counter>,
     executed: Statements,
-    lets: usize,
     task: JoinHandle<()>,
 }
 
 impl Turnstile {
     /// Lets this many requests through to the database at `url`.
     pub(crate) async fn letting(requests: usize, url: &str) -> Self {
-        Self::counting(Arc::default(), requests, url).await
+        Self::letting_from("", requests, url).await
+    }
+
+    /// The same, from a request on that executes a statement with this text: whatever comes before passes.
+    pub(crate) async fn letting_from(from: &'static str, requests: usize, url: &str) -> Self {
+        let counter = Counter {
+            from,
+            counts: AtomicBool::new(from.is_empty()),
+            passed: AtomicUsize::new(0),
+            lets: requests,
+        };
+        Self::counting(Arc::new(counter), url).await
     }
 
     /// A way to another database, for requests of the same number: those to either are counted together.
     pub(crate) async fn beside(&self, url: &str) -> Self {
-        Self::counting(Arc::clone(&self.passed), self.lets, url).await
+        Self::counting(Arc::clone(&self.counter), url).await
     }
 
-    async fn counting(passed: Arc<AtomicUsize>, requests: usize, url: &str) -> Self {
+    async fn counting(counter: Arc<Counter>, url: &str) -> Self {
         let (before, address) = url.split_once('@').expect("a url with a user");
         let (server, database) = address.split_once('/').expect("a url with a database");
         let server: SocketAddr = server.parse().expect("an address");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("its address").port();
-        let counter = Arc::clone(&passed);
+        let counts = Arc::clone(&counter);
         let executed = Statements::default();
         let executions = Arc::clone(&executed);
         let task = tokio::spawn(async move {
@@ -61,16 +93,15 @@ impl Turnstile {
                         .await
                         .map(drop)
                 });
-                let (passed, executed) = (Arc::clone(&counter), Arc::clone(&executions));
-                ways.spawn(pass(from_client, to_server, passed, executed, requests));
+                let (counter, executed) = (Arc::clone(&counts), Arc::clone(&executions));
+                ways.spawn(pass(from_client, to_server, counter, executed));
             }
         });
         let url = format!("{before}@127.0.0.1:{port}/{database}");
         Self {
             url,
-            passed,
+            counter,
             executed,
-            lets: requests,
             task,
         }
     }
@@ -88,7 +119,7 @@ impl Turnstile {
 
     /// Whether a request is being held back.
     pub(crate) fn holds(&self) -> bool {
-        self.passed.load(Ordering::SeqCst) > self.lets
+        self.counter.passed.load(Ordering::SeqCst) > self.counter.lets
     }
 }
 
@@ -103,9 +134,8 @@ impl Drop for Turnstile {
 async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    passed: Arc<AtomicUsize>,
+    counter: Arc<Counter>,
     executed: Statements,
-    lets: usize,
 ) -> std::io::Result<()> {
     // Before the start-up message there may be one that asks for TLS, which is denied.
     loop {
@@ -130,10 +160,11 @@ async fn pass(
             _ => None,
         };
         if let Some(text) = text {
+            counter.executes(&text);
             let mut executed = executed.lock().unwrap_or_else(PoisonError::into_inner);
             executed.push(text);
         }
-        if matches!(kind, b'S' | b'Q') && passed.fetch_add(1, Ordering::SeqCst) >= lets {
+        if matches!(kind, b'S' | b'Q') && !counter.lets_pass() {
             // Keeps both connections open for as long as the client lives.
             while from.read_u8().await.is_ok() {}
             return Ok(());
