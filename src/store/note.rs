@@ -79,15 +79,16 @@ static SET_ASIDE: Statement = Statement::new("set_note_aside", || {
         .into()
 });
 
+// Those that somebody lets go at this moment are not waited for: he may be waiting for others of them.
 static RETRY_SET_ASIDE: Statement = Statement::new("retry_notes_set_aside", || {
     "update {recents}note set error = null where id in (
-         select id from {recents}note where error is not null order by id limit $1)"
+         select t.id from {recents}note as t where t.error is not null order by t.id limit $1 {lock_free})"
         .into()
 });
 
 static RETRY_ROWS_ASIDE: Statement = Statement::new("retry_rows_set_aside", || {
     "update {recents}note set error = null where id in (
-         select id from {recents}note where error is not null and run is null limit $1)"
+         select t.id from {recents}note as t where t.error is not null and t.run is null limit $1 {lock_free})"
         .into()
 });
 
