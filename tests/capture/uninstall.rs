@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::followed::{Followed, plain};
 use super::install::{TRACES, setup};
-use crate::cli::doctor::finding;
+use crate::cli::doctor::{doctor, finding};
 use crate::support::history::Setup;
 use crate::support::history::layout::{ALL, POSTGRES};
 use crate::support::{Backend, TestDb, until};
@@ -70,7 +70,7 @@ async fn what_was_missed_before_another_installation_is_left_to_verify() {
 #[tokio::test]
 async fn a_proof_from_before_another_installation_is_one_no_longer() {
     let setup = setup(POSTGRES).await;
-    let audit = || finding(&setup.json(&["doctor"], 0), "audit");
+    let audit = || finding(&doctor(&setup, &[], 0), "audit");
     setup.recents(&["capture", "install"]).expect(0);
     setup.recents(&["backfill"]).expect(0);
     setup.recents(&["verify"]).expect(0);

@@ -31,7 +31,7 @@ pub(crate) fn finding(told: &Value, check: &str) -> (String, String, String) {
 
 /// Runs it with this exit code.
 #[track_caller]
-fn doctor(setup: &Setup, more: &[&str], code: i32) -> Value {
+pub(crate) fn doctor(setup: &Setup, more: &[&str], code: i32) -> Value {
     let ended = setup.recents(&[&["doctor", "--json"], more].concat());
     let ended = ended.expect(code);
     serde_json::from_str(&ended.out).expect("JSON")
@@ -169,6 +169,12 @@ async fn what_the_doctor_says_mends_what_it_found() {
         "{detail}"
     );
     setup.recents(&["capture", "install"]).expect(0);
+    // What changed meanwhile, nobody noted.
+    let told = doctor(&setup, &[], 0);
+    let (verdict, detail, mend) = finding(&told, "audit");
+    assert_eq!(verdict, "warning", "{detail}");
+    assert!(mend.starts_with("recents verify, or "), "{mend}");
+    setup.recents(&["verify"]).expect(0);
     assert!(not_ok(&doctor(&setup, &[], 0)).is_empty());
 }
 
