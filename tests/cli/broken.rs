@@ -143,6 +143,11 @@ async fn a_role_that_only_reads_is_told_as_that() {
     assert_eq!(verdict, "failure", "{told:#}");
     assert!(detail.contains("default_transaction_read_only"), "{detail}");
     never_says(&told, &["out of reach", "set listen_url"]);
+    let dismiss = recents(&["dismiss", "w", "p", "--database-url", &url]).expect(1);
+    assert!(
+        dismiss.err.contains("default_transaction_read_only"),
+        "{dismiss:?}"
+    );
     db.execute(&mend).await;
     doctor_of(&url, 0);
 }

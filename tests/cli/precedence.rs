@@ -78,6 +78,21 @@ async fn variables_that_are_no_keys_are_told_and_do_not_stop_a_start() {
     assert_eq!(told, ["RECENTS_POOLSIZE", "RECENTS_PORT"]);
 }
 
+/// A command would work on the default database, and say so nowhere.
+#[test]
+fn a_variable_that_is_no_key_is_told_by_every_command() {
+    let dir = temp_dir();
+    for args in [&["migrate"][..], &["list", "w"], &["config", "check"]] {
+        let mut misspelt = command(dir.path());
+        let misspelt = misspelt
+            .args(args)
+            .env("RECENTS_DATABASE_URI", "sqlite://other.db");
+        let ended = run(misspelt).expect(0);
+        let told = "RECENTS_DATABASE_URI is not a key of the configuration; it has no effect\n";
+        assert!(ended.err.starts_with(told), "{args:?}: {ended:?}");
+    }
+}
+
 #[test]
 fn a_flag_beats_the_environment_which_beats_the_file_which_beats_the_default() {
     let found =
