@@ -224,7 +224,8 @@ impl Apply<'_> {
         Ok(rows)
     }
 
-    /// What these runs say now, and those whose mapping fails: they are set aside, and say nothing.
+    /// What these runs say now, and those whose mapping fails, or takes too long though one is looked at alone: they are
+    /// set aside, and say nothing.
     async fn map<'r>(&self, runs: &'r [String]) -> Result<(Uses, HashSet<&'r str>), CheckError> {
         let (mut said, mut fails) = (Uses::default(), HashSet::new());
         let mut parts = vec![runs];
@@ -235,7 +236,9 @@ impl Apply<'_> {
                 Err(HistoryError::TimedOut(_)) if part.len() > 1 => {
                     look::halve(&mut parts, part);
                 }
-                Err(error) if !error.is_of_the_data() => return Err(error.into()),
+                Err(error) if !error.is_of_the_data() && !self.is_late(&error) => {
+                    return Err(error.into());
+                }
                 Err(error) => {
                     if let Some(run) = look::halve(&mut parts, part) {
                         let note = Note::Run(run.as_str().into());
@@ -246,6 +249,11 @@ impl Apply<'_> {
             }
         }
         Ok((said, fails))
+    }
+
+    /// Whether a look-up took too long, and others must not wait for it; a job looks at fewer rows then instead.
+    fn is_late(&self, error: &HistoryError) -> bool {
+        matches!(error, HistoryError::TimedOut(_)) && self.fence.is_none()
     }
 
     /// The notes of these runs that were set aside: asked before the runs are looked at, because another
@@ -282,8 +290,7 @@ impl Apply<'_> {
     /// aside; and whether there were any. A row that names one of them, and would go down, is left out: it
     /// may be right. So is a key of which too many fail; it is set aside itself.
     ///
-    /// Rows that take too long are looked for by halves, so that they keep no others back. A job looks at fewer rows
-    /// then instead.
+    /// Rows that take too long are looked for by halves, so that they keep no others back.
     async fn best(&self, keys: &[Key], seen: &HashMap<Key, Newest>) -> Result<Best, CheckError> {
         let mut best = Best::default();
         let mut keys = keys.to_vec();
@@ -315,9 +322,7 @@ impl Apply<'_> {
                         best.set_aside = true;
                     }
                 }
-                Err(CheckError::History(error @ HistoryError::TimedOut(_)))
-                    if self.fence.is_none() =>
-                {
+                Err(CheckError::History(error)) if self.is_late(&error) => {
                     tracing::warn!(rows = part.len(), "looking rows up took too long");
                     if let Some((some, others)) = by_rows(part) {
                         parts.extend([some, others]);

@@ -63,6 +63,19 @@ pub struct Drain {
     batch: Batch,
     /// What is set aside.
     grown: Grown,
+    /// What of that is tried again.
+    retrying: Retrying,
+}
+
+/// A walk through what is set aside, to have it taken again.
+#[derive(Debug, Default)]
+struct Retrying {
+    /// Whether another walk is to begin.
+    is_due: bool,
+    /// Behind this note,
+    behind: i64,
+    /// and so many at the most: what fails again is set aside again, behind all others.
+    left: u64,
 }
 
 /// A number that is looked at now and then.
@@ -100,6 +113,7 @@ impl Drain {
             everything: None,
             batch: Batch::first(),
             grown: Grown::default(),
+            retrying: Retrying::default(),
         }
     }
 
@@ -110,7 +124,7 @@ impl Drain {
     /// [`CheckError`]; the notes stay.
     pub async fn step(&mut self, with_outbox: bool) -> Result<Step, CheckError> {
         let (step, few_notes) = self.work_off(with_outbox).await?;
-        match few_notes && self.note_more().await? {
+        match few_notes && (self.note_more().await? || self.retry_more().await?) {
             true => Ok(Step::Worked),
             false => Ok(step),
         }
@@ -259,14 +273,36 @@ impl Drain {
         Ok(true)
     }
 
+    /// Has some more of what is set aside taken again; returns whether there was any.
+    async fn retry_more(&mut self) -> Result<bool, CheckError> {
+        let retrying = &mut self.retrying;
+        if retrying.left == 0 {
+            return Ok(false);
+        }
+        let ids = note::retry_set_aside(&self.store, retrying.behind).await?;
+        retrying.left = match ids.iter().max() {
+            Some(last) => {
+                retrying.behind = *last;
+                retrying.left.saturating_sub(ids.len() as u64)
+            }
+            None => 0,
+        };
+        self.notes.restart();
+        Ok(!ids.is_empty())
+    }
+
+    /// Tries all that is set aside once more, as soon as it hears how much that is.
+    pub(super) fn retry_all(&mut self) {
+        self.retrying.is_due = true;
+    }
+
     /// Hears how much is set aside. Where another drain did that, it may be mended since, which this one did not
     /// look for. Rows may be because some runs of theirs were not known yet to be.
     pub(super) async fn saw_set_aside(&mut self, count: u64) {
-        // Where the database is away, the next step says so.
-        if count > 0 && !self.set_aside {
-            let _ = note::retry_set_aside(&self.store).await;
-            self.notes.restart();
+        if std::mem::take(&mut self.retrying.is_due) || count > 0 && !self.set_aside {
+            (self.retrying.behind, self.retrying.left) = (0, count);
         } else if self.grown.is_over(count) {
+            // Where the database is away, the next step says so.
             let _ = note::retry_rows_aside(&self.store).await;
             self.notes.restart();
         }

@@ -74,8 +74,7 @@ pub async fn run(
     loop {
         if retried.is_none_or(|at| at.elapsed() > RETRY_EVERY) {
             retried = Some(Instant::now());
-            // Where the database is away, the step below says so.
-            let _ = note::retry_set_aside(&store).await;
+            drain.retry_all();
         }
         if !installed && looked_for.elapsed() > LOOK_EVERY {
             looked_for = Instant::now();

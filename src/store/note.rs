@@ -82,7 +82,9 @@ static SET_ASIDE: Statement = Statement::new("set_note_aside", || {
 // Those that somebody lets go at this moment are not waited for: he may be waiting for others of them.
 static RETRY_SET_ASIDE: Statement = Statement::new("retry_notes_set_aside", || {
     "update {recents}note set error = null where id in (
-         select t.id from {recents}note as t where t.error is not null order by t.id limit $1 {lock_free})"
+         select t.id from {recents}note as t where t.error is not null and t.id > $2
+         order by t.id limit $1 {lock_free})
+     returning id"
         .into()
 });
 
@@ -313,40 +315,50 @@ pub(crate) async fn let_go(conn: Conn<'_>, ids: &[i64]) -> Result<(), StoreError
 }
 
 /// Keeps a note whose mapping fails, with the reason, where nobody takes it; once, however often it
-/// fails.
+/// fails. The first time, another note of the same is left to be taken: what failed was read before, and may have been
+/// mended and looked at since.
 pub(crate) async fn set_aside(store: &Store, note: &Note, error: &str) -> Result<(), StoreError> {
     let (run, key) = match note {
         Note::Run(run) => (Some(&**run), None),
-        Note::Key(key) => (None, Some(key.parts())),
+        Note::Key(key) => (None, Some(key)),
     };
-    on_both!(Store, store, |pool, dialect| {
+    let parts = key.map(Key::parts);
+    let mut tx = store.begin().await?;
+    let is_new = on_both!(Conn, tx.conn(), |conn, dialect| {
         let query = sqlx::query(SET_ASIDE.run(dialect))
             .bind(run)
-            .bind(key.map(|key| key.0))
-            .bind(key.map(|key| key.1))
-            .bind(key.map(|key| key.2))
+            .bind(parts.map(|key| key.0))
+            .bind(parts.map(|key| key.1))
+            .bind(parts.map(|key| key.2))
             .bind(error);
-        query.execute(pool).await?;
+        query.execute(conn).await?.rows_affected() > 0
     });
-    Ok(())
+    if is_new {
+        runs(tx.conn(), run.as_slice()).await?;
+        keys(tx.conn(), key.map(std::slice::from_ref).unwrap_or_default()).await?;
+    }
+    tx.commit().await
 }
 
 /// Notes set aside that are tried again at once: each that fails again is a query of its own.
 const RETRIED: u32 = 1_000;
 
-/// Has notes that were set aside taken again.
-pub(crate) async fn retry_set_aside(store: &Store) -> Result<(), StoreError> {
-    retry(store, &RETRY_SET_ASIDE).await
-}
-
-/// The same, of rows alone.
-pub(crate) async fn retry_rows_aside(store: &Store) -> Result<(), StoreError> {
-    retry(store, &RETRY_ROWS_ASIDE).await
-}
-
-async fn retry(store: &Store, statement: &'static Statement) -> Result<(), StoreError> {
+/// Has the next notes behind this one that were set aside taken again, [`RETRIED`] at the most; returns their ids.
+pub(crate) async fn retry_set_aside(store: &Store, behind: i64) -> Result<Vec<i64>, StoreError> {
     on_both!(Store, store, |pool, dialect| {
-        let query = sqlx::query(statement.run(dialect)).bind(i64::from(RETRIED));
+        let query = sqlx::query(RETRY_SET_ASIDE.run(dialect))
+            .bind(i64::from(RETRIED))
+            .bind(behind);
+        let rows = query.fetch_all(pool).await?;
+        let ids: Result<_, sqlx::Error> = rows.iter().map(|row| row.try_get(0)).collect();
+        Ok(ids?)
+    })
+}
+
+/// Has some rows that were set aside taken again.
+pub(crate) async fn retry_rows_aside(store: &Store) -> Result<(), StoreError> {
+    on_both!(Store, store, |pool, dialect| {
+        let query = sqlx::query(RETRY_ROWS_ASIDE.run(dialect)).bind(i64::from(RETRIED));
         query.execute(pool).await?;
     });
     Ok(())
@@ -376,13 +388,15 @@ pub(crate) async fn runs_aside(store: &Store) -> Result<Vec<String>, StoreError>
     })
 }
 
-/// Forgets these notes that were set aside, because their runs can be mapped now, or are gone, and has all
-/// others taken again: whoever mended one may have mended more, and a row may be set aside because of it.
+/// Forgets these notes that were set aside, because their runs can be mapped now, or are gone, and has
+/// others taken again, [`RETRIED`] at the most: whoever mended one may have mended more, and a row may be set aside because of it.
 pub(crate) async fn forget_set_aside(store: &Store, ids: &[i64]) -> Result<(), StoreError> {
     let mut tx = store.begin().await?;
     let_go(tx.conn(), ids).await?;
     on_both!(Conn, tx.conn(), |conn, dialect| {
-        let query = sqlx::query(RETRY_SET_ASIDE.run(dialect)).bind(i64::from(RETRIED));
+        let query = sqlx::query(RETRY_SET_ASIDE.run(dialect))
+            .bind(i64::from(RETRIED))
+            .bind(0_i64);
         query.execute(conn).await?;
     });
     tx.commit().await

@@ -1,8 +1,10 @@
 //! What is set aside keeps nothing wrong in the lists, and is looked at again as soon as it may be right.
 
-use super::followed::{quiet, serve};
-use crate::support::history::Setup;
+use super::fair::{number, slow};
+use super::followed::{Followed, quiet, serve};
+use crate::races::drain::blocked;
 use crate::support::history::garbled::GARBAGE;
+use crate::support::history::{Run, Setup};
 use crate::support::{Server, TestDb, both, until};
 
 both!(
@@ -189,4 +191,58 @@ async fn hundreds_of_runs_that_cannot_be_mapped_keep_no_row_from_what_the_others
     );
     app(&setup, &mended).await;
     assert_eq!(rows(&setup).await, is(&[("p1", "400"), ("p2", "599")]));
+}
+
+/// The look that finds it to fail is a long one, and it is mended, and looked at, before that one ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_is_mended_while_a_row_is_computed_without_it_does_not_stay_set_aside() {
+    let runs = [1, 2, 3].map(|run| Run::new(run, "w", 1, run));
+    let (followed, [mut lock, mut application]) = slow(&runs).await;
+    application
+        .execute("insert into bad values (1); delete from saved_run where id = 3")
+        .await;
+    blocked(&mut application, 1).await;
+    application
+        .execute("delete from bad; update saved_run set uid = uid where id = 1")
+        .await;
+    let noted = "select ((select count(*) from recents.outbox)
+                         + (select count(*) from recents.note where run is not null))::text";
+    until("it is looked at", async || {
+        (number(&mut application, noted).await == 0).then_some(())
+    })
+    .await;
+    lock.execute("select pg_advisory_unlock(4712)").await;
+    until("nothing is set aside", async || {
+        let all = "select count(*)::text from recents.note";
+        (number(&mut application, all).await == 0).then_some(())
+    })
+    .await;
+    followed.assert_exact("when the row is computed").await;
+}
+
+/// More than are tried at once; what mends them is told to nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_that_is_set_aside_is_tried_again_at_a_start() {
+    const MANY: i64 = 1_200;
+    let (followed, [_lock, mut application]) = slow(&[Run::new(1, "w", 1, 1)]).await;
+    let insert = format!(
+        "insert into bad select 1000 + n from generate_series(1, {MANY}) n;
+         insert into saved_run select run, 'w' || run, null, 1, now() from bad"
+    );
+    application.execute(&insert).await;
+    followed.quiet().await;
+    let aside = "select count(*)::text from recents.note where error is not null";
+    assert_eq!(number(&mut application, aside).await, MANY);
+    let Followed { setup, server } = followed;
+    drop(server);
+    application.execute("delete from bad").await;
+    let server = serve(&setup).await;
+    until("all are right", async || {
+        (number(&mut application, "select count(*)::text from recents.note").await == 0)
+            .then_some(())
+    })
+    .await;
+    Followed { setup, server }
+        .assert_exact("behind the start")
+        .await;
 }

@@ -11,7 +11,7 @@ use crate::support::{Backend, Beside, TestDb, until};
 const LARGE: i64 = 12_000;
 const OUTBOX: &str = "select count(*)::text from recents.outbox";
 
-async fn number(conn: &mut Beside, sql: &str) -> i64 {
+pub(super) async fn number(conn: &mut Beside, sql: &str) -> i64 {
     conn.texts(sql).await[0].parse().expect("a number")
 }
 
@@ -103,16 +103,18 @@ async fn a_small_change_between_two_large_ones_is_not_kept_back() {
     followed.assert_exact("when all is worked off").await;
 }
 
-/// The mapping of run 2 waits while somebody has the lock.
+/// The mapping of run 2 waits while somebody has the lock, and that of others fails as long as they are called bad.
 const SLOW: &str = "
+    create table bad (run bigint);
     create function slow(id bigint) returns bigint language plpgsql stable as $$
     begin
+        if exists (select from bad where run = id) then raise invalid_text_representation; end if;
         if id = 2 then perform pg_advisory_xact_lock_shared(4712); end if;
         return id;
     end $$";
 
 /// A history of these runs, whose mapping of run 2 waits when the lock is had; and who has it, and an application.
-async fn slow(runs: &[Run]) -> (Followed, [Beside; 2]) {
+pub(super) async fn slow(runs: &[Run]) -> (Followed, [Beside; 2]) {
     let store = TestDb::migrated(Backend::Postgres).await;
     let mut setup = Setup::of(store, History::of(POSTGRES, runs.into())).await;
     setup.source().execute(SLOW).await;
@@ -215,13 +217,20 @@ async fn a_deletion_is_seen_while_another_row_is_computed() {
     followed.assert_exact("when the row is computed").await;
 }
 
-/// Somebody ends what takes long, again and again, as a time-out would.
+/// Somebody ends what takes long, again and again, as a time-out would: of a row, and of a run.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_row_that_cannot_be_computed_in_time_keeps_no_others_back() {
+async fn what_cannot_be_looked_up_in_time_keeps_no_others_back() {
+    for change in [
+        "delete from saved_run where id in (3, 6)",
+        "update saved_run set uid = uid where id = 2; delete from saved_run where id = 6",
+    ] {
+        keeps_no_others_back(change).await;
+    }
+}
+
+async fn keeps_no_others_back(change: &str) {
     let (followed, [mut lock, mut application]) = slow(&two_rows()).await;
-    application
-        .execute("delete from saved_run where id in (3, 6)")
-        .await;
+    application.execute(change).await;
     blocked(&mut application, 1).await;
     let cancel = "select pg_cancel_backend(pid)::text from pg_stat_activity
                   where datname = current_database() and application_name = 'recents'
