@@ -2,7 +2,6 @@
 
 use super::fair::{number, slow};
 use super::followed::{Followed, quiet, serve};
-use crate::races::drain::blocked;
 use crate::support::history::garbled::GARBAGE;
 use crate::support::history::{Run, Setup};
 use crate::support::{Server, TestDb, both, until};
@@ -196,14 +195,20 @@ async fn hundreds_of_runs_that_cannot_be_mapped_keep_no_row_from_what_the_others
 /// The look that finds it to fail is a long one, and it is mended, and looked at, before that one ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_that_is_mended_while_a_row_is_computed_without_it_does_not_stay_set_aside() {
-    let runs = [1, 2, 3].map(|run| Run::new(run, "w", 1, run));
+    // Read in this order; halves are looked at from behind.
+    let runs = [(9, 1), (7, 2), (10, 3)].map(|(run, at)| Run::new(run, "w", 1, at));
     let (followed, [mut lock, mut application]) = slow(&runs).await;
     application
-        .execute("insert into bad values (1); delete from saved_run where id = 3")
+        .execute("insert into bad values (9); delete from saved_run where id = 10")
         .await;
-    blocked(&mut application, 1).await;
+    let sleeps = "select count(*)::text from pg_stat_activity
+                  where datname = current_database() and wait_event = 'PgSleep'";
+    until("run 9 was found, and the look goes on", async || {
+        (number(&mut application, sleeps).await > 0).then_some(())
+    })
+    .await;
     application
-        .execute("delete from bad; update saved_run set uid = uid where id = 1")
+        .execute("delete from bad; update saved_run set uid = uid where id = 9")
         .await;
     let noted = "select ((select count(*) from recents.outbox)
                          + (select count(*) from recents.note where run is not null))::text";
