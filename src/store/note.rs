@@ -388,8 +388,8 @@ pub(crate) async fn runs_aside(store: &Store) -> Result<Vec<String>, StoreError>
     })
 }
 
-/// Forgets these notes that were set aside, because their runs can be mapped now, or are gone, and has
-/// others taken again, [`RETRIED`] at the most: whoever mended one may have mended more, and a row may be set aside because of it.
+/// Forgets these notes that were set aside, because their runs can be mapped now, or are gone, and has others taken
+/// again, [`RETRIED`] at the most: whoever mended one may have mended more, and a row may be set aside because of it.
 pub(crate) async fn forget_set_aside(store: &Store, ids: &[i64]) -> Result<(), StoreError> {
     let mut tx = store.begin().await?;
     let_go(tx.conn(), ids).await?;
