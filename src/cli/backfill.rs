@@ -56,14 +56,13 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
     let (origin, history) = origin(config, args).await?;
     let store = migrated(config, args.dry_run).await?;
     let (mut progress, mut began) = (Progress::start(), false);
-    let (mut read, mut all_read, mut scanned) = (false, false, 0);
+    let (mut read, mut all_read) = (false, false);
     let mut told = Told::default();
     let options = Options {
         restart: args.restart,
         dry_run: args.dry_run,
         history: history.clone(),
     };
-    let settles = history.is_some() && !args.dry_run;
     let stop = signals::stop()?;
     let ran = backfill::run(&store, origin, options, stop, |event| {
         let Event::Progress(report) = event else {
@@ -74,14 +73,9 @@ pub(super) async fn run(config: &Config, args: &BackfillArgs) -> Result<Done, Fa
             progress.begin();
         }
         read |= report.tally.scanned > 0;
+        all_read = report.all_read;
         told.name(&progress, &report.unmappable);
-        if report.all_read && !std::mem::replace(&mut all_read, true) && settles {
-            progress.say("all runs are read; the rows that were written are looked at once more");
-        }
-        match std::mem::replace(&mut scanned, report.tally.scanned) == report.tally.scanned {
-            true => progress.show_rows(report.applied),
-            false => progress.show(scanned, report.total, report.scanned_now),
-        }
+        progress.show(report.tally.scanned, report.total, report.scanned_now);
     })
     .await;
     progress.end();

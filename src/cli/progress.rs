@@ -51,16 +51,6 @@ impl Progress {
         }
     }
 
-    /// Shows how many rows were written of what was read, while nothing more is read.
-    pub(super) fn show_rows(&mut self, rows: u64) {
-        if let Self::Lines { last, .. } = self
-            && last.elapsed() >= LINE_EVERY
-        {
-            *last = Instant::now();
-            eprintln!("{} rows written of what was read so far", thousands(rows));
-        }
-    }
-
     /// Shows how far the work came: `done` of about `total`, `now` of them since it was started.
     pub(super) fn show(&mut self, done: u64, total: Option<u64>, now: u64) {
         match self {

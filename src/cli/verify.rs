@@ -10,9 +10,7 @@ use super::unmappable::Told;
 use super::{Done, Failure, Json, open_existing};
 use crate::check::{self, Difference, Limits};
 use crate::config::Config;
-use crate::jobs::BACKFILL;
 use crate::model::Id;
-use crate::store::job;
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
@@ -29,11 +27,6 @@ pub(super) struct VerifyArgs {
 pub(super) async fn run(config: &Config, args: &VerifyArgs) -> Result<Done, Failure> {
     let history = connect(config).await?;
     let store = open_existing(config).await?;
-    if job::last_filled(&store, BACKFILL).await?.is_none() {
-        eprintln!(
-            "the table was never filled from the history: what it lacks is recents backfill's to bring"
-        );
-    }
     let (mut progress, mut told) = (Progress::start(), Told::default());
     let total = history
         .about_how_many()
