@@ -38,13 +38,8 @@ pub struct Coverage {
 impl Coverage {
     /// Whether every change of the history is noted.
     pub fn is_whole(&self) -> bool {
-        self.current && self.is_noted()
-    }
-
-    /// Whether every table has its triggers, be their functions of this version or not.
-    pub(super) fn is_noted(&self) -> bool {
         let covered = !self.tables.is_empty() && self.tables.iter().all(|t| t.problem.is_none());
-        self.installed && covered
+        self.installed && self.current && covered
     }
 }
 

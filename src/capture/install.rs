@@ -74,21 +74,18 @@ impl<'a> Capture<'a> {
     }
 
     /// Installs the triggers, in one transaction. Whatever is there and current stays as it is;
-    /// returns whether anything was changed. Where some changes may have been noted by nobody before, the audit
-    /// begins anew, and what it saw until now proves nothing.
+    /// returns whether anything was changed. Nobody knows what was noted before that, so that the audit
+    /// begins anew then, and what it saw until now proves nothing.
     ///
     /// # Errors
     /// [`CaptureError`]; nothing is changed then.
     pub async fn install(&self) -> Result<bool, CaptureError> {
         let coverage = self.coverage().await?;
-        let is_ours = coverage.store.as_ref() == Some(&self.store);
-        if coverage.is_whole() && is_ours {
+        if coverage.is_whole() && coverage.store.as_ref() == Some(&self.store) {
             return Ok(false);
         }
         self.make().await?;
-        if !(is_ours && coverage.is_noted())
-            && let Err(error) = audit::begin_anew(self.table).await
-        {
+        if let Err(error) = audit::begin_anew(self.table).await {
             let error = chain(&error);
             tracing::warn!(
                 error,
