@@ -138,6 +138,7 @@ impl Drain {
         if with_outbox && outbox_first {
             outbox = self.take_outbox().await?;
         }
+        let seen = self.notes.newest();
         let (mut holding, notes, few_notes) =
             match outbox.is_none() && !self.beside.is_about_to_end() {
                 true => self.notes.take(&self.batch, &self.beside).await?,
@@ -149,7 +150,7 @@ impl Drain {
         if !rows.is_empty() {
             // No transaction stays open meanwhile: two drains may do the same then, which only costs.
             holding = None;
-            self.compute(rows);
+            self.compute(rows, seen);
         }
         if with_outbox && !outbox_first {
             outbox = self.take_outbox().await?;
@@ -197,13 +198,10 @@ impl Drain {
         Ok((Step::Worked, few_notes))
     }
 
-    /// Computes these rows, together: without a fitting index, each look reads the whole history. Those that take long
-    /// apart; and those of which others are being computed later.
-    fn compute(&mut self, rows: Vec<(i64, Note)>) {
+    /// Computes these rows beside what is fresh; those for which there is no place now, later.
+    fn compute(&mut self, rows: Vec<(i64, Note)>, seen: i64) {
         self.beside.make_way();
-        let is_slow = |(_, note): &(i64, Note)| matches!(note, Note::Key(key) if self.beside.lane(key) == Lane::Slow);
-        let (slow, quick): (Vec<_>, Vec<_>) = rows.into_iter().partition(is_slow);
-        for (lane, rows) in [(Lane::Slow, slow), (Lane::Quick, quick)] {
+        for (lane, rows) in self.beside.lanes(rows, seen) {
             match rows.is_empty() || self.beside.is_free(lane) {
                 true if rows.is_empty() => {}
                 true => self.begin(lane, rows),

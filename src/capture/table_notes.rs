@@ -11,11 +11,9 @@ use crate::store::{Store, StoreError, Tx};
 /// Notes that are taken together, oldest first: each look at the history has a cost of its own,
 /// and so many keep back what is fresh in the outbox for about a hundred milliseconds.
 const NOTES: u32 = 4_000;
-/// And as many of those that came since, newest first: the rows of a statement over millions of runs do not
-/// keep back the one row of another. As many as a request of the hook may leave.
-const NEWEST: u32 = 2_000;
-/// Of those that come while rows are computed: few, so that what is behind them does not wait for long either.
-const FRESH: u32 = 200;
+/// And of those that came since, newest first: the rows of a statement over millions of runs do not keep back the one
+/// row of another. More than a batch of rows leaves as it is written, so that these hide none that came before them.
+const NEWEST: u32 = 6_000;
 
 /// The notes of a table, for one drain.
 #[derive(Debug)]
@@ -60,6 +58,11 @@ impl TableNotes {
         }
     }
 
+    /// The newest that was seen.
+    pub(super) fn newest(&self) -> i64 {
+        self.position.newest()
+    }
+
     /// Takes some, none of what is being computed, and says whether there are but few; with the transaction that
     /// locks them, where there is one. While rows are computed, those that nobody saw yet, and now and then all, one
     /// look after the other: those that are being computed stay, and must not hide the others.
@@ -73,6 +76,7 @@ impl TableNotes {
     ) -> Result<(Option<Tx>, Vec<(i64, Note)>, bool), StoreError> {
         let now = Instant::now();
         let from = match beside.is_at_work() {
+            true if beside.has_enough() => None,
             true => self.position.next_left(now),
             false => Some(self.position.next(now)),
         };
@@ -83,8 +87,8 @@ impl TableNotes {
             }
             None => {
                 let newest = self.position.newest();
-                let notes = note::unseen(&self.store, newest, FRESH).await?;
-                let all = notes.len() < FRESH as usize;
+                let notes = note::unseen(&self.store, newest, NEWEST).await?;
+                let all = notes.len() < NEWEST as usize;
                 self.position.saw(notes.iter().map(|(id, _)| *id), all);
                 (None, notes)
             }
