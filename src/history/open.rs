@@ -17,8 +17,9 @@ use super::{Database, History, HistoryError, order, session, sqlite, steady};
 use crate::config::HistoryConfig;
 use crate::store::{Dialect, pg_options, pg_pool};
 
-/// Connections to the history: two windows at once, one look ahead, one to look again.
-const CONNECTIONS: u32 = 4;
+/// Connections to the history, for one that uses it: a backfill reads two windows at once, looks ahead, and looks again;
+/// a drain computes three batches of rows, and holds notes while it looks at others.
+const CONNECTIONS: u32 = 5;
 /// How long to wait for a connection to the history.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 

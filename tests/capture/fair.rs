@@ -109,15 +109,15 @@ async fn a_small_change_between_two_large_ones_is_not_kept_back() {
     followed.assert_exact("when all is worked off").await;
 }
 
-/// The mapping of run 2 waits for a lock while somebody has it, which ends a statement and begins it again, and that of
-/// run 7 sleeps meanwhile; that of others fails as long as they are called bad.
+/// The mapping of run 2 waits for a lock while somebody has it, which ends a statement and begins it again, and those of
+/// runs 7 and 21 to 23 sleep meanwhile; that of others fails as long as they are called bad.
 const SLOW: &str = "
     create table bad (run bigint);
     create function slow(id bigint) returns bigint language plpgsql stable as $$
     begin
         if exists (select from bad where run = id) then raise invalid_text_representation; end if;
         if id = 2 then perform pg_advisory_xact_lock_shared(4712); end if;
-        while id = 7 and not pg_try_advisory_xact_lock_shared(4712) loop perform pg_sleep(0.01); end loop;
+        while id in (7, 21, 22, 23) and not pg_try_advisory_xact_lock_shared(4712) loop perform pg_sleep(0.01); end loop;
         return id;
     end $$";
 
@@ -223,6 +223,45 @@ async fn a_deletion_is_seen_while_another_row_is_computed() {
     followed.other_is_right().await;
     lock.execute("select pg_advisory_unlock(4712)").await;
     followed.assert_exact("when the row is computed").await;
+}
+
+/// As many as there are places for batches of rows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_is_seen_while_as_many_rows_are_computed_as_can_be() {
+    let mut runs = two_rows().to_vec();
+    for (run, workspace) in [(21, "a"), (22, "b"), (23, "c")] {
+        runs.extend([
+            Run::new(run, workspace, 1, 1),
+            Run::new(run + 10, workspace, 1, 2),
+        ]);
+    }
+    let (followed, [mut lock, mut application]) = slow(&runs).await;
+    let sleep = "select pid::text from pg_stat_activity
+                 where datname = current_database() and application_name = 'recents' and wait_event = 'PgSleep'";
+    for computed in 1..=3 {
+        let delete = format!("delete from saved_run where id = 30 + {computed}");
+        application.execute(&delete).await;
+        until("the row is computed", async || {
+            (application.texts(sleep).await.len() == computed).then_some(())
+        })
+        .await;
+        if computed == 2 {
+            application
+                .execute("delete from saved_run where id = 6")
+                .await;
+            followed.other_is_right().await;
+        }
+    }
+    application
+        .execute("insert into saved_run values (4000, 'fresh', 'u', 1, now())")
+        .await;
+    until("the change is seen", async || {
+        let rows = followed.setup.store.rows().await;
+        rows.keys().any(|key| key.0 == "fresh").then_some(())
+    })
+    .await;
+    lock.execute("select pg_advisory_unlock(4712)").await;
+    followed.assert_exact("when the rows are computed").await;
 }
 
 /// Somebody ends what takes long, again and again, as a time-out would: of a row, and of a run.
