@@ -24,6 +24,9 @@ const SLOW: Duration = Duration::from_millis(100);
 const STUCK: Duration = Duration::from_secs(2);
 /// Rows of a quick batch, at the most: so many take some tens of milliseconds, and what comes meanwhile waits.
 const FEW: usize = 200;
+/// So many rows that are noted at once go together, as a request of the hook may leave them, and stay as fresh as they
+/// are where there is no place for them.
+pub(super) const SMALL: usize = 2_000;
 /// Rows that are known to be heavy, at the most; then it is learnt anew which are.
 const MOST_HEAVY: usize = 10_000;
 
@@ -121,10 +124,12 @@ impl Beside {
         let slow = rows.extract_if(.., |(_, note)| is_heavy(note)).collect();
         rows.sort_unstable_by_key(|(id, _)| Reverse(*id));
         let few = rows.len().min(FEW);
+        let is_one = rows.len() <= SMALL && rows.iter().all(|(id, _)| *id > seen);
         let large = match (self.is_free(Lane::Quick), self.is_free(Lane::Large)) {
             (false, true) => std::mem::take(&mut rows),
             (_, false) => rows.split_off(few),
             _ if rows.len() == few => Vec::new(),
+            _ if is_one => std::mem::take(&mut rows),
             _ => {
                 let newest = rows[..few].iter().take_while(|(id, _)| *id > seen).count();
                 let mut large = rows.split_off(newest);
@@ -149,12 +154,13 @@ impl Beside {
         self.heavy.extend(rows.iter().cloned());
     }
 
-    /// Whether what this note says is being done.
-    pub(super) fn computes(&self, id: i64, note: &Note) -> bool {
+    /// In which lane what this note says is being done.
+    pub(super) fn computes(&self, id: i64, note: &Note) -> Option<Lane> {
         let row = self.is_at_work().then(|| row(note)).flatten();
-        self.batches.values().any(|batch| {
+        let is_of = |batch: &&Computed| {
             batch.ids.contains(&id) || row.as_ref().is_some_and(|row| batch.rows.contains(row))
-        })
+        };
+        self.batches.values().find(is_of).map(|batch| batch.lane)
     }
 
     /// Computes what these notes of rows say by `work`, which tells when the history is read.
@@ -244,9 +250,11 @@ mod tests {
         let beside = Beside::default();
         let all = ids(beside.lanes(many(1..=1_000), 990));
         assert_eq!(all, [(991..=1_000).collect(), (1..=990).collect(), vec![]]);
+        let [quick, large, _] = ids(beside.lanes(many(1..=3_000), 0));
+        assert_eq!(quick, Vec::from_iter(3_001 - FEW..=3_000));
+        assert_eq!(large, Vec::from_iter(1..=3_000 - FEW));
         let [quick, large, _] = ids(beside.lanes(many(1..=1_000), 0));
-        assert_eq!(quick, Vec::from_iter(1_001 - FEW..=1_000));
-        assert_eq!(large, Vec::from_iter(1..=1_000 - FEW));
+        assert_eq!((quick.len(), large.len()), (0, 1_000), "noted at once");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::apply::{Applied, Apply, HOLD, Noted};
 use super::batch::Batch;
-use super::beside::{Beside, Lane};
+use super::beside::{Beside, Lane, SMALL};
 use super::everything::Everything;
 use super::outbox::{self, Notes, Taken};
 use super::position::Position;
@@ -20,7 +20,7 @@ use super::write::Held;
 use crate::check::CheckError;
 use crate::history::History;
 use crate::store::note::{self, Note};
-use crate::store::{Store, StoreError, identity};
+use crate::store::{Store, StoreError, aside, identity};
 use crate::telemetry::{Metrics, metrics::Source};
 
 /// A step with nothing else to do waits so long for rows that are being computed.
@@ -51,8 +51,6 @@ pub struct Drain {
     identity: Option<Arc<str>>,
     outbox: Position,
     notes: TableNotes,
-    /// Whether anything may be set aside; then what can be mapped again is looked for with each step.
-    set_aside: bool,
     /// Rows that are being computed.
     beside: Beside,
     /// Whether some were computed since the last step: what is fresh may lead to others, which are then among the next.
@@ -61,9 +59,7 @@ pub struct Drain {
     everything: Option<Everything>,
     /// What is taken together.
     batch: Batch,
-    /// What is set aside.
-    grown: Grown,
-    /// What of that is tried again.
+    /// What is set aside and tried again.
     retrying: Retrying,
 }
 
@@ -78,25 +74,6 @@ struct Retrying {
     left: u64,
 }
 
-/// A number that is looked at now and then.
-#[derive(Debug, Default)]
-struct Grown {
-    last: u64,
-    most: u64,
-}
-
-impl Grown {
-    /// Whether it had grown, to more than ever, and does so no longer.
-    fn is_over(&mut self, now: u64) -> bool {
-        let is_over = now == self.last && now > self.most;
-        self.last = now;
-        if is_over {
-            self.most = now;
-        }
-        is_over
-    }
-}
-
 impl Drain {
     /// A drain at the start.
     pub fn new(store: Store, history: Arc<History>, metrics: Option<Arc<Metrics>>) -> Self {
@@ -107,12 +84,10 @@ impl Drain {
             metrics,
             identity: None,
             outbox: Position::new(),
-            set_aside: true,
             beside: Beside::default(),
             computed: false,
             everything: None,
             batch: Batch::first(),
-            grown: Grown::default(),
             retrying: Retrying::default(),
         }
     }
@@ -138,7 +113,6 @@ impl Drain {
         if with_outbox && outbox_first {
             outbox = self.take_outbox().await?;
         }
-        let seen = self.notes.newest();
         let (mut holding, notes, few_notes) =
             match outbox.is_none() && !self.beside.is_about_to_end() {
                 true => self.notes.take(&self.batch, &self.beside).await?,
@@ -150,7 +124,7 @@ impl Drain {
         if !rows.is_empty() {
             // No transaction stays open meanwhile: two drains may do the same then, which only costs.
             holding = None;
-            self.compute(rows, seen);
+            self.compute(rows);
         }
         if with_outbox && !outbox_first {
             outbox = self.take_outbox().await?;
@@ -176,7 +150,7 @@ impl Drain {
                 .as_deref()
                 .map(|metrics| (metrics, Source::Capture)),
             fence: None,
-            forgets: self.set_aside,
+            forgets: true,
         };
         let began = Instant::now();
         let applied = {
@@ -199,20 +173,23 @@ impl Drain {
     }
 
     /// Computes these rows beside what is fresh; those for which there is no place now, later.
-    fn compute(&mut self, rows: Vec<(i64, Note)>, seen: i64) {
+    fn compute(&mut self, rows: Vec<(i64, Note)>) {
         self.beside.make_way();
+        let seen = self.notes.seen();
         for (lane, rows) in self.beside.lanes(rows, seen) {
             match rows.is_empty() || self.beside.is_free(lane) {
                 true if rows.is_empty() => {}
                 true => self.begin(lane, rows),
-                false => self.notes.pass_over(),
+                false => self
+                    .notes
+                    .pass_over(lane == Lane::Quick || rows.len() <= SMALL),
             }
         }
     }
 
     fn begin(&mut self, lane: Lane, rows: Vec<(i64, Note)>) {
         let (store, history) = (self.store.clone(), Arc::clone(&self.history));
-        let (metrics, forgets) = (self.metrics.clone(), self.set_aside);
+        let metrics = self.metrics.clone();
         self.beside.begin(lane, rows, |rows, is_read| async move {
             let metrics = metrics.as_deref();
             let apply = Apply {
@@ -220,7 +197,7 @@ impl Drain {
                 history: &history,
                 metrics: metrics.map(|metrics| (metrics, Source::Capture)),
                 fence: None,
-                forgets,
+                forgets: true,
             };
             apply.rows(rows, &is_read).await
         });
@@ -244,7 +221,6 @@ impl Drain {
     }
 
     fn heard(&mut self, applied: Applied) {
-        self.set_aside |= applied.set_aside;
         self.beside.are_heavy(&applied.heavy);
         if applied.tries_again {
             // Those notes are old ones.
@@ -277,7 +253,7 @@ impl Drain {
         if retrying.left == 0 {
             return Ok(false);
         }
-        let ids = note::retry_set_aside(&self.store, retrying.behind).await?;
+        let ids = aside::retry(&self.store, retrying.behind).await?;
         retrying.left = match ids.iter().max() {
             Some(last) => {
                 retrying.behind = *last;
@@ -294,17 +270,11 @@ impl Drain {
         self.retrying.is_due = true;
     }
 
-    /// Hears how much is set aside. Where another drain did that, it may be mended since, which this one did not
-    /// look for. Rows may be because some runs of theirs were not known yet to be.
-    pub(super) async fn saw_set_aside(&mut self, count: u64) {
-        if std::mem::take(&mut self.retrying.is_due) || count > 0 && !self.set_aside {
+    /// Hears how much is set aside.
+    pub(super) fn saw_set_aside(&mut self, count: u64) {
+        if std::mem::take(&mut self.retrying.is_due) {
             (self.retrying.behind, self.retrying.left) = (0, count);
-        } else if self.grown.is_over(count) {
-            // Where the database is away, the next step says so.
-            let _ = note::retry_rows_aside(&self.store).await;
-            self.notes.restart();
         }
-        self.set_aside = count > 0;
     }
 
     async fn take_outbox(&mut self) -> Result<Option<Taken>, CheckError> {
@@ -376,18 +346,5 @@ impl Drain {
             }
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_number_has_grown_when_it_is_greater_than_ever_and_stays() {
-        let mut grown = Grown::default();
-        let over = [0, 0, 3, 5, 5, 5, 2, 2, 5, 5, 6, 6].map(|now| grown.is_over(now));
-        let only = |at: &[usize]| std::array::from_fn(|i| at.contains(&i));
-        assert_eq!(over, only(&[4, 11]));
     }
 }

@@ -34,8 +34,9 @@ pub enum CaptureError {
     },
     /// A transaction holds the table.
     #[error(
-        "a transaction holds {table}, as a `vacuum` does that the role may not end, and did not let go \
-         within 2 seconds, so nothing was changed; try again in a quieter moment"
+        "a transaction holds {table}, one that wrote and rests or a `vacuum` that the role may not end, and \
+         did not let go in several tries of half a second, so nothing was changed; try again in a quieter \
+         moment: pg_locks tells whose it is"
     )]
     Locked {
         /// The history's table.

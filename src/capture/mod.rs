@@ -18,6 +18,7 @@ pub mod install;
 mod made;
 pub(crate) mod outbox;
 mod position;
+mod reading;
 pub(crate) mod rights;
 pub mod service;
 mod settled;

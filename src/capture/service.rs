@@ -186,7 +186,7 @@ async fn count(
         Notes::None | Notes::Anothers(_) => outbox::Backlog::default(),
     };
     let standing = note::standing(store).await.map_err(said)?;
-    drain.saw_set_aside(standing.set_aside).await;
+    drain.saw_set_aside(standing.set_aside);
     let waiting = standing.notes.saturating_sub(standing.set_aside);
     metrics
         .capture_backlog_rows

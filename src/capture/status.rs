@@ -10,7 +10,7 @@ use super::outbox;
 use super::rights;
 use crate::check::CheckError;
 use crate::history::{History, Mapping};
-use crate::store::{Store, identity, note};
+use crate::store::{Store, aside, identity, note};
 
 /// Rows of the outbox that wait for longer are not drained.
 const OLD: Duration = Duration::from_secs(60);
@@ -92,7 +92,7 @@ pub async fn of(
     };
     let backlog = backlog.map_err(CaptureError::History)?;
     let standing = note::standing(store).await.map_err(CheckError::Store)?;
-    let examples = note::set_aside_ones(store, EXAMPLES)
+    let examples = aside::examples(store, EXAMPLES)
         .await
         .map_err(CheckError::Store)?;
     let index = match history {

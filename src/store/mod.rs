@@ -4,6 +4,7 @@
 //! What differs between the databases (a qualified name, a clock, how rows are passed in) is a
 //! token of [`statement`].
 
+pub(crate) mod aside;
 mod at_hand;
 pub(crate) mod audit;
 mod change;
@@ -70,6 +71,7 @@ pub fn statements() -> impl Iterator<Item = &'static Statement> {
         .chain(job::statements())
         .chain(audit::STATEMENTS)
         .chain(note::STATEMENTS)
+        .chain(aside::STATEMENTS)
         .chain(dismissal::STATEMENTS)
         .chain(change::STATEMENTS)
         .chain(setting::STATEMENTS)

@@ -12,21 +12,8 @@ use super::{Conn, Store, StoreError, Tx, on_both, recent};
 use crate::capture::decide::{Change, LookAgain};
 use crate::model::{Key, Newest};
 
-pub(super) const STATEMENTS: [&Statement; 14] = [
-    &NOTE_RUNS,
-    &NOTE_KEYS,
-    &TAKE,
-    &UNSEEN,
-    &WAITING,
-    &LET_GO,
-    &SET_ASIDE,
-    &RETRY_SET_ASIDE,
-    &RETRY_ROWS_ASIDE,
-    &SET_ASIDE_OF,
-    &STANDING,
-    &ENDS,
-    &ASIDE,
-    &RUNS_ASIDE,
+pub(super) const STATEMENTS: [&Statement; 8] = [
+    &NOTE_RUNS, &NOTE_KEYS, &TAKE, &UNSEEN, &WAITING, &LET_GO, &STANDING, &ENDS,
 ];
 
 static NOTE_RUNS: Statement = Statement::new("note_runs", || {
@@ -39,24 +26,35 @@ static NOTE_KEYS: Statement = Statement::new("note_keys", || {
         .into()
 });
 
+// Of runs and of rows apart: of a large statement, thousands of the one kind do not hide the few of the other.
 static TAKE: Statement = Statement::new("take_notes", || {
-    let part = |of: &str| {
-        format!(
-            "select * from (
-                 select t.id, t.run, t.workspace, t.uid, t.published_run from {{recents}}note as t
-                 where {of} {{lock_free}}) as part"
-        )
-    };
-    let old = part("t.id > $1 and t.id <= $2 and t.error is null order by t.id limit $3");
-    let new = part("t.id > {greatest}($1, $2) and t.error is null order by t.id desc limit $4");
-    format!("{old} union all {new}")
+    let old = part(
+        "t.id > $1 and t.id <= $2 and t.error is null order by t.id limit $3",
+        "{lock_free}",
+    );
+    format!("{old} union all {}", newest(2, 4, "{lock_free}"))
 });
 
-static UNSEEN: Statement = Statement::new("unseen_notes", || {
-    "select t.id, t.run, t.workspace, t.uid, t.published_run from {recents}note as t
-     where t.id > $1 and t.error is null order by t.id desc limit $2"
-        .into()
-});
+static UNSEEN: Statement = Statement::new("unseen_notes", || newest(1, 2, ""));
+
+fn part(of: &str, lock: &str) -> String {
+    format!(
+        "select * from (
+             select t.id, t.run, t.workspace, t.uid, t.published_run from {{recents}}note as t
+             where {of} {lock}) as part"
+    )
+}
+
+fn newest(behind: u8, limit: u8, lock: &str) -> String {
+    ["t.run is not null", "t.run is null"]
+        .map(|kind| {
+            part(
+                &format!("t.id > ${behind} and t.error is null and {kind} order by t.id desc limit ${limit}"),
+                lock,
+            )
+        })
+        .join(" union all ")
+}
 
 static WAITING: Statement = Statement::new("waiting_notes", || {
     "select t.id, t.run, t.workspace, t.uid, t.published_run from {recents}note as t
@@ -68,45 +66,9 @@ static LET_GO: Statement = Statement::new("let_notes_go", || {
     "delete from {recents}note where id {is_one_of_ids}".into()
 });
 
-static SET_ASIDE: Statement = Statement::new("set_note_aside", || {
-    "insert into {recents}note (run, workspace, uid, published_run, error)
-     select cast($1 as text), cast($2 as text), cast($3 as text), cast($4 as text), cast($5 as text)
-     where not exists (
-         select 1 from {recents}note as n where n.error is not null
-           and coalesce(n.run, '') = coalesce($1, '')
-           and coalesce(n.workspace, '') = coalesce($2, '') and coalesce(n.uid, '') = coalesce($3, '')
-           and coalesce(n.published_run, '') = coalesce($4, ''))"
-        .into()
-});
-
-// Those that somebody lets go at this moment are not waited for: he may be waiting for others of them.
-static RETRY_SET_ASIDE: Statement = Statement::new("retry_notes_set_aside", || {
-    "update {recents}note set error = null where id in (
-         select t.id from {recents}note as t where t.error is not null and t.id > $2
-         order by t.id limit $1 {lock_free})
-     returning id"
-        .into()
-});
-
-static RETRY_ROWS_ASIDE: Statement = Statement::new("retry_rows_set_aside", || {
-    "update {recents}note set error = null where id in (
-         select t.id from {recents}note as t where t.error is not null and t.run is null limit $1 {lock_free})"
-        .into()
-});
-
-static SET_ASIDE_OF: Statement = Statement::new("notes_set_aside_of", || {
-    "select id, run from {recents}note where error is not null and run {is_one_of_runs}".into()
-});
-
 static STANDING: Statement = Statement::new("notes_standing", || {
     "select count(*), coalesce(sum(case when error is null then 0 else 1 end), 0)
      from (select id, error from {recents}note order by id limit $1) as t"
-        .into()
-});
-
-// The first ones that were set aside.
-static RUNS_ASIDE: Statement = Statement::new("runs_set_aside", || {
-    "select run from {recents}note where error is not null and run is not null order by run limit $1"
         .into()
 });
 
@@ -120,14 +82,6 @@ static ENDS: Statement = Statement::new("note_ends", || {
     format!("select {}, {}", end("asc"), end("desc"))
 });
 
-static ASIDE: Statement = Statement::new("notes_set_aside", || {
-    "select id, run, workspace, uid, published_run, error from {recents}note
-     where error is not null order by id limit $1"
-        .into()
-});
-
-/// Runs that a look at the history leaves out at once at the most: their keys go along with it.
-const MAX_ASIDE: u32 = 10_000;
 /// Notes are counted up to here; more is "many".
 pub(crate) const COUNTED: u32 = 1_000_000;
 
@@ -154,6 +108,7 @@ macro_rules! note_of {
         Ok(($row.try_get(0)?, note))
     }};
 }
+pub(super) use note_of;
 
 /// Raises rows to these uses, as [`recent::raise`], and leaves a note of the run of each row that
 /// changed, in the same transaction; a row without a run is noted by its key.
@@ -182,7 +137,7 @@ pub(crate) async fn raise(tx: &mut Tx, uses: &[(Key, Newest)]) -> Result<Vec<Key
 }
 
 /// Notes runs.
-async fn runs(conn: Conn<'_>, runs: &[&str]) -> Result<(), StoreError> {
+pub(super) async fn runs(conn: Conn<'_>, runs: &[&str]) -> Result<(), StoreError> {
     if runs.is_empty() {
         return Ok(());
     }
@@ -194,6 +149,14 @@ async fn runs(conn: Conn<'_>, runs: &[&str]) -> Result<(), StoreError> {
             .await?;
     });
     Ok(())
+}
+
+/// Notes runs once more, whose notes are let go though nobody looked at them.
+pub(crate) async fn again(store: &Store, again: &[String]) -> Result<(), StoreError> {
+    let mut tx = store.begin().await?;
+    let again: Vec<&str> = again.iter().map(String::as_str).collect();
+    runs(tx.conn(), &again).await?;
+    tx.commit().await
 }
 
 /// Notes rows.
@@ -235,7 +198,7 @@ pub(crate) struct Take {
     /// up to this one, the newest that was seen: at most so many, the oldest first.
     pub(crate) newest: i64,
     pub(crate) old: u32,
-    /// And of those that are newer, at most so many, the newest first.
+    /// And of those that are newer, at most so many of runs and so many of rows, the newest first.
     pub(crate) new: u32,
 }
 
@@ -275,7 +238,7 @@ pub(crate) async fn waiting(
     behind(store, &WAITING, after, limit).await
 }
 
-/// The newest notes behind `after`, without keeping them from others.
+/// The newest notes behind `after`, so many of runs and so many of rows, without keeping them from others.
 pub(crate) async fn unseen(
     store: &Store,
     after: i64,
@@ -314,94 +277,6 @@ pub(crate) async fn let_go(conn: Conn<'_>, ids: &[i64]) -> Result<(), StoreError
     Ok(())
 }
 
-/// Keeps a note whose mapping fails, with the reason, where nobody takes it; once, however often it
-/// fails. The first time, another note of the same is left to be taken: what failed was read before, and may have been
-/// mended and looked at since.
-pub(crate) async fn set_aside(store: &Store, note: &Note, error: &str) -> Result<(), StoreError> {
-    let (run, key) = match note {
-        Note::Run(run) => (Some(&**run), None),
-        Note::Key(key) => (None, Some(key)),
-    };
-    let parts = key.map(Key::parts);
-    let mut tx = store.begin().await?;
-    let is_new = on_both!(Conn, tx.conn(), |conn, dialect| {
-        let query = sqlx::query(SET_ASIDE.run(dialect))
-            .bind(run)
-            .bind(parts.map(|key| key.0))
-            .bind(parts.map(|key| key.1))
-            .bind(parts.map(|key| key.2))
-            .bind(error);
-        query.execute(conn).await?.rows_affected() > 0
-    });
-    if is_new {
-        runs(tx.conn(), run.as_slice()).await?;
-        keys(tx.conn(), key.map(std::slice::from_ref).unwrap_or_default()).await?;
-    }
-    tx.commit().await
-}
-
-/// Notes set aside that are tried again at once: each that fails again is a query of its own.
-const RETRIED: u32 = 1_000;
-
-/// Has the next notes behind this one that were set aside taken again, [`RETRIED`] at the most; returns their ids.
-pub(crate) async fn retry_set_aside(store: &Store, behind: i64) -> Result<Vec<i64>, StoreError> {
-    on_both!(Store, store, |pool, dialect| {
-        let query = sqlx::query(RETRY_SET_ASIDE.run(dialect))
-            .bind(i64::from(RETRIED))
-            .bind(behind);
-        let rows = query.fetch_all(pool).await?;
-        let ids: Result<_, sqlx::Error> = rows.iter().map(|row| row.try_get(0)).collect();
-        Ok(ids?)
-    })
-}
-
-/// Has some rows that were set aside taken again.
-pub(crate) async fn retry_rows_aside(store: &Store) -> Result<(), StoreError> {
-    on_both!(Store, store, |pool, dialect| {
-        let query = sqlx::query(RETRY_ROWS_ASIDE.run(dialect)).bind(i64::from(RETRIED));
-        query.execute(pool).await?;
-    });
-    Ok(())
-}
-
-/// The notes of these runs that are set aside.
-pub(crate) async fn set_aside_of(
-    store: &Store,
-    runs: &[String],
-) -> Result<Vec<(i64, String)>, StoreError> {
-    on_both!(Store, store, |pool, dialect| {
-        let query = sqlx::query(SET_ASIDE_OF.run(dialect));
-        let query = query.bind_rows(Rows::runs(runs.iter().map(String::as_str)));
-        let rows = query.fetch_all(pool).await?;
-        let note = |row| Ok((Row::try_get(row, 0)?, Row::try_get(row, 1)?));
-        rows.iter().map(note).collect()
-    })
-}
-
-/// Runs of which a note is set aside, [`MAX_ASIDE`] at the most.
-pub(crate) async fn runs_aside(store: &Store) -> Result<Vec<String>, StoreError> {
-    on_both!(Store, store, |pool, dialect| {
-        let query = sqlx::query(RUNS_ASIDE.run(dialect)).bind(i64::from(MAX_ASIDE));
-        let rows = query.fetch_all(pool).await?;
-        let runs: Result<_, sqlx::Error> = rows.iter().map(|row| row.try_get(0)).collect();
-        Ok(runs?)
-    })
-}
-
-/// Forgets these notes that were set aside, because their runs can be mapped now, or are gone, and has others taken
-/// again, [`RETRIED`] at the most: whoever mended one may have mended more, and a row may be set aside because of it.
-pub(crate) async fn forget_set_aside(store: &Store, ids: &[i64]) -> Result<(), StoreError> {
-    let mut tx = store.begin().await?;
-    let_go(tx.conn(), ids).await?;
-    on_both!(Conn, tx.conn(), |conn, dialect| {
-        let query = sqlx::query(RETRY_SET_ASIDE.run(dialect))
-            .bind(i64::from(RETRIED))
-            .bind(0_i64);
-        query.execute(conn).await?;
-    });
-    tx.commit().await
-}
-
 /// The notes that stand.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Standing {
@@ -429,25 +304,5 @@ pub(crate) async fn ends(store: &Store, from: i64) -> Result<Option<(i64, i64)>,
         let query = sqlx::query(ENDS.run(dialect)).bind(from);
         let row = query.fetch_one(pool).await?;
         Ok(row.try_get::<Option<i64>, _>(0)?.zip(row.try_get(1)?))
-    })
-}
-
-/// Some notes that were set aside, each with its error.
-pub(crate) async fn set_aside_ones(
-    store: &Store,
-    limit: u32,
-) -> Result<Vec<(String, String)>, StoreError> {
-    on_both!(Store, store, |pool, dialect| {
-        let query = sqlx::query(ASIDE.run(dialect)).bind(i64::from(limit));
-        let mut ones = Vec::new();
-        for row in query.fetch_all(pool).await? {
-            let note: Result<(i64, Note), sqlx::Error> = note_of!(row);
-            let what = match note?.1 {
-                Note::Run(run) => format!("run {run}"),
-                Note::Key(key) => format!("row {:?}", key.parts()),
-            };
-            ones.push((what, row.try_get(5)?));
-        }
-        Ok(ones)
     })
 }

@@ -101,7 +101,7 @@ const APART: [&str; 5] = [
     "ROLLBACK",
     "set_config('synchronous_commit'",
     "false as is_new from recents.outbox",
-    "where t.id > $1 and t.error is null order by t.id desc limit $2",
+    "where t.id > $1 and t.error is null and t.run is null order by t.id desc limit $2",
 ];
 
 /// A hook and a drain, of which every statement is seen.

@@ -488,9 +488,12 @@ async fn assert_right_indexes(db: &TestDb) {
             let parameters = (1..)
                 .take_while(|n| text.contains(&format!("${n}")))
                 .count();
-            let nulls = vec!["null"; parameters].join(", ");
+            let nulls = match parameters {
+                0 => String::new(),
+                _ => format!("({})", vec!["null"; parameters].join(", ")),
+            };
             conn.execute(&format!("prepare plan_of as {text}")).await;
-            let sql = format!("explain (format json) execute plan_of ({nulls})");
+            let sql = format!("explain (format json) execute plan_of {nulls}");
             let plan = plan_of(&mut conn, &sql).await;
             conn.execute("deallocate plan_of").await;
             let nodes = nodes(&plan);
