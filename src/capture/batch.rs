@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::outbox::RUNS;
 
 /// A batch should take no longer: for so long it keeps back what is fresh.
-const TARGET: Duration = Duration::from_secs(1);
+const TARGET: Duration = Duration::from_millis(250);
 /// The smallest batch, and the first, of which nobody knows yet how long it takes: each look has a cost of its own,
 /// and what a thousand runs leave is worked off by one, in whichever half of it, as a request of the hook may have them.
 const LEAST: u32 = 2_000;

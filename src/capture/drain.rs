@@ -306,6 +306,11 @@ impl Drain {
         Ok(identity)
     }
 
+    /// Whether more of the outbox waits than a step works off.
+    pub(super) fn is_behind(&self) -> bool {
+        self.outbox.is_behind()
+    }
+
     /// Asks anew which store it is.
     pub(super) fn forget_identity(&mut self) {
         self.identity = None;

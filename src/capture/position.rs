@@ -59,6 +59,11 @@ impl Position {
         self.from_the_start.is_none_or(is_old)
     }
 
+    /// Whether the last look left some.
+    pub(super) fn is_behind(&self) -> bool {
+        self.more.is_some()
+    }
+
     /// Behind this note, a look finds what nobody saw yet, and nothing else.
     pub(super) fn newest(&self) -> i64 {
         self.newest

@@ -11,7 +11,7 @@ use crate::history::{self, History, HistoryError};
 use crate::store::{Pace, Store, note};
 use crate::telemetry::{Metrics, Repeated, chain};
 
-/// The next look after work was done: bounds how long a change stays unseen under load, against what
+/// The next look after work was done, where a step works off all that waits: bounds how long a change stays unseen under load, against what
 /// small batches cost. A batch of one run takes a millisecond or two of the processors.
 const BUSY: Duration = Duration::from_millis(50);
 /// The next look after long silence: bounds how long the first change after it stays unseen, and what
@@ -125,7 +125,10 @@ pub async fn run(
         pause = match drain.step(installed).await {
             Ok(Step::Worked) => {
                 said.well();
-                least
+                match drain.is_behind() {
+                    true => pace.least(),
+                    false => least,
+                }
             }
             Ok(Step::Idle) => {
                 said.well();

@@ -143,7 +143,8 @@ impl TableNotes {
             behind,
             newest: self.seen,
             old: batch.notes(NOTES),
-            new: batch.notes(NEWEST),
+            new_runs: batch.notes(NEWEST),
+            new_rows: NEWEST,
         };
         let expected = may_hold && std::mem::take(&mut self.expected);
         let (holding, notes) = match &self.store {

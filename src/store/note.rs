@@ -32,10 +32,10 @@ static TAKE: Statement = Statement::new("take_notes", || {
         "t.id > $1 and t.id <= $2 and t.error is null order by t.id limit $3",
         "{lock_free}",
     );
-    format!("{old} union all {}", newest(2, 4, "{lock_free}"))
+    format!("{old} union all {}", newest(2, [4, 5], "{lock_free}"))
 });
 
-static UNSEEN: Statement = Statement::new("unseen_notes", || newest(1, 2, ""));
+static UNSEEN: Statement = Statement::new("unseen_notes", || newest(1, [2, 2], ""));
 
 fn part(of: &str, lock: &str) -> String {
     format!(
@@ -45,15 +45,19 @@ fn part(of: &str, lock: &str) -> String {
     )
 }
 
-fn newest(behind: u8, limit: u8, lock: &str) -> String {
-    ["t.run is not null", "t.run is null"]
-        .map(|kind| {
-            part(
-                &format!("t.id > ${behind} and t.error is null and {kind} order by t.id desc limit ${limit}"),
-                lock,
-            )
-        })
-        .join(" union all ")
+/// Of runs, and of rows.
+fn newest(behind: u8, limits: [u8; 2], lock: &str) -> String {
+    let [runs, rows] = [
+        ("t.run is not null", limits[0]),
+        ("t.run is null", limits[1]),
+    ]
+    .map(|(kind, limit)| {
+        let of = format!(
+            "t.id > ${behind} and t.error is null and {kind} order by t.id desc limit ${limit}"
+        );
+        part(&of, lock)
+    });
+    format!("{runs} union all {rows}")
 }
 
 static WAITING: Statement = Statement::new("waiting_notes", || {
@@ -198,8 +202,9 @@ pub(crate) struct Take {
     /// up to this one, the newest that was seen: at most so many, the oldest first.
     pub(crate) newest: i64,
     pub(crate) old: u32,
-    /// And of those that are newer, at most so many of runs and so many of rows, the newest first.
-    pub(crate) new: u32,
+    /// And of those that are newer, at most so many of runs, and so many of rows, the newest first.
+    pub(crate) new_runs: u32,
+    pub(crate) new_rows: u32,
 }
 
 /// These notes, with their ids. Within a transaction of PostgreSQL, nobody else takes them until it ends.
@@ -209,7 +214,8 @@ pub(crate) async fn take(conn: Conn<'_>, take: Take) -> Result<Vec<(i64, Note)>,
             .bind(take.behind)
             .bind(take.newest)
             .bind(i64::from(take.old))
-            .bind(i64::from(take.new));
+            .bind(i64::from(take.new_runs))
+            .bind(i64::from(take.new_rows));
         let rows = query.fetch_all(conn).await?;
         rows.iter().map(|row| note_of!(row)).collect()
     })
@@ -222,7 +228,8 @@ pub(crate) async fn look(store: &Store, take: Take) -> Result<Vec<(i64, Note)>, 
             .bind(take.behind)
             .bind(take.newest)
             .bind(i64::from(take.old))
-            .bind(i64::from(take.new));
+            .bind(i64::from(take.new_runs))
+            .bind(i64::from(take.new_rows));
         let rows = query.fetch_all(pool).await?;
         rows.iter().map(|row| note_of!(row)).collect()
     })

@@ -12,6 +12,9 @@ both!(
     what_is_set_aside_is_looked_at_again_when_a_run_of_it_is_mended_or_gone,
     a_row_that_was_set_aside_is_right_as_soon_as_its_runs_are,
     hundreds_of_runs_that_cannot_be_mapped_keep_no_row_from_what_the_others_say,
+    a_run_that_another_service_set_aside_is_aside_no_longer_when_it_is_mended,
+    a_row_is_what_its_other_runs_say_though_very_many_elsewhere_are_set_aside,
+    a_change_is_seen_while_thousands_of_runs_are_found_to_fail,
 );
 
 /// An empty history with two versions, which is followed.
@@ -190,6 +193,61 @@ async fn hundreds_of_runs_that_cannot_be_mapped_keep_no_row_from_what_the_others
     );
     app(&setup, &mended).await;
     assert_eq!(rows(&setup).await, is(&[("p1", "400"), ("p2", "599")]));
+}
+
+/// In one statement with another one of its row that breaks: this service hears of what is set aside only behind it.
+async fn a_run_that_another_service_set_aside_is_aside_no_longer_when_it_is_mended(db: TestDb) {
+    let (setup, _server) = followed(db, 236).await;
+    let runs = [(1, DAYS[0]), (2, DAYS[1]), (3, DAYS[2])];
+    app(&setup, &insert(1, &runs)).await;
+    let mut store = setup.store.connect().await;
+    store
+        .execute("insert into {recents}note (run, error) values ('2', 'as it was')")
+        .await;
+    let change = format!(
+        "update saved_run set updated_at = case id when 3 then '{GARBAGE}' else updated_at end where id > 1"
+    );
+    app(&setup, &change).await;
+    let aside = "select run from {recents}note where error is not null";
+    assert_eq!(store.texts(aside).await, ["3"]);
+}
+
+async fn a_row_is_what_its_other_runs_say_though_very_many_elsewhere_are_set_aside(db: TestDb) {
+    let (setup, _server) = followed(db, 237).await;
+    app(&setup, &insert(1, &[(900_001, GARBAGE)])).await;
+    let mut store = setup.store.connect().await;
+    store
+        .execute(
+            "insert into {recents}note (run, error)
+             with recursive n(n) as (select 1 union all select n + 1 from n where n < 10050)
+             select 100000 + n, 'it fails' from n",
+        )
+        .await;
+    let runs = [(900_002, DAYS[0]), (900_003, DAYS[1])];
+    app(&setup, &insert(1, &runs)).await;
+    app(&setup, "delete from saved_run where id = 900003").await;
+    assert_eq!(rows(&setup).await, is(&[("p1", "900002")]));
+}
+
+async fn a_change_is_seen_while_thousands_of_runs_are_found_to_fail(db: TestDb) {
+    const MANY: u32 = 3_000;
+    let (setup, _server) = followed(db, 238).await;
+    let runs: Vec<_> = (1..=MANY).map(|run| (run, GARBAGE)).collect();
+    let mut source = setup.source().connect().await;
+    source.execute(&insert(1, &runs)).await;
+    source.execute(&insert(2, &[(MANY + 1, DAYS[0])])).await;
+    until("the change is seen", async || {
+        (rows(&setup).await == is(&[("p2", "3001")])).then_some(())
+    })
+    .await;
+    let aside = set_aside(&setup).as_u64();
+    // Some tens; where all of a row of the outbox are looked for first, 500.
+    assert!(aside < Some(250), "{aside:?} of {MANY} are set aside");
+    app(&setup, "delete from saved_run").await;
+    until("nothing is set aside", async || {
+        (set_aside(&setup) == 0).then_some(())
+    })
+    .await;
 }
 
 /// The look that finds it to fail is a long one, and it is mended, and looked at, before that one ends.

@@ -13,13 +13,49 @@ pub(super) async fn number(conn: &mut Beside, sql: &str) -> i64 {
     conn.texts(sql).await[0].parse().expect("a number")
 }
 
-/// So many small changes, one after the other, are seen while a large one is worked off, at the least: 13 to 15 are, and
-/// where they wait for batches of it, 2 to 5.
+/// So many small changes, one after the other, are seen while a large one is worked off, at the least: 13 and more are,
+/// and where they wait for batches of it, 1 to 5.
 const SMALL: usize = 8;
 
-/// Raises, retractions and steps back behind the parents of all other runs set to NULL.
+/// Behind the parents of all other runs set to NULL.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn small_changes_behind_a_large_retraction_are_seen_long_before_that_is_worked_off() {
+    let (followed, mut conn) = large_and_small().await;
+    conn.execute("update saved_run set parent_version_id = null where id > 100000")
+        .await;
+    until("the large statement is noted", async || {
+        (number(&mut conn, OUTBOX).await == 0 && number(&mut conn, NOTED).await > LARGE / 2)
+            .then_some(())
+    })
+    .await;
+    let mark = number(&mut conn, "select max(id)::text from recents.note").await;
+    let left = format!("select count(*)::text from recents.note where id <= {mark}");
+    small_changes_are_seen(&followed, &mut conn, &left).await;
+}
+
+/// Behind as many notes of runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_changes_behind_a_large_insertion_are_seen_long_before_that_is_worked_off() {
+    let (followed, mut conn) = large_and_small().await;
+    let many = 4 * LARGE;
+    conn.execute(&format!(
+        "insert into saved_run select 200000 + n, 'more' || n, 'u', 1001, now() from generate_series(1, {many}) n"
+    ))
+    .await;
+    let left = format!(
+        "select ({many} - count(*))::text from recents.recent_workflow where workspace like 'more%' and uid = ''"
+    );
+    until("the large statement is being worked off", async || {
+        (number(&mut conn, &left).await < many).then_some(())
+    })
+    .await;
+    small_changes_are_seen(&followed, &mut conn, &left).await;
+}
+
+const NOTED: &str = "select count(*)::text from recents.note";
+
+/// A followed history with many runs to be changed by one statement, and others.
+async fn large_and_small() -> (Followed, Beside) {
     let Followed { setup, server } = plain(TestDb::migrated(Backend::Postgres).await, 77, 10).await;
     drop(server);
     let mut conn = setup.source().connect().await;
@@ -35,22 +71,16 @@ async fn small_changes_behind_a_large_retraction_are_seen_long_before_that_is_wo
     let server = serve(&setup).await;
     let followed = Followed { setup, server };
     followed.quiet().await;
-    let notes = "select count(*)::text from recents.note";
-    conn.execute("update saved_run set parent_version_id = null where id > 100000")
-        .await;
-    let many = LARGE;
-    until("the large statement is noted", async || {
-        (number(&mut conn, OUTBOX).await == 0 && number(&mut conn, notes).await > many / 2)
-            .then_some(())
-    })
-    .await;
-    let mark = number(&mut conn, "select max(id)::text from recents.note").await;
-    let before = format!("select count(*)::text from recents.note where id <= {mark}");
+    (followed, conn)
+}
+
+/// Raises, retractions and steps back, until nothing of the large change is `left`.
+async fn small_changes_are_seen(followed: &Followed, conn: &mut Beside, left: &str) {
     let right = "select count(*)::text from recents.recent_workflow w
                  join saved_run r on r.id::text = w.run and r.updated_at = w.last_used_at
                  where w.workspace = 'small'";
     let all = "select count(*)::text from recents.recent_workflow where workspace = 'small'";
-    let mut rows = number(&mut conn, all).await;
+    let mut rows = number(conn, all).await;
     let mut seen = 0;
     for run in (1_001..).step_by(3) {
         conn.execute(&format!(
@@ -62,11 +92,10 @@ async fn small_changes_behind_a_large_retraction_are_seen_long_before_that_is_wo
         // Its row and its user's.
         rows -= 2;
         until("all three are seen", async || {
-            (number(&mut conn, all).await == rows && number(&mut conn, right).await == rows)
-                .then_some(())
+            (number(conn, all).await == rows && number(conn, right).await == rows).then_some(())
         })
         .await;
-        if number(&mut conn, &before).await == 0 {
+        if number(conn, left).await == 0 {
             break;
         }
         seen += 1;
