@@ -82,7 +82,7 @@ pub(crate) struct Apply<'a> {
 pub(crate) struct Applied {
     /// What became of the noted rows.
     pub(crate) changes: Changes,
-    /// Whether what was set aside is taken again, because a run of it can be mapped.
+    /// Whether something that was set aside may be taken again: a run of it can be mapped, or fails and may be why.
     pub(super) tries_again: bool,
     /// The rows of workspaces' lists that are heavy, and those of users with them.
     pub(super) heavy: Vec<Key>,

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::outbox::RUNS;
 
-/// A batch should take no longer: for so long it keeps back what is fresh.
+/// A batch should take no longer: for so long it keeps back what is fresh, and a deletion, which is looked at twice, for
+/// two of them.
 const TARGET: Duration = Duration::from_millis(250);
 /// The smallest batch, and the first, of which nobody knows yet how long it takes: each look has a cost of its own,
 /// and what a thousand runs leave is worked off by one, in whichever half of it, as a request of the hook may have them.

@@ -168,7 +168,7 @@ async fn take_from(
     store: &str,
     most: usize,
 ) -> Result<Option<Taken>, sqlx::Error> {
-    let (behind, newest) = position.next(Instant::now());
+    let (behind, newest) = (position.next(Instant::now()), position.newest());
     let look = sqlx::query(
         "select * from (select id, runs, false as is_new from recents.outbox
                         where id > $1 and id <= $2 order by id limit $3) as old
@@ -295,8 +295,11 @@ pub(super) async fn each_run(
     read.await.map_err(HistoryError::Database)
 }
 
-/// As many rows as have about `most` runs, half of them from the newest.
+/// As many rows as have about `most` runs: where they have more, half of them from the newest.
 fn pick(rows: &[(i64, usize, bool)], most: usize) -> Vec<(i64, usize, bool)> {
+    if rows.iter().map(|(_, runs, _)| runs).sum::<usize>() <= most {
+        return rows.to_vec();
+    }
     let mut picked = Vec::new();
     for (part, room) in [(true, most / 2), (false, most / 2)] {
         let mut runs = 0;

@@ -36,20 +36,20 @@ impl Position {
         }
     }
 
-    /// Where the next look, now, begins: behind this note; and the newest that was seen.
-    pub(super) fn next(&mut self, now: Instant) -> (i64, i64) {
+    /// Where the next look, now, begins: behind this note.
+    pub(super) fn next(&mut self, now: Instant) -> i64 {
         if self.is_from_the_start(now) {
             self.from_the_start = Some(now);
-            return (0, self.newest);
+            return 0;
         }
-        (self.more.unwrap_or(self.late), self.newest)
+        self.more.unwrap_or(self.late)
     }
 
     /// The same where what is read stays for long: it goes on with what a look left before it begins from the start,
     /// so that it comes to an end. `None` where nothing was left, and it is too early for that.
-    pub(super) fn next_left(&mut self, now: Instant) -> Option<(i64, i64)> {
+    pub(super) fn next_left(&mut self, now: Instant) -> Option<i64> {
         match self.more {
-            Some(more) => Some((more, self.newest)),
+            Some(more) => Some(more),
             None => self.is_from_the_start(now).then(|| self.next(now)),
         }
     }
@@ -119,7 +119,7 @@ mod tests {
     /// A position at which a look from the start, at that moment, saw nothing.
     fn at(start: Instant) -> Position {
         let mut position = Position::new();
-        assert_eq!(position.next(start), (0, 0), "the first look reads all");
+        assert_eq!(position.next(start), 0, "the first look reads all");
         position.read([].into_iter(), None, start);
         position
     }
@@ -135,12 +135,16 @@ mod tests {
         read(&mut position, &[10], None, start);
         let later = start + LATE / 2;
         read(&mut position, &[20], None, later);
-        assert_eq!(position.next(later), (0, 20), "one of 1 to 19 may come");
+        assert_eq!(position.next(later), 0, "one of 1 to 19 may come");
         read(&mut position, &[7], None, start + LATE);
-        assert_eq!(position.next(start + LATE), (0, 20), "it was one");
+        assert_eq!(position.next(start + LATE), 0, "it was one");
         read(&mut position, &[], None, start + LATE + BIT);
-        let (late, newest) = position.next(start + LATE + BIT);
-        assert_eq!((late, newest), (10, 20), "one of 11 to 19 may come");
+        let late = position.next(start + LATE + BIT);
+        assert_eq!(
+            (late, position.newest()),
+            (10, 20),
+            "one of 11 to 19 may come"
+        );
     }
 
     #[test]
@@ -152,7 +156,7 @@ mod tests {
         // Older ones that come late make the newest no newer.
         read(&mut position, &[15], None, start + LATE);
         read(&mut position, &[], None, start + LATE + 2 * BIT);
-        assert_eq!(position.next(start + LATE + 2 * BIT), (20, 20));
+        assert_eq!(position.next(start + LATE + 2 * BIT), 20);
     }
 
     #[test]
@@ -162,11 +166,11 @@ mod tests {
         read(&mut position, &[10], None, start);
         read(&mut position, &[], None, start + LATE + BIT);
         let again = start + FROM_THE_START;
-        assert_eq!(position.next(again - BIT), (10, 10));
-        assert_eq!(position.next(again), (0, 10));
+        assert_eq!(position.next(again - BIT), 10);
+        assert_eq!(position.next(again), 0);
         read(&mut position, &[3], None, again);
-        assert_eq!(position.next(again + BIT), (10, 10), "once is enough");
-        assert_eq!(position.next(again + FROM_THE_START), (0, 10), "for a time");
+        assert_eq!(position.next(again + BIT), 10, "once is enough");
+        assert_eq!(position.next(again + FROM_THE_START), 0, "for a time");
     }
 
     #[test]
@@ -176,14 +180,14 @@ mod tests {
         read(&mut position, &[10], None, start);
         let now = start + LATE + BIT;
         read(&mut position, &[], None, now);
-        assert_eq!(position.next(now), (10, 10));
+        assert_eq!(position.next(now), 10);
         position.restart();
-        assert_eq!(position.next(now), (0, 10));
-        assert_eq!(position.next(now), (10, 10));
+        assert_eq!(position.next(now), 0);
+        assert_eq!(position.next(now), 10);
         // Also what another look left.
         read(&mut position, &[11], Some(7), now);
         position.restart();
-        assert_eq!(position.next(now), (0, 11));
+        assert_eq!(position.next(now), 0);
     }
 
     #[test]
@@ -191,13 +195,13 @@ mod tests {
         let start = Instant::now();
         let mut position = at(start);
         read(&mut position, &[1, 2, 90], Some(2), start);
-        assert_eq!(position.next(start), (2, 90));
+        assert_eq!(position.next(start), 2);
         // Though all of them were seen so long ago that none is expected any more.
         let now = start + LATE + BIT;
         read(&mut position, &[3, 4, 91], Some(4), now);
-        assert_eq!(position.next(now), (4, 91));
+        assert_eq!(position.next(now), 4);
         read(&mut position, &[5], None, now);
-        assert_eq!(position.next(now), (90, 91));
+        assert_eq!(position.next(now), 90);
     }
 
     #[test]
@@ -209,9 +213,9 @@ mod tests {
         position.saw([20, 30].into_iter(), true);
         assert_eq!(position.newest(), 30);
         let later = start + LATE - BIT;
-        assert_eq!(position.next(later), (0, 30), "one of 11 to 29 may be left");
+        assert_eq!(position.next(later), 0, "one of 11 to 29 may be left");
         read(&mut position, &[], None, later);
-        assert_eq!(position.next(start + LATE + BIT), (0, 30));
+        assert_eq!(position.next(start + LATE + BIT), 0);
     }
 
     #[test]
@@ -220,16 +224,16 @@ mod tests {
         let mut position = at(start);
         assert_eq!(position.next_left(start), None, "nothing was left");
         position.saw([20, 30].into_iter(), false);
-        assert_eq!(position.next_left(start), Some((0, 30)));
+        assert_eq!(position.next_left(start), Some(0));
         read(&mut position, &[8, 9], Some(9), start);
         position.saw([60, 70].into_iter(), false);
         let late = start + FROM_THE_START;
-        assert_eq!(position.next_left(late), Some((9, 70)), "to its end");
+        assert_eq!(position.next_left(late), Some(9), "to its end");
         read(&mut position, &[61], None, late);
-        assert_eq!(position.next_left(late), Some((0, 70)), "from the start");
+        assert_eq!(position.next_left(late), Some(0), "from the start");
         read(&mut position, &[], None, late);
         assert_eq!(position.next_left(late), None);
         position.restart();
-        assert_eq!(position.next_left(late), Some((0, 70)));
+        assert_eq!(position.next_left(late), Some(0));
     }
 }

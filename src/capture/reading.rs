@@ -12,9 +12,11 @@ use crate::store::note::{self, Note};
 use crate::store::recent::{self, MAX_KEYS};
 use crate::store::{StoreError, aside, with_retries};
 
-/// Runs whose mapping fails are looked for for so long, a dozen statements each: what is fresh waits meanwhile. Those that
-/// are left then are noted once more.
+/// Runs whose mapping fails are looked for for so long: what is fresh waits meanwhile. Those that are left then are noted
+/// once more.
 const FAILING: Duration = Duration::from_millis(500);
+/// But so many are looked at, however long it takes: on the way to the first are a dozen statements, and then two each.
+const LOOKED_AT: usize = 64;
 
 /// What was read.
 pub(super) struct Read {
@@ -31,6 +33,8 @@ pub(super) struct Read {
 #[derive(Default)]
 pub(super) struct Best {
     pub(super) newest: HashMap<Key, Option<Newest>>,
+    /// Whether runs of theirs fail.
+    pub(super) fails: bool,
     /// Look-ups of them take long.
     pub(super) heavy: Vec<Key>,
     /// Rows that could not be looked up in time; the others were.
@@ -69,14 +73,14 @@ impl Apply<'_> {
             let left: HashSet<String> = left.into_iter().collect();
             noted.runs.retain(|run| !left.contains(run));
         }
-        let tries_again = self.forget_runs(aside.runs, &noted.runs, &fails).await?;
+        let forgotten = self.forget_runs(aside.runs, &noted.runs, &fails).await?;
         let best = self.best(&noted.keys, &seen).await?;
         self.forget_rows(aside.rows, &best).await?;
         Ok(Read {
             seen,
             said,
+            tries_again: forgotten || !fails.is_empty() || best.fails,
             best,
-            tries_again,
         })
     }
 
@@ -97,7 +101,7 @@ impl Apply<'_> {
         let (mut looked_at, mut fails_since) = (0, None::<Instant>);
         while let Some(part) = parts.pop() {
             let is_late = fails_since.is_some_and(|since| since.elapsed() > FAILING);
-            if is_late && looked_at > 0 {
+            if is_late && looked_at >= LOOKED_AT {
                 mapped.left.extend_from_slice(part);
                 continue;
             }
@@ -205,6 +209,7 @@ impl Apply<'_> {
             let looked = self.best_of(part, &mut known).await;
             match looked {
                 Ok((mut found, fails)) => {
+                    best.fails |= !fails.is_empty();
                     best.heavy.append(&mut found.heavy);
                     let names_one = |row: &Newest| {
                         let run = row.run.as_deref();

@@ -99,7 +99,7 @@ impl TableNotes {
             self.seen = fresh;
         }
         let (holding, mut notes) = match from {
-            Some((behind, _)) => {
+            Some(behind) => {
                 self.take_in_order(behind, batch, !beside.is_at_work())
                     .await?
             }

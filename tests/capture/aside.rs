@@ -241,7 +241,7 @@ async fn a_change_is_seen_while_thousands_of_runs_are_found_to_fail(db: TestDb) 
     })
     .await;
     let aside = set_aside(&setup).as_u64();
-    // Some tens; where all of a row of the outbox are looked for first, 500.
+    // About a hundred; where all of a row of the outbox are looked for first, 500.
     assert!(aside < Some(250), "{aside:?} of {MANY} are set aside");
     app(&setup, "delete from saved_run").await;
     until("nothing is set aside", async || {
