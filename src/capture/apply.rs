@@ -71,10 +71,9 @@ pub(crate) struct Apply<'a> {
     pub(crate) history: &'a History,
     /// Where it is counted, and as whose work.
     pub(crate) metrics: Option<(&'a Metrics, Source)>,
-    /// Proved first in every transaction that changes a row, where it is a job's work.
+    /// Proved first in every transaction that changes a row, where it is a job's work; that leaves alone what is set
+    /// aside.
     pub(crate) fence: Option<&'a Fence>,
-    /// Whether what was set aside is forgotten when it can be mapped.
-    pub(crate) forgets: bool,
 }
 
 /// What came of it.
@@ -82,7 +81,7 @@ pub(crate) struct Apply<'a> {
 pub(crate) struct Applied {
     /// What became of the noted rows.
     pub(crate) changes: Changes,
-    /// Whether something that was set aside may be taken again: a run of it can be mapped, or fails and may be why.
+    /// Whether something that was set aside is taken again: a run of it can be mapped, or more are known to fail.
     pub(super) tries_again: bool,
     /// The rows of workspaces' lists that are heavy, and those of users with them.
     pub(super) heavy: Vec<Key>,

@@ -150,7 +150,6 @@ impl Drain {
                 .as_deref()
                 .map(|metrics| (metrics, Source::Capture)),
             fence: None,
-            forgets: true,
         };
         let began = Instant::now();
         let applied = {
@@ -197,7 +196,6 @@ impl Drain {
                 history: &history,
                 metrics: metrics.map(|metrics| (metrics, Source::Capture)),
                 fence: None,
-                forgets: true,
             };
             apply.rows(rows, &is_read).await
         });

@@ -48,10 +48,10 @@ impl Position {
     /// The same where what is read stays for long: it goes on with what a look left before it begins from the start,
     /// so that it comes to an end. `None` where nothing was left, and it is too early for that.
     pub(super) fn next_left(&mut self, now: Instant) -> Option<i64> {
-        match self.more {
-            Some(more) => Some(more),
-            None => self.is_from_the_start(now).then(|| self.next(now)),
+        if self.more.is_none() && self.is_from_the_start(now) {
+            return Some(self.next(now));
         }
+        self.more
     }
 
     fn is_from_the_start(&self, now: Instant) -> bool {

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::apply::{Apply, Noted};
+use super::write::Held;
 use crate::check::CheckError;
 use crate::check::look::{self, Found, LeftOut, Uses};
 use crate::history::{HistoryError, MOST_UNMAPPABLE, Passed, Unmappable, words};
@@ -33,8 +34,6 @@ pub(super) struct Read {
 #[derive(Default)]
 pub(super) struct Best {
     pub(super) newest: HashMap<Key, Option<Newest>>,
-    /// Whether runs of theirs fail.
-    pub(super) fails: bool,
     /// Look-ups of them take long.
     pub(super) heavy: Vec<Key>,
     /// Rows that could not be looked up in time; the others were.
@@ -50,6 +49,8 @@ struct Mapped {
     fails: HashSet<String>,
     /// Those that nobody looked at yet.
     left: Vec<String>,
+    /// Whether rows that were set aside are taken again.
+    tries_again: bool,
 }
 
 /// What is set aside of that which is looked at, by the notes.
@@ -67,7 +68,12 @@ impl Apply<'_> {
     pub(super) async fn read(&self, noted: &mut Noted) -> Result<Read, CheckError> {
         let seen = self.rows_of(&noted.keys).await?;
         let aside = self.aside(noted).await?;
-        let Mapped { said, fails, left } = self.map(&noted.runs).await?;
+        let Mapped {
+            said,
+            fails,
+            left,
+            tries_again,
+        } = self.map(&noted.runs).await?;
         if !left.is_empty() {
             with_retries(|| note::again(self.store, &left)).await?;
             let left: HashSet<String> = left.into_iter().collect();
@@ -79,8 +85,8 @@ impl Apply<'_> {
         Ok(Read {
             seen,
             said,
-            tries_again: forgotten || !fails.is_empty() || best.fails,
             best,
+            tries_again: tries_again || forgotten,
         })
     }
 
@@ -100,8 +106,8 @@ impl Apply<'_> {
         let mut parts = vec![runs];
         let (mut looked_at, mut fails_since) = (0, None::<Instant>);
         while let Some(part) = parts.pop() {
-            let is_late = fails_since.is_some_and(|since| since.elapsed() > FAILING);
-            if is_late && looked_at >= LOOKED_AT {
+            let is_over = fails_since.is_some_and(|since| since.elapsed() > FAILING);
+            if is_over && looked_at >= LOOKED_AT {
                 mapped.left.extend_from_slice(part);
                 continue;
             }
@@ -127,7 +133,7 @@ impl Apply<'_> {
                 }
             }
         }
-        self.set_aside(&aside).await?;
+        mapped.tries_again = self.set_aside(&aside).await?;
         Ok(mapped)
     }
 
@@ -140,7 +146,7 @@ impl Apply<'_> {
     /// it aside again.
     async fn aside(&self, noted: &Noted) -> Result<Aside, StoreError> {
         let mut aside = Aside::default();
-        if !self.forgets || !with_retries(|| aside::any(self.store)).await? {
+        if self.fence.is_some() || !with_retries(|| aside::any(self.store)).await? {
             return Ok(aside);
         }
         for chunk in noted.runs.chunks(MAX_KEYS) {
@@ -182,15 +188,7 @@ impl Apply<'_> {
             .iter()
             .filter(|(_, key)| best.newest.contains_key(key));
         let ids: Vec<i64> = computed.map(|(id, _)| *id).collect();
-        if ids.is_empty() {
-            return Ok(());
-        }
-        with_retries(async || {
-            let mut tx = self.store.begin().await?;
-            note::let_go(tx.conn(), &ids).await?;
-            tx.commit().await
-        })
-        .await
+        self.let_go(Held { tx: None, ids }).await
     }
 
     /// The greatest use of each of these keys now, without the runs whose mapping fails, which are set
@@ -209,7 +207,6 @@ impl Apply<'_> {
             let looked = self.best_of(part, &mut known).await;
             match looked {
                 Ok((mut found, fails)) => {
-                    best.fails |= !fails.is_empty();
                     best.heavy.append(&mut found.heavy);
                     let names_one = |row: &Newest| {
                         let run = row.run.as_deref();
@@ -283,7 +280,8 @@ impl Apply<'_> {
         Ok((found, fails.into_iter().map(|failed| failed.run).collect()))
     }
 
-    async fn set_aside(&self, fails: &[(Note, String)]) -> Result<(), StoreError> {
+    /// Sets aside what fails; returns whether rows that were are taken again.
+    async fn set_aside(&self, fails: &[(Note, String)]) -> Result<bool, StoreError> {
         for (_, problem) in fails {
             tracing::warn!(
                 error = problem,
@@ -293,9 +291,9 @@ impl Apply<'_> {
         self.keep_aside(fails).await
     }
 
-    async fn keep_aside(&self, fails: &[(Note, String)]) -> Result<(), StoreError> {
+    async fn keep_aside(&self, fails: &[(Note, String)]) -> Result<bool, StoreError> {
         if fails.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         if let Some((metrics, source)) = self.metrics {
             metrics.count_runs(source, "rejected", fails.len() as u64);

@@ -210,8 +210,9 @@ impl Apply<'_> {
         }
         Ok(tx)
     }
+
     /// Lets notes go whose work is committed.
-    async fn let_go(&self, notes: Held) -> Result<(), StoreError> {
+    pub(super) async fn let_go(&self, notes: Held) -> Result<(), StoreError> {
         if let Some(mut tx) = notes.tx {
             note::let_go(tx.conn(), &notes.ids).await?;
             return tx.commit().await;

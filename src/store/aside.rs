@@ -91,8 +91,8 @@ pub(crate) async fn any(store: &Store) -> Result<bool, StoreError> {
 /// Keeps notes whose mapping fails, each with the reason, where nobody takes them; once, however often they fail, but for
 /// two who find that out at the same time. The first time, another note of the same is left to be taken: what failed
 /// was read before, and may have been mended and looked at since. Rows may be set aside because nobody knew of these runs
-/// that they fail: some are taken again, [`RETRIED`] at the most.
-pub(crate) async fn keep(store: &Store, fails: &[(Note, String)]) -> Result<(), StoreError> {
+/// that they fail: some are taken again, [`RETRIED`] at the most. Returns whether there were any.
+pub(crate) async fn keep(store: &Store, fails: &[(Note, String)]) -> Result<bool, StoreError> {
     let mut tx = store.begin().await?;
     let mut more_runs = false;
     for (note, error) in fails {
@@ -116,13 +116,13 @@ pub(crate) async fn keep(store: &Store, fails: &[(Note, String)]) -> Result<(), 
         }
         more_runs |= is_new && run.is_some();
     }
-    if more_runs {
-        on_both!(Conn, tx.conn(), |conn, dialect| {
+    let tries_again = more_runs
+        && on_both!(Conn, tx.conn(), |conn, dialect| {
             let query = sqlx::query(RETRY_ROWS.run(dialect)).bind(i64::from(RETRIED));
-            query.execute(conn).await?;
+            query.execute(conn).await?.rows_affected() > 0
         });
-    }
-    tx.commit().await
+    tx.commit().await?;
+    Ok(tries_again)
 }
 
 /// Has the next notes behind this one that were set aside taken again, [`RETRIED`] at the most; returns their ids.

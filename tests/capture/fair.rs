@@ -128,11 +128,7 @@ async fn a_small_change_between_two_large_ones_is_not_kept_back() {
     let all = number(&mut conn, OUTBOX).await;
     let server = serve(&setup).await;
     let followed = Followed { setup, server };
-    until("the small change is seen", async || {
-        let rows = followed.setup.store.rows().await;
-        rows.keys().any(|key| key.0 == "fresh").then_some(())
-    })
-    .await;
+    followed.fresh_is_seen().await;
     let waits = number(&mut conn, OUTBOX).await;
     assert!(waits > all * 2 / 3, "{waits} of {all} rows still wait");
     followed.assert_exact("when all is worked off").await;
@@ -186,11 +182,7 @@ async fn a_change_is_seen_while_a_row_is_computed() {
     application
         .execute("insert into saved_run values (4, 'fresh', 'u', 1, now())")
         .await;
-    until("the change is seen", async || {
-        let rows = followed.setup.store.rows().await;
-        rows.keys().any(|key| key.0 == "fresh").then_some(())
-    })
-    .await;
+    followed.fresh_is_seen().await;
     lock.execute("select pg_advisory_unlock(4712)").await;
     followed.assert_exact("when the row is computed").await;
 }
@@ -208,6 +200,15 @@ fn two_rows() -> [Run; 6] {
 }
 
 impl Followed {
+    /// Waits until the workspace `fresh` has a row.
+    async fn fresh_is_seen(&self) {
+        until("the change is seen", async || {
+            let rows = self.setup.store.rows().await;
+            rows.keys().any(|key| key.0 == "fresh").then_some(())
+        })
+        .await;
+    }
+
     /// Waits until the other row is that of the run which is left.
     async fn other_is_right(&self) {
         until("the other row is right", async || {
@@ -284,11 +285,7 @@ async fn a_change_is_seen_while_as_many_rows_are_computed_as_can_be() {
     application
         .execute("insert into saved_run values (4000, 'fresh', 'u', 1, now())")
         .await;
-    until("the change is seen", async || {
-        let rows = followed.setup.store.rows().await;
-        rows.keys().any(|key| key.0 == "fresh").then_some(())
-    })
-    .await;
+    followed.fresh_is_seen().await;
     lock.execute("select pg_advisory_unlock(4712)").await;
     followed.assert_exact("when the rows are computed").await;
 }

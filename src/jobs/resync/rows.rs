@@ -78,7 +78,6 @@ impl<T: FnMut(Report)> Worker<'_, T> {
             history,
             metrics: self.with.metrics.as_deref().map(|m| (m, Source::Resync)),
             fence: Some(&self.job.fence),
-            forgets: false,
         };
         let applied = apply.noted(Noted::rows(keys), Held::default()).await?;
         let changes = applied.changes;
